@@ -1,0 +1,148 @@
+/**
+ * The interfaces between operations and the places that hold content: layout
+ * folders, layout archives and registries. Readers and writers are apart, so that
+ * nothing that only reads can write.
+ */
+import type { Descriptor } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
+
+/** Where the bytes of a blob lie in a local file, so that they can be cloned unread. */
+export interface BlobLocation {
+  /** Absolute path of a regular file. */
+  readonly path: string;
+  /** Bytes from the start of the file. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly size: number;
+  /** The file is temporary and holds this blob alone: whoever takes it may rename it away. */
+  readonly disposable: boolean;
+}
+
+/** Reads content by descriptor. The media type decides where a registry looks for it. */
+export interface ContentReader {
+  /** The location as the user would write it, without a name: for messages. */
+  readonly location: string;
+  /** The size in bytes of the content as it is stored, or undefined when it is absent. Opens no blob. */
+  stat(descriptor: Descriptor): Promise<number | undefined>;
+  /**
+   * Reads content whole and checks its digest and size.
+   *
+   * @param limit Bytes; what is larger is refused before it is read.
+   * @throws {CacheportError} BLOB_MISSING, DOCUMENT_TOO_LARGE, DIGEST_MISMATCH, SIZE_MISMATCH
+   */
+  read(descriptor: Descriptor, limit: number): Promise<Uint8Array>;
+  /**
+   * Opens content as a stream of bytes as they are stored, NOT checked: whoever
+   * consumes it checks digest and size (see verified-stream.ts).
+   *
+   * @throws {CacheportError} BLOB_MISSING
+   */
+  open(
+    descriptor: Descriptor,
+    signal?: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array>>;
+  /** Where the content lies in a local file, or undefined where it does not. NOT checked. */
+  locate(descriptor: Descriptor): Promise<BlobLocation | undefined>;
+}
+
+/** The names that an entry of an index.json carries, as they stand there. */
+export interface EntryName {
+  /** `org.opencontainers.image.ref.name` */
+  refName?: string | undefined;
+  /** `io.containerd.image.name` */
+  imageName?: string | undefined;
+}
+
+/** One entry of an index.json, or one tag of a registry repository. */
+export interface NamedEntry extends EntryName {
+  /** With the entry's own annotations and platform. */
+  descriptor: Descriptor;
+  /** The manifest that this one refers to; such an entry is no tag. */
+  subject?: Digest | undefined;
+}
+
+/** What to look for: a name, a digest, both, or neither (then `latest`, else the only entry). */
+export interface NameQuery {
+  /** A tag or a full image name. */
+  name?: string | undefined;
+  digest?: Digest | undefined;
+}
+
+/** What a query found. */
+export interface Resolved {
+  descriptor: Descriptor;
+  /** The entry that named it; undefined for a digest that no name has. */
+  entry: NamedEntry | undefined;
+}
+
+/** Reads names. */
+export interface NameReader {
+  /** All entries in their own order, those without a name too. A registry lists tags without descriptors' annotations. */
+  list(): Promise<NamedEntry[]>;
+  /** @throws {CacheportError} NAME_NOT_FOUND, NAME_AMBIGUOUS, BLOB_NOT_FOUND */
+  resolve(query: NameQuery): Promise<Resolved>;
+}
+
+/** A place that content and names can be read from. */
+export interface Store extends ContentReader, NameReader {
+  /** Releases files, connections and temporary folders. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** Where the bytes of a blob that is to be written come from. */
+export type BlobSource =
+  { readonly bytes: Uint8Array } | { readonly store: ContentReader };
+
+/** How a blob came to be in the target. */
+export type PutOutcome = "copied" | "skipped" | "mounted";
+
+/** What a caller can pass along with a blob. */
+export interface PutOptions {
+  signal?: AbortSignal | undefined;
+  /** Is told the number of bytes that were moved since the last call. */
+  onBytes?: ((count: number) => void) | undefined;
+}
+
+/** A change of names in the target. */
+export type NameUpdate =
+  /** Gives a name; an entry with just this name is replaced. */
+  | { readonly kind: "set"; readonly name: EntryName }
+  /** Lists the descriptor without a name. */
+  | { readonly kind: "list" }
+  /**
+   * Puts the new descriptor in the place of this entry and keeps the entry's
+   * names and annotations; fails with NAME_CHANGED when the entry is no longer there.
+   */
+  | { readonly kind: "replace"; readonly entry: NamedEntry };
+
+/** A top document, written last, with what it is to be called. */
+export interface Root {
+  /** Annotations and platform go into the index entry. */
+  readonly descriptor: Descriptor;
+  readonly bytes: Uint8Array;
+  readonly names: readonly NameUpdate[];
+}
+
+/**
+ * Writes content and names. Nothing is named before {@link publish}; whoever writes
+ * puts children before their parents.
+ */
+export interface ContentWriter {
+  /** The location as the user would write it, without a name: for messages. */
+  readonly location: string;
+  /**
+   * Writes a blob or a document that is no root, unless the target has it with the
+   * right size. The bytes are checked against digest and size before they count.
+   *
+   * @throws {CacheportError} DIGEST_MISMATCH, SIZE_MISMATCH, BLOB_MISSING, NO_SPACE, ...
+   */
+  put(
+    descriptor: Descriptor,
+    source: BlobSource,
+    options?: PutOptions,
+  ): Promise<PutOutcome>;
+  /** Writes the roots, then all names at once (a layout) or tag by tag (a registry). */
+  publish(roots: readonly Root[], options?: PutOptions): Promise<void>;
+  /** Removes temporary files and releases the rest. May be called twice. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,99 @@
+/**
+ * Descriptors: what a document says of content that it refers to.
+ *
+ * Source: OCI image-spec, descriptor.md; the field order is that of the Go structs
+ * in specs-go/v1, which decides the bytes that BuildKit writes.
+ */
+import * as v from "valibot";
+import { isDigest } from "./digest.ts";
+import type { Digest } from "./digest.ts";
+import { sortedMap } from "./go-json.ts";
+
+/** The machine that content runs on. */
+export interface Platform {
+  architecture: string;
+  os: string;
+  "os.version"?: string | undefined;
+  "os.features"?: string[] | undefined;
+  variant?: string | undefined;
+}
+
+/** A reference to content: its type, its digest and its size in bytes. */
+export interface Descriptor {
+  mediaType: string;
+  digest: Digest;
+  /** Bytes. */
+  size: number;
+  urls?: string[] | undefined;
+  annotations?: Record<string, string> | undefined;
+  /** The content itself, base64. */
+  data?: string | undefined;
+  platform?: Platform | undefined;
+  artifactType?: string | undefined;
+}
+
+/** A field that Go leaves at its zero value when the JSON says null or nothing. */
+const optional = <T extends v.GenericSchema>(schema: T) =>
+  v.pipe(
+    v.nullish(schema),
+    v.transform((value) => value ?? undefined),
+  );
+
+const StringMap = v.record(v.string(), v.string());
+
+export const PlatformSchema = v.object({
+  architecture: v.nullish(v.string(), ""),
+  os: v.nullish(v.string(), ""),
+  "os.version": optional(v.string()),
+  "os.features": optional(v.array(v.string())),
+  variant: optional(v.string()),
+});
+
+/** Parses a digest; the message says what was seen. */
+export const DigestSchema = v.custom<Digest>(
+  isDigest,
+  (issue) => `Invalid digest: received ${issue.received}`,
+);
+
+/** Bytes, from 0 to 2^53-1. */
+export const SizeSchema = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+
+export const DescriptorSchema = v.object({
+  mediaType: v.nullish(v.string(), ""),
+  digest: DigestSchema,
+  size: SizeSchema,
+  urls: optional(v.array(v.string())),
+  annotations: optional(StringMap),
+  data: optional(v.string()),
+  platform: optional(PlatformSchema),
+  artifactType: optional(v.string()),
+});
+
+/** A descriptor's fields in Go's order, empty ones left out, ready for encodeGoJson. */
+export function orderDescriptor(descriptor: Descriptor): object {
+  const { urls, platform } = descriptor;
+  return {
+    mediaType: descriptor.mediaType,
+    digest: descriptor.digest,
+    size: descriptor.size,
+    urls: urls && urls.length > 0 ? urls : undefined,
+    annotations: sortedMap(descriptor.annotations),
+    data: descriptor.data || undefined,
+    platform: platform && {
+      architecture: platform.architecture,
+      os: platform.os,
+      "os.version": platform["os.version"] || undefined,
+      "os.features": platform["os.features"]?.length
+        ? platform["os.features"]
+        : undefined,
+      variant: platform.variant || undefined,
+    },
+    artifactType: descriptor.artifactType || undefined,
+  };
+}
+
+/** The three fields that identify content, without what a document adds to them. */
+export function bareDescriptor(descriptor: Descriptor): Descriptor {
+  const { mediaType, digest, size } = descriptor;
+  return { mediaType, digest, size };
+}

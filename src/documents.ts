@@ -1,0 +1,66 @@
+/**
+ * The common door for every JSON document that comes from outside: a size limit,
+ * a schema, and one clear sentence when either is broken.
+ */
+import * as v from "valibot";
+import { CacheportError } from "./errors.ts";
+
+/** The largest document and the deepest nesting that are accepted. */
+export interface DocumentLimits {
+  /** Bytes of a manifest or an index. */
+  manifest: number;
+  /** Bytes of a cache config or an image config. */
+  config: number;
+  /** Levels of indexes within indexes. */
+  depth: number;
+}
+
+/** 4 MiB is what registries accept; BuildKit writes cache configs of several MiB. */
+export const DEFAULT_LIMITS: DocumentLimits = {
+  manifest: 4 * 1024 * 1024,
+  config: 64 * 1024 * 1024,
+  depth: 8,
+};
+
+/**
+ * Checks a parsed document against its schema.
+ *
+ * @param what What the document is, for the message: `manifest "sha256:..."`.
+ * @throws {CacheportError} DOCUMENT_INVALID, with the path of the first wrong field
+ */
+export function checkSchema<T extends v.GenericSchema>(
+  schema: T,
+  value: unknown,
+  what: string,
+): v.InferOutput<T> {
+  const result = v.safeParse(schema, value, { abortEarly: true });
+  if (result.success) return result.output;
+  const issue = result.issues[0];
+  const path = v.getDotPath(issue);
+  throw new CacheportError(
+    "DOCUMENT_INVALID",
+    `Cannot read ${what}: ${path ? `field ${path}: ` : ""}${issue.message}`,
+  );
+}
+
+/**
+ * Refuses a document that is over its limit, before it is read.
+ *
+ * @param size Bytes.
+ * @param limit Bytes.
+ * @throws {CacheportError} DOCUMENT_TOO_LARGE
+ */
+export function checkDocumentSize(
+  size: number,
+  limit: number,
+  what: string,
+): void {
+  if (size <= limit) return;
+  throw new CacheportError(
+    "DOCUMENT_TOO_LARGE",
+    `Cannot read ${what}: it has ${size} bytes and the limit is ${limit}`,
+    {
+      hint: "Raise the limit with --max-document if you trust where it comes from",
+    },
+  );
+}
