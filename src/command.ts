@@ -30,6 +30,8 @@ export interface OperandSpec {
   readonly repeat?: boolean;
   /** Locations are completed as paths and names. */
   readonly kind: "location" | "text";
+  /** The only values that are accepted. */
+  readonly choices?: readonly string[];
 }
 
 /** A line that a reader can copy, and what it does. */

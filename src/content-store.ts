@@ -130,6 +130,8 @@ export interface Root {
 export interface ContentWriter {
   /** The location as the user would write it, without a name: for messages. */
   readonly location: string;
+  /** What is put is moved by {@link publish} only; `onBytes` is told then. */
+  readonly defers?: boolean;
   /**
    * Writes a blob or a document that is no root, unless the target has it with the
    * right size. The bytes are checked against digest and size before they count.

@@ -7,6 +7,7 @@
 import * as v from "valibot";
 import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
+import { goStruct, optional } from "./documents.ts";
 import { sortedMap } from "./go-json.ts";
 
 /** The machine that content runs on. */
@@ -32,22 +33,18 @@ export interface Descriptor {
   artifactType?: string | undefined;
 }
 
-/** A field that Go leaves at its zero value when the JSON says null or nothing. */
-const optional = <T extends v.GenericSchema>(schema: T) =>
-  v.pipe(
-    v.nullish(schema),
-    v.transform((value) => value ?? undefined),
-  );
-
 const StringMap = v.record(v.string(), v.string());
 
-export const PlatformSchema = v.object({
+/** The schema of each field of a platform; an image config has the same fields. */
+export const PLATFORM_ENTRIES = {
   architecture: v.nullish(v.string(), ""),
   os: v.nullish(v.string(), ""),
   "os.version": optional(v.string()),
   "os.features": optional(v.array(v.string())),
   variant: optional(v.string()),
-});
+};
+
+export const PlatformSchema = goStruct(PLATFORM_ENTRIES);
 
 /** Parses a digest; the message says what was seen. */
 export const DigestSchema = v.custom<Digest>(
@@ -58,7 +55,7 @@ export const DigestSchema = v.custom<Digest>(
 /** Bytes, from 0 to 2^53-1. */
 export const SizeSchema = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 
-export const DescriptorSchema = v.object({
+export const DescriptorSchema = goStruct({
   mediaType: v.nullish(v.string(), ""),
   digest: DigestSchema,
   size: SizeSchema,
@@ -96,4 +93,11 @@ export function orderDescriptor(descriptor: Descriptor): object {
 export function bareDescriptor(descriptor: Descriptor): Descriptor {
   const { mediaType, digest, size } = descriptor;
   return { mediaType, digest, size };
+}
+
+/** Bytes of the distinct content among descriptors: each digest counts once. */
+export function totalSize(descriptors: Iterable<Descriptor>): number {
+  const sizes = new Map<Digest, number>();
+  for (const { digest, size } of descriptors) sizes.set(digest, size);
+  return sizes.values().reduce((sum, size) => sum + size, 0);
 }

@@ -4,6 +4,8 @@
  */
 import * as v from "valibot";
 import { CacheportError } from "./errors.ts";
+import { goFields, isJsonObject } from "./go-json.ts";
+import type { JsonObject } from "./go-json.ts";
 
 /** The largest document and the deepest nesting that are accepted. */
 export interface DocumentLimits {
@@ -64,3 +66,27 @@ export function checkDocumentSize(
     },
   );
 }
+
+/** A JSON object; valibot's own object schemas take an array for one. */
+export const jsonObject = v.custom<JsonObject>(
+  isJsonObject,
+  (issue) => `Invalid type: Expected Object but received ${issue.received}`,
+);
+
+/**
+ * An object schema that finds its fields as Go does, whatever their case: BuildKit
+ * reads `createdat` as `createdAt`. Fields that are not named are left out.
+ */
+export const goStruct = <T extends v.ObjectEntries>(entries: T) =>
+  v.pipe(
+    jsonObject,
+    v.transform((value) => goFields(value, Object.keys(entries))),
+    v.object(entries),
+  );
+
+/** A field that Go leaves at its zero value when the JSON says null or nothing. */
+export const optional = <T extends v.GenericSchema>(schema: T) =>
+  v.pipe(
+    v.nullish(schema),
+    v.transform((value) => value ?? undefined),
+  );

@@ -47,6 +47,8 @@ export const EXIT_CODES = {
   COMPRESSION_INVALID: 4,
   /** `verify` found errors. */
   VERIFY_FAILED: 4,
+  /** `gc` met something below which it must not delete. */
+  GC_REFUSED: 4,
   /** A registry refused: 401, 403, denied. */
   REGISTRY_DENIED: 5,
   /** A registry does not take a document in this form. */
