@@ -7,8 +7,8 @@
 import * as v from "valibot";
 import { DigestSchema } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
-import { checkSchema } from "./documents.ts";
-import { encodeGoJson, goFields, isJsonObject, parseJson } from "./go-json.ts";
+import { checkSchema, goStruct } from "./documents.ts";
+import { encodeGoJson, parseJson } from "./go-json.ts";
 
 /** A cache config: layers that records refer to by their position. */
 export interface CacheConfig {
@@ -73,16 +73,6 @@ export interface CacheInput {
 
 /** Go's zero time, which stands where no time is known. */
 export const ZERO_TIME = "0001-01-01T00:00:00Z";
-
-/** Gives the fields of a Go struct their names, whatever their case, before the schema sees them. */
-const goStruct = <T extends v.ObjectEntries>(entries: T) =>
-  v.pipe(
-    v.unknown(),
-    v.transform((value) =>
-      isJsonObject(value) ? goFields(value, Object.keys(entries)) : value,
-    ),
-    v.object(entries),
-  );
 
 const list = <T extends v.GenericSchema>(item: T) =>
   v.nullish(v.array(item), []);
