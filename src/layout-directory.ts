@@ -1,0 +1,360 @@
+/**
+ * Layout folders on disk as stores: blobs under `blobs/<algorithm>/<hex>`, names in
+ * `index.json`.
+ *
+ * Source: OCI image-spec, image-layout.md.
+ */
+import { lstat } from "node:fs/promises";
+import { BlobWriter } from "./blob-writer.ts";
+import type {
+  BlobLocation,
+  BlobSource,
+  ContentWriter,
+  EntryName,
+  NamedEntry,
+  NameQuery,
+  PutOptions,
+  PutOutcome,
+  Resolved,
+  Root,
+  Store,
+} from "./content-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import { blobPath, checkContent, parseDigest, sizeMismatch } from "./digest.ts";
+import type { Digest } from "./digest.ts";
+import { detectDocumentType } from "./document-type.ts";
+import { checkDocumentSize, DEFAULT_LIMITS } from "./documents.ts";
+import type { DocumentLimits } from "./documents.ts";
+import { readRegularFile, streamRegularFile } from "./durable-file.ts";
+import { CacheportError, systemCode, systemError } from "./errors.ts";
+import { isJsonObject, parseJson } from "./go-json.ts";
+import {
+  hasIndexFile,
+  hasLayoutMarker,
+  isFolder,
+  noFolder,
+  readIndexFile,
+  readIndexForUpdate,
+  updateIndexFile,
+} from "./index-file.ts";
+import { applyNames, removeEntries, resolveEntry } from "./layout-index.ts";
+import type { LayoutIndex } from "./layout-index.ts";
+import { join, resolve } from "./paths.ts";
+
+/** The media type of content of which nothing more is known. */
+const UNKNOWN_TYPE = "application/octet-stream";
+
+/** How to open a layout folder for reading. */
+export interface LayoutOptions {
+  /** 4 MiB for a manifest and so on unless told otherwise. */
+  limits?: DocumentLimits | undefined;
+  /** Of no use for a folder; taken so that one set of options opens every store. */
+  jobs?: number | undefined;
+  /** The folder as the user wrote it, for messages; the path unless told otherwise. */
+  location?: string | undefined;
+}
+
+/** A layout folder that is read. Nothing is kept between calls: others may write to it. */
+export class LayoutDirectory implements Store {
+  readonly location: string;
+  readonly #root: string;
+  readonly #limits: DocumentLimits;
+
+  private constructor(root: string, location: string, limits: DocumentLimits) {
+    this.#root = root;
+    this.location = location;
+    this.#limits = limits;
+  }
+
+  /**
+   * Opens a layout folder. BuildKit does without an `oci-layout` file, so an
+   * index.json is enough.
+   *
+   * @throws {CacheportError} LOCATION_NOT_FOUND, LAYOUT_INVALID
+   */
+  static async open(
+    path: string,
+    { limits = DEFAULT_LIMITS, location = path }: LayoutOptions = {},
+  ): Promise<LayoutDirectory> {
+    if (!(await isFolder(path))) throw noFolder(location);
+    if (
+      !(await hasLayoutMarker(path, location)) &&
+      !(await hasIndexFile(path))
+    ) {
+      throw new CacheportError(
+        "LAYOUT_INVALID",
+        `Cannot open layout "${location}": the folder has neither an index.json nor an oci-layout file`,
+        { hint: "Give the folder that holds index.json and blobs" },
+      );
+    }
+    return new LayoutDirectory(resolve(path), location, limits);
+  }
+
+  async list(): Promise<NamedEntry[]> {
+    const { entries } = await readIndexFile(this.#root, this.location);
+    return [...entries];
+  }
+
+  async resolve(query: NameQuery): Promise<Resolved> {
+    const index = await readIndexFile(this.#root, this.location);
+    const entry = resolveEntry(index, query, this.location);
+    if (entry) return { descriptor: entry.descriptor, entry };
+    // The tag walk leaves only a digest without an entry.
+    const digest = parseDigest(query.digest ?? "");
+    const size = await this.#size(digest);
+    if (size === undefined) {
+      throw new CacheportError(
+        "BLOB_NOT_FOUND",
+        `Cannot find "${digest}" in "${this.location}": it has no such blob`,
+      );
+    }
+    const mediaType = await this.#detectType(digest, size);
+    return { descriptor: { mediaType, digest, size }, entry: undefined };
+  }
+
+  async stat({ digest }: Descriptor): Promise<number | undefined> {
+    return this.#size(parseDigest(digest));
+  }
+
+  async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
+    const digest = parseDigest(descriptor.digest);
+    const what = this.#describe(digest);
+    checkDocumentSize(descriptor.size, limit, what);
+    try {
+      const { bytes } = await readRegularFile(this.#path(digest), limit, what);
+      checkContent(bytes, descriptor);
+      return bytes;
+    } catch (error) {
+      throw this.#failure(digest, error);
+    }
+  }
+
+  async open(
+    descriptor: Descriptor,
+    signal?: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array>> {
+    const digest = parseDigest(descriptor.digest);
+    if ((await this.#size(digest)) === undefined) throw this.#missing(digest);
+    return streamRegularFile(
+      this.#path(digest),
+      this.#describe(digest),
+      (error) => this.#failure(digest, error),
+      signal,
+    );
+  }
+
+  async locate({ digest }: Descriptor): Promise<BlobLocation | undefined> {
+    const path = this.#path(parseDigest(digest));
+    const size = await this.#size(digest);
+    return size === undefined
+      ? undefined
+      : { path, offset: 0, size, disposable: false };
+  }
+
+  async close(): Promise<void> {}
+
+  #path(digest: Digest): string {
+    return join(this.#root, ...blobPath(digest).split("/"));
+  }
+
+  #describe(digest: Digest): string {
+    return `blob "${digest}" in "${this.location}"`;
+  }
+
+  /** The size of a blob in bytes; undefined when it is absent, or no regular file. */
+  async #size(digest: Digest): Promise<number | undefined> {
+    try {
+      const stats = await lstat(this.#path(digest));
+      return stats.isFile() ? stats.size : undefined;
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+      throw this.#failure(digest, error);
+    }
+  }
+
+  /** The media type of a blob that no entry describes, told from its content. */
+  async #detectType(digest: Digest, size: number): Promise<string> {
+    if (size > this.#limits.manifest) return UNKNOWN_TYPE;
+    const descriptor = { mediaType: UNKNOWN_TYPE, digest, size };
+    const bytes = await this.read(descriptor, this.#limits.manifest);
+    const what = this.#describe(digest);
+    try {
+      // Configs have fields of the same names, but no schemaVersion.
+      const value = parseJson(bytes, what);
+      if (!isJsonObject(value) || !("schemaVersion" in value))
+        return UNKNOWN_TYPE;
+      return detectDocumentType(bytes, what);
+    } catch {
+      return UNKNOWN_TYPE;
+    }
+  }
+
+  #failure(digest: Digest, error: unknown): CacheportError {
+    const code = systemCode(error);
+    return code === "ENOENT" || code === "ENOTDIR"
+      ? this.#missing(digest)
+      : systemError(`Cannot read ${this.#describe(digest)}`, error);
+  }
+
+  #missing(digest: Digest): CacheportError {
+    return new CacheportError(
+      "BLOB_MISSING",
+      `Cannot read ${this.#describe(digest)}: it is not there, or is no regular file`,
+      {
+        hint: "The layout is incomplete; copy or export it again from where it was made",
+      },
+    );
+  }
+}
+
+/** How to open a layout folder for writing. */
+export interface LayoutWriterOptions {
+  /** Makes the folder when the first blob is put; otherwise it must be there. */
+  create?: boolean | undefined;
+  /** Milliseconds to wait for the lock of index.json. */
+  lockTimeout?: number | undefined;
+  /** Large blobs that are copied at once. */
+  jobs?: number | undefined;
+  signal?: AbortSignal | undefined;
+  /** The folder as the user wrote it, for messages; the path unless told otherwise. */
+  location?: string | undefined;
+}
+
+/** Blobs that are copied at once unless told otherwise. */
+const DEFAULT_JOBS = 4;
+
+/** Writes to a layout folder. Nothing is changed in it before the first blob is put. */
+export class LayoutDirectoryWriter implements ContentWriter {
+  readonly location: string;
+  readonly #root: string;
+  readonly #blobs: BlobWriter;
+  readonly #lockTimeout: number | undefined;
+  readonly #signal: AbortSignal | undefined;
+
+  private constructor(
+    root: string,
+    location: string,
+    { jobs = DEFAULT_JOBS, lockTimeout, signal }: LayoutWriterOptions,
+  ) {
+    this.#root = root;
+    this.location = location;
+    this.#blobs = new BlobWriter(root, { jobs, location });
+    this.#lockTimeout = lockTimeout;
+    this.#signal = signal;
+  }
+
+  /**
+   * Opens a layout folder for writing.
+   *
+   * @throws {CacheportError} LOCATION_NOT_FOUND, LAYOUT_INVALID for a layout of
+   *   another version
+   */
+  static async open(
+    path: string,
+    options: LayoutWriterOptions = {},
+  ): Promise<LayoutDirectoryWriter> {
+    const { location = path, create = false } = options;
+    if (await isFolder(path)) await hasLayoutMarker(path, location);
+    else if (!create) throw noFolder(location);
+    return new LayoutDirectoryWriter(resolve(path), location, options);
+  }
+
+  async put(
+    descriptor: Descriptor,
+    source: BlobSource,
+    options: PutOptions = {},
+  ): Promise<PutOutcome> {
+    return this.#blobs.write(descriptor, source, this.#withSignal(options));
+  }
+
+  /**
+   * Finds out, before anything is copied, whether names can be given. The answer
+   * can change until they are.
+   *
+   * @throws {CacheportError} NAME_CHANGED, NAME_AMBIGUOUS, DOCUMENT_INVALID
+   */
+  async checkNames(roots: readonly Root[]): Promise<void> {
+    const index = await readIndexForUpdate(this.#root, this.location);
+    applyNames(index, roots, this.location);
+  }
+
+  async publish(
+    roots: readonly Root[],
+    options: PutOptions = {},
+  ): Promise<void> {
+    for (const { descriptor, bytes } of roots)
+      await this.#blobs.write(descriptor, { bytes }, this.#withSignal(options));
+    await this.#blobs.syncFolders();
+    await this.#update((index) => {
+      this.#blobs.assertPresent();
+      return applyNames(index, roots, this.location);
+    }, options);
+  }
+
+  /**
+   * Gives names to content that is in the layout.
+   *
+   * @throws {CacheportError} BLOB_MISSING, SIZE_MISMATCH, NAME_AMBIGUOUS, and those
+   *   of {@link updateIndexFile}
+   */
+  async setNames(
+    descriptor: Descriptor,
+    names: readonly EntryName[],
+  ): Promise<void> {
+    const layout = await LayoutDirectory.open(this.#root, {
+      location: this.location,
+    });
+    const size = await layout.stat(descriptor);
+    if (size === undefined) {
+      throw new CacheportError(
+        "BLOB_MISSING",
+        `Cannot name "${descriptor.digest}" in "${this.location}": it is not there`,
+      );
+    }
+    if (size !== descriptor.size) throw sizeMismatch(descriptor, size);
+    const root: Root = {
+      descriptor,
+      bytes: new Uint8Array(),
+      names: names.map((name) => ({ kind: "set", name })),
+    };
+    await this.#update((index) => applyNames(index, [root], this.location));
+  }
+
+  /**
+   * Removes entries from the index; blobs stay.
+   *
+   * @param fits Says of each entry whether it goes.
+   * @returns The entries that were removed.
+   * @throws {CacheportError} Those of {@link updateIndexFile}
+   */
+  async removeNames(
+    fits: (entry: NamedEntry) => boolean,
+  ): Promise<NamedEntry[]> {
+    let removed: NamedEntry[] = [];
+    await this.#update((index) => {
+      removed = index.entries.filter(fits);
+      return removeEntries(index, fits);
+    });
+    return removed;
+  }
+
+  async close(): Promise<void> {
+    await this.#blobs.close();
+  }
+
+  #withSignal(options: PutOptions): PutOptions {
+    return options.signal ? options : { ...options, signal: this.#signal };
+  }
+
+  #update(
+    change: (index: LayoutIndex) => LayoutIndex,
+    options: PutOptions = {},
+  ): Promise<LayoutIndex> {
+    return updateIndexFile(this.#root, change, {
+      lockTimeout: this.#lockTimeout,
+      signal: this.#withSignal(options).signal,
+      location: this.location,
+    });
+  }
+}
