@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import { CacheportError } from "./errors.ts";
-import { goFields, isJsonObject } from "./go-json.ts";
+import { goFieldFinder, isJsonObject } from "./go-json.ts";
 import type { JsonObject } from "./go-json.ts";
 
 /** The largest document and the deepest nesting that are accepted. */
@@ -80,7 +80,7 @@ export const jsonObject = v.custom<JsonObject>(
 export const goStruct = <T extends v.ObjectEntries>(entries: T) =>
   v.pipe(
     jsonObject,
-    v.transform((value) => goFields(value, Object.keys(entries))),
+    v.transform(goFieldFinder(Object.keys(entries))),
     v.object(entries),
   );
 

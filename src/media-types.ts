@@ -81,6 +81,22 @@ export function layerCompression(mediaType: string): Compression | undefined {
   return undefined;
 }
 
+/**
+ * The media type of a layer in another compression: OCI stays OCI, Docker stays
+ * Docker and foreign stays foreign, with the one exception that Docker has no type
+ * for a foreign zstd layer; it gets the OCI one, as in BuildKit. What is no layer is returned unchanged.
+ */
+export function layerTypeIn(
+  mediaType: string,
+  compression: Compression,
+): string {
+  if (!isLayerType(mediaType)) return mediaType;
+  const oci = toOciLayerType(mediaType);
+  const base = oci.startsWith(OCI_FOREIGN) ? OCI_FOREIGN : OCI_LAYER;
+  const type = compression === "uncompressed" ? base : `${base}+${compression}`;
+  return mediaType === oci ? type : toDockerLayerType(type);
+}
+
 /** The OCI media type of an ordinary layer in a compression. */
 export function ociLayerType(compression: Compression): string {
   return compression === "uncompressed"
