@@ -1,0 +1,558 @@
+/**
+ * A registry in memory for tests: as the distribution-spec says, or strict, or with
+ * a login, with TLS, with faults on order. Every request is written down.
+ */
+import { createHash } from "node:crypto";
+import { createServer } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import type { AddressInfo } from "node:net";
+
+/** A request as it arrived. */
+export interface SeenRequest {
+  method: string;
+  /** Path and query. */
+  url: string;
+  headers: Record<string, string>;
+  body: Uint8Array;
+}
+
+/** An answer that is ready to be sent. */
+export interface Answer {
+  status: number;
+  headers?: Record<string, string | undefined>;
+  body?: Uint8Array | string;
+}
+
+/** Changes what happens to some requests. */
+export interface Fault {
+  method?: string;
+  path: RegExp;
+  /** How often it happens; 1 unless told otherwise. */
+  times?: number;
+  /** Breaks the connection after so many bytes of the request's body. */
+  resetAfter?: number;
+  /** Answers in its own way. */
+  act?(answer: Answer, response: ServerResponse, request: SeenRequest): void;
+  /** Answers with this instead of the registry's own answer. */
+  answer?: Answer | ((request: SeenRequest) => Answer);
+}
+
+/** What kind of registry it is. */
+export interface TestRegistryOptions {
+  /** Takes an index only when each of its entries is a manifest that it has. */
+  strict?: boolean;
+  /** Wants this user. */
+  basic?: { username: string; password: string };
+  /** Wants bearer tokens of this server. */
+  bearer?: TestTokenServer;
+  tls?: { key: string; cert: string };
+  /** Mounts blobs of other repositories; true unless told otherwise. */
+  mount?: boolean;
+  /** Says that pieces must have so many bytes at least. */
+  chunkMinLength?: number;
+  /** Tags on one page of the list. */
+  pageSize?: number;
+}
+
+interface StoredManifest {
+  mediaType: string;
+  bytes: Uint8Array;
+}
+
+class Repository {
+  readonly blobs = new Map<string, Uint8Array>();
+  readonly manifests = new Map<string, StoredManifest>();
+  readonly tags = new Map<string, string>();
+}
+
+export function sha256(bytes: Uint8Array | string): string {
+  return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+}
+
+function failed(status: number, code: string, message = code): Answer {
+  return {
+    status,
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ errors: [{ code, message }] }),
+  };
+}
+
+/** A server whose requests are answered by a function. */
+export class TestServer {
+  readonly seen: SeenRequest[] = [];
+  readonly faults: Fault[] = [];
+  /** The most requests that were under way at once. */
+  busiest = 0;
+  #busy = 0;
+  readonly #server: ReturnType<typeof createServer>;
+  readonly #tls: boolean;
+  answer: (request: SeenRequest) => Answer | Promise<Answer>;
+
+  constructor(
+    answer: (request: SeenRequest) => Answer | Promise<Answer>,
+    tls?: { key: string; cert: string },
+  ) {
+    this.answer = answer;
+    this.#tls = tls !== undefined;
+    const listener = (request: IncomingMessage, response: ServerResponse) =>
+      void this.#serve(request, response);
+    this.#server = tls
+      ? (createTlsServer(tls, listener) as ReturnType<typeof createServer>)
+      : createServer(listener);
+  }
+
+  async listen(): Promise<this> {
+    await new Promise<void>((resolve) =>
+      this.#server.listen(0, "127.0.0.1", resolve),
+    );
+    return this;
+  }
+
+  /** Host and port. */
+  get domain(): string {
+    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  get origin(): string {
+    return `${this.#tls ? "https" : "http"}://${this.domain}`;
+  }
+
+  stop(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+
+  /** The requests of a method whose address matches. */
+  requests(method: string, path = /./): SeenRequest[] {
+    return this.seen.filter(
+      (request) => request.method === method && path.test(request.url),
+    );
+  }
+
+  async #serve(
+    incoming: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    this.#busy += 1;
+    this.busiest = Math.max(this.busiest, this.#busy);
+    response.on("close", () => (this.#busy -= 1));
+    incoming.on("error", () => {});
+    const method = incoming.method ?? "";
+    const url = incoming.url ?? "";
+    const fault = this.#takeFault(method, url);
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    try {
+      for await (const chunk of incoming) {
+        chunks.push(chunk as Uint8Array);
+        size += (chunk as Uint8Array).length;
+        if (fault?.resetAfter !== undefined && size >= fault.resetAfter) {
+          incoming.socket.destroy();
+          return;
+        }
+      }
+    } catch {
+      return;
+    }
+    if (fault?.resetAfter !== undefined) {
+      incoming.socket.destroy();
+      return;
+    }
+    const request: SeenRequest = {
+      method,
+      url,
+      headers: incoming.headers as Record<string, string>,
+      body: Buffer.concat(chunks),
+    };
+    this.seen.push(request);
+    const own = fault?.answer;
+    const answer =
+      typeof own === "function"
+        ? own(request)
+        : (own ?? (await this.answer(request)));
+    if (fault?.act) fault.act(answer, response, request);
+    else send(answer, response, request);
+  }
+
+  #takeFault(method: string, url: string): Fault | undefined {
+    const fault = this.faults.find(
+      (one) =>
+        (one.times ?? 1) > 0 &&
+        (one.method === undefined || one.method === method) &&
+        one.path.test(url),
+    );
+    if (fault) fault.times = (fault.times ?? 1) - 1;
+    return fault;
+  }
+}
+
+/** Sends an answer as it should be. */
+export function send(
+  { status, headers = {}, body = "" }: Answer,
+  response: ServerResponse,
+  request: SeenRequest,
+): void {
+  const bytes = Buffer.from(body as Uint8Array);
+  response.writeHead(status, { "content-length": bytes.length, ...headers });
+  response.end(request.method === "HEAD" ? undefined : bytes);
+}
+
+/** Sends the first part of a body and breaks the connection. */
+export function cutAfter(bytes: number): Fault["act"] {
+  return ({ status, headers, body = "" }, response) => {
+    const whole = Buffer.from(body as Uint8Array);
+    response.writeHead(status, { "content-length": whole.length, ...headers });
+    response.write(whole.subarray(0, bytes), () =>
+      setTimeout(() => response.socket?.destroy(), 5),
+    );
+    if (bytes === 0) response.socket?.destroy();
+  };
+}
+
+/** Sends a body with one bit changed. */
+export function corruptAt(position: number): Fault["act"] {
+  return (answer, response, request) => {
+    const bytes = Buffer.from(answer.body as Uint8Array);
+    if (bytes.length > 0) {
+      const index = Math.min(position, bytes.length - 1);
+      bytes[index] = (bytes[index] ?? 0) ^ 1;
+    }
+    send({ ...answer, body: bytes }, response, request);
+  };
+}
+
+/** Sends a body byte by byte, never coming to its end. */
+export function drip(milliseconds: number): Fault["act"] {
+  return ({ status, headers, body = "" }, response) => {
+    const bytes = Buffer.from(body as Uint8Array);
+    response.writeHead(status, { "content-length": bytes.length, ...headers });
+    let position = 0;
+    const timer = setInterval(() => {
+      if (position >= bytes.length - 1) return;
+      response.write(bytes.subarray(position, ++position));
+    }, milliseconds);
+    response.on("close", () => clearInterval(timer));
+  };
+}
+
+/** Sends a body without its length, in chunks. */
+export function chunked(parts: number, lengthOf = 1): Fault["act"] {
+  return ({ status, headers, body = "" }, response) => {
+    const bytes = Buffer.from(body as Uint8Array);
+    const end = Math.floor(bytes.length * lengthOf);
+    response.writeHead(status, headers);
+    const step = Math.max(1, Math.ceil(end / parts));
+    for (let at = 0; at < end; at += step)
+      response.write(bytes.subarray(at, Math.min(at + step, end)));
+    response.end();
+  };
+}
+
+/** A registry. */
+export class TestRegistry extends TestServer {
+  readonly repositories = new Map<string, Repository>();
+  readonly #options: TestRegistryOptions;
+  readonly #uploads = new Map<string, Uint8Array[]>();
+  #nextUpload = 0;
+
+  private constructor(options: TestRegistryOptions) {
+    super((request) => this.#answer(request), options.tls);
+    this.#options = options;
+  }
+
+  static async start(options: TestRegistryOptions = {}): Promise<TestRegistry> {
+    return await new TestRegistry(options).listen();
+  }
+
+  /** A repository, made when it is not there. */
+  repository(name: string): Repository {
+    const known = this.repositories.get(name);
+    if (known) return known;
+    const made = new Repository();
+    this.repositories.set(name, made);
+    return made;
+  }
+
+  /** Puts a manifest there and gives its digest. */
+  addManifest(
+    name: string,
+    document: object,
+    tag?: string,
+    mediaType = (document as { mediaType?: string }).mediaType ?? "",
+  ): string {
+    const bytes = Buffer.from(JSON.stringify(document));
+    const digest = sha256(bytes);
+    const repository = this.repository(name);
+    repository.manifests.set(digest, { mediaType, bytes });
+    if (tag !== undefined) repository.tags.set(tag, digest);
+    return digest;
+  }
+
+  /** Puts a blob there and gives its digest. */
+  addBlob(name: string, bytes: Uint8Array): string {
+    const digest = sha256(bytes);
+    this.repository(name).blobs.set(digest, bytes);
+    return digest;
+  }
+
+  #answer(request: SeenRequest): Answer {
+    const { pathname, searchParams } = new URL(request.url, "http://x");
+    const write = !["GET", "HEAD"].includes(request.method);
+    const match =
+      /^\/v2\/(.+)\/(manifests|blobs|tags)\/(.*)$/.exec(pathname) ?? [];
+    const [, name = "", kind = "", rest = ""] = match;
+    const upload = /^(.+)\/blobs\/uploads\/(.*)$/.exec(
+      pathname.replace(/^\/v2\//, ""),
+    );
+    const repository = upload?.[1] ?? name;
+    const refusal = this.#authorize(request, repository, write);
+    if (refusal) return refusal;
+    if (pathname === "/v2/") return { status: 200, body: "{}" };
+    if (upload)
+      return this.#upload(request, repository, upload[2] ?? "", searchParams);
+    if (!write && !this.repositories.has(name))
+      return failed(404, "NAME_UNKNOWN");
+    if (kind === "manifests") return this.#manifest(request, name, rest);
+    if (kind === "blobs") return this.#blob(request, name, rest);
+    if (kind === "tags") return this.#tags(name, searchParams);
+    return failed(404, "NOT_FOUND");
+  }
+
+  #authorize(
+    { headers }: SeenRequest,
+    repository: string,
+    write: boolean,
+  ): Answer | undefined {
+    const { basic, bearer } = this.#options;
+    if (basic) {
+      const good = Buffer.from(`${basic.username}:${basic.password}`).toString(
+        "base64",
+      );
+      if (headers["authorization"] === `Basic ${good}`) return undefined;
+      const answer = failed(401, "UNAUTHORIZED");
+      answer.headers!["www-authenticate"] = 'Basic realm="test"';
+      return answer;
+    }
+    if (!bearer) return undefined;
+    const scope = repository
+      ? `repository:${repository}:${write ? "pull,push" : "pull"}`
+      : "";
+    const token = headers["authorization"]?.replace(/^Bearer /, "") ?? "";
+    if (bearer.permits(token, repository, write ? "push" : "pull"))
+      return undefined;
+    const answer = failed(401, "UNAUTHORIZED", `token ${token} is not good`);
+    answer.headers!["www-authenticate"] =
+      `Bearer realm="${bearer.origin}/token",service="test"${scope && `,scope="${scope}"`}`;
+    return answer;
+  }
+
+  #manifest(request: SeenRequest, name: string, reference: string): Answer {
+    const repository = this.repository(name);
+    const digest = repository.tags.get(reference) ?? reference;
+    const found = repository.manifests.get(digest);
+    if (request.method === "PUT")
+      return this.#putManifest(request, name, reference);
+    if (!found) return failed(404, "MANIFEST_UNKNOWN");
+    if (request.method === "DELETE") {
+      if (reference.includes(":")) repository.manifests.delete(reference);
+      for (const [tag, target] of repository.tags)
+        if (tag === reference || target === reference)
+          repository.tags.delete(tag);
+      return { status: 202 };
+    }
+    return {
+      status: 200,
+      headers: {
+        "content-type": found.mediaType,
+        "docker-content-digest": digest,
+        "content-length": String(found.bytes.length),
+      },
+      body: found.bytes,
+    };
+  }
+
+  #putManifest(request: SeenRequest, name: string, reference: string): Answer {
+    const repository = this.repository(name);
+    const digest = sha256(request.body);
+    if (reference.includes(":") && reference !== digest)
+      return failed(400, "DIGEST_INVALID");
+    const document = JSON.parse(Buffer.from(request.body).toString());
+    const mediaType = request.headers["content-type"] ?? "";
+    if (document.mediaType && document.mediaType !== mediaType)
+      return failed(400, "MANIFEST_INVALID", "content type differs");
+    for (const child of document.manifests ?? []) {
+      const known = this.#options.strict
+        ? repository.manifests.has(child.digest)
+        : repository.manifests.has(child.digest) ||
+          repository.blobs.has(child.digest);
+      if (!known)
+        return failed(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+    }
+    const blobs = [document.config, ...(document.layers ?? [])];
+    for (const blob of blobs)
+      if (blob && !repository.blobs.has(blob.digest))
+        return failed(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+    repository.manifests.set(digest, { mediaType, bytes: request.body });
+    if (!reference.includes(":")) repository.tags.set(reference, digest);
+    return { status: 201, headers: { "docker-content-digest": digest } };
+  }
+
+  #blob({ headers }: SeenRequest, name: string, digest: string): Answer {
+    const bytes = this.repository(name).blobs.get(digest);
+    if (!bytes) return failed(404, "BLOB_UNKNOWN");
+    const range = /^bytes=(\d+)-(\d+)$/.exec(headers["range"] ?? "");
+    if (!range) {
+      return {
+        status: 200,
+        headers: {
+          "content-type": "application/octet-stream",
+          "content-length": String(bytes.length),
+          "docker-content-digest": digest,
+        },
+        body: bytes,
+      };
+    }
+    const [start, end] = [Number(range[1]), Number(range[2])];
+    return {
+      status: 206,
+      headers: { "content-range": `bytes ${start}-${end}/${bytes.length}` },
+      body: bytes.subarray(start, end + 1),
+    };
+  }
+
+  #upload(
+    { method, headers, body }: SeenRequest,
+    name: string,
+    session: string,
+    query: URLSearchParams,
+  ): Answer {
+    const at = `/v2/${name}/blobs/uploads/${session}?state=a%2Fb`;
+    if (method === "POST") {
+      const digest = query.get("mount") ?? "";
+      const from = this.repositories.get(query.get("from") ?? "");
+      const bytes = from?.blobs.get(digest);
+      if (bytes && this.#options.mount !== false) {
+        this.repository(name).blobs.set(digest, bytes);
+        return { status: 201, headers: { "docker-content-digest": digest } };
+      }
+      const id = `${++this.#nextUpload}`;
+      this.#uploads.set(id, []);
+      const least = this.#options.chunkMinLength;
+      return {
+        status: 202,
+        headers: {
+          location: `/v2/${name}/blobs/uploads/${id}?state=a%2Fb`,
+          ...(least && { "oci-chunk-min-length": String(least) }),
+        },
+      };
+    }
+    const parts = this.#uploads.get(session);
+    if (!parts || query.get("state") !== "a/b")
+      return failed(404, "BLOB_UPLOAD_UNKNOWN");
+    const size = parts.reduce((sum, part) => sum + part.length, 0);
+    const range = `0-${Math.max(size - 1, 0)}`;
+    if (method === "GET")
+      return { status: 204, headers: { location: at, range } };
+    if (method === "DELETE") {
+      this.#uploads.delete(session);
+      return { status: 204 };
+    }
+    if (method === "PATCH") {
+      const start = Number((headers["content-range"] ?? "").split("-")[0]);
+      if (start !== size) return { status: 416, headers: { range } };
+      parts.push(body);
+      const last = size + body.length - 1;
+      return { status: 202, headers: { location: at, range: `0-${last}` } };
+    }
+    const bytes = Buffer.concat([...parts, body]);
+    const digest = sha256(bytes);
+    if (digest !== query.get("digest")) return failed(400, "DIGEST_INVALID");
+    this.repository(name).blobs.set(digest, bytes);
+    this.#uploads.delete(session);
+    return { status: 201, headers: { "docker-content-digest": digest } };
+  }
+
+  #tags(name: string, query: URLSearchParams): Answer {
+    const all = [...this.repository(name).tags.keys()].toSorted();
+    const last = query.get("last");
+    const rest = last === null ? all : all.filter((tag) => tag > last);
+    const page = rest.slice(0, this.#options.pageSize ?? 1000);
+    const end = page.at(-1);
+    return {
+      status: 200,
+      headers:
+        page.length < rest.length
+          ? { link: `</v2/${name}/tags/list?last=${end}&n=2>; rel="next"` }
+          : {},
+      body: JSON.stringify({ name, tags: page }),
+    };
+  }
+}
+
+/** Hands out bearer tokens. */
+export class TestTokenServer extends TestServer {
+  readonly tokens = new Map<string, { scopes: string[]; until: number }>();
+  /** Users with their passwords; a token without a user permits reading alone. */
+  users = new Map<string, string>();
+  refreshTokens = new Set<string>();
+  /** Milliseconds that a token is good for, whatever was said. */
+  life = 60_000;
+  get = true;
+  anonymousPush = false;
+  #count = 0;
+
+  static async start(): Promise<TestTokenServer> {
+    return await new TestTokenServer(() => ({ status: 404 })).listen();
+  }
+
+  override answer = (request: SeenRequest): Answer => {
+    const { pathname, searchParams } = new URL(request.url, "http://x");
+    if (pathname !== "/token") return { status: 404 };
+    const form = new URLSearchParams(Buffer.from(request.body).toString());
+    if (request.method === "GET" && !this.get) return { status: 405 };
+    const scopes =
+      request.method === "GET"
+        ? searchParams.getAll("scope")
+        : (form.get("scope") ?? "").split(" ");
+    const [user, password] =
+      request.method === "GET"
+        ? Buffer.from(
+            request.headers["authorization"]?.replace(/^Basic /, "") ?? "",
+            "base64",
+          )
+            .toString()
+            .split(":")
+        : [form.get("username") ?? "", form.get("password") ?? ""];
+    const refresh = form.get("refresh_token");
+    const known = refresh
+      ? this.refreshTokens.has(refresh)
+      : user && this.users.get(user) === password;
+    if ((user || refresh) && !known) return failed(401, "UNAUTHORIZED");
+    const granted =
+      known || this.anonymousPush
+        ? scopes
+        : scopes.map((scope) => scope.replace(/:[^:]*$/, ":pull"));
+    const token = `token-${++this.#count}-${crypto.randomUUID()}`;
+    this.tokens.set(token, {
+      scopes: granted,
+      until: Date.now() + this.life,
+    });
+    return {
+      status: 200,
+      body: JSON.stringify(
+        request.method === "GET" ? { token } : { access_token: token },
+      ),
+    };
+  };
+
+  permits(token: string, repository: string, action: string): boolean {
+    const known = this.tokens.get(token);
+    if (!known || known.until < Date.now()) return false;
+    if (repository === "") return true;
+    return known.scopes.some((scope) => {
+      const [, name, actions = ""] = scope.split(":");
+      return name === repository && actions.split(",").includes(action);
+    });
+  }
+}
