@@ -1,0 +1,248 @@
+/**
+ * Downloads of blobs that go on where they broke off.
+ *
+ * Source: OCI distribution-spec, "Pulling blobs" (Range). A closed range is asked
+ * for, since some registries answer 416 to an open one, and most never announce
+ * that they know ranges.
+ */
+import type { Descriptor } from "./descriptor.ts";
+import { sizeMismatch } from "./digest.ts";
+import type { CacheportError } from "./errors.ts";
+import type { OpenReply, RegistryCall } from "./registry-connection.ts";
+import { TransportFailure, unreachable } from "./registry-failures.ts";
+import { StallWatch } from "./registry-limits.ts";
+import {
+  MAX_TRIES,
+  isTemporaryStatus,
+  retryAfter,
+} from "./registry-transport.ts";
+import type { RegistryTransport, Reply } from "./registry-transport.ts";
+
+/** What a download needs to know. */
+export interface DownloadOptions {
+  /** The requests that may lead to the content, the likeliest first. */
+  readonly calls: readonly RegistryCall[];
+  /** False when the caller holds a place in the host's gate. */
+  readonly gated: boolean;
+  /** The error for an answer that is no success. */
+  refuse(reply: Reply): Promise<CacheportError>;
+}
+
+type ByteReader = Pick<ReadableStreamDefaultReader<Uint8Array>, "read">;
+
+/** Bytes that must arrive before failed tries are forgotten. */
+const PROGRESS = 1024 * 1024;
+
+/**
+ * Opens content as a stream; the bytes are not checked, their number is.
+ *
+ * @throws {CacheportError} BLOB_MISSING, SIZE_MISMATCH, REGISTRY_DENIED, REGISTRY_FAILED
+ */
+export async function openDownload(
+  transport: RegistryTransport,
+  descriptor: Descriptor,
+  options: DownloadOptions,
+): Promise<ReadableStream<Uint8Array>> {
+  const leave = options.gated ? await transport.gate.enter() : () => {};
+  const download = new Download(transport, descriptor, options);
+  const end = async (): Promise<void> => {
+    leave();
+    await download.close();
+  };
+  try {
+    await download.connect();
+  } catch (error) {
+    await end();
+    throw error;
+  }
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const chunk = await download.next();
+          if (chunk) return controller.enqueue(chunk);
+          await end();
+          controller.close();
+        } catch (error) {
+          await end();
+          controller.error(error);
+        }
+      },
+      cancel: end,
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+class Download {
+  readonly #transport: RegistryTransport;
+  readonly #descriptor: Descriptor;
+  readonly #options: DownloadOptions;
+  #calls: readonly RegistryCall[];
+  #open: OpenReply | undefined;
+  #reader: ByteReader | undefined;
+  #watch: StallWatch | undefined;
+  #position = 0;
+  /** Bytes that come again, because the server knows no ranges. */
+  #skip = 0;
+  #failures = 0;
+  /** Milliseconds spent on the registry since it last made real progress. */
+  #spent = 0;
+  #mark = 0;
+
+  constructor(
+    transport: RegistryTransport,
+    descriptor: Descriptor,
+    options: DownloadOptions,
+  ) {
+    this.#transport = transport;
+    this.#descriptor = descriptor;
+    this.#options = options;
+    this.#calls = options.calls;
+  }
+
+  /** Connects at the present position; tries again what may pass. */
+  async connect(): Promise<void> {
+    while (!(await this.#timed(() => this.#connectOnce())));
+  }
+
+  /** The next bytes; undefined at the end. */
+  async next(): Promise<Uint8Array | undefined> {
+    const { size } = this.#descriptor;
+    for (;;) {
+      if (!this.#reader) {
+        if (this.#position === size) return undefined;
+        await this.connect();
+      }
+      const chunk = await this.#timed(() => this.#read());
+      if (!chunk) continue;
+      const fresh = chunk.subarray(Math.min(this.#skip, chunk.length));
+      this.#skip -= chunk.length - fresh.length;
+      if (fresh.length === 0) continue;
+      this.#position += fresh.length;
+      if (this.#position > size)
+        throw sizeMismatch(this.#descriptor, this.#position);
+      if (this.#position - this.#mark >= PROGRESS) {
+        this.#mark = this.#position;
+        this.#spent = 0;
+        this.#failures = 0;
+      }
+      return fresh;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#watch?.stop();
+    const open = this.#open;
+    this.#open = undefined;
+    this.#reader = undefined;
+    if (open) open.abort.abort();
+  }
+
+  async #timed<T>(run: () => Promise<T>): Promise<T> {
+    const start = performance.now();
+    try {
+      return await run();
+    } finally {
+      this.#spent += performance.now() - start;
+    }
+  }
+
+  /** Reads from the open answer; undefined when it ended or broke. */
+  async #read(): Promise<Uint8Array | undefined> {
+    this.#watch?.wait();
+    try {
+      const { value, done } = await (this.#reader as ByteReader).read();
+      this.#watch?.got(value?.length ?? 0);
+      if (!done) return value;
+      this.#open = undefined;
+      await this.close();
+      if (this.#position < this.#descriptor.size)
+        await this.#failed(
+          new TransportFailure("reset", "it sent less than the whole blob"),
+        );
+    } catch (error) {
+      await this.close();
+      const signal = this.#calls[0]?.signal;
+      await this.#failed(this.#transport.temporary(error, signal));
+    }
+    return undefined;
+  }
+
+  /** True when there is an answer to read from, false when another try is due. */
+  async #connectOnce(): Promise<boolean> {
+    const call = this.#calls[0] as RegistryCall;
+    const offset = this.#position;
+    const headers = { ...call.headers };
+    if (offset > 0)
+      headers["range"] = `bytes=${offset}-${this.#descriptor.size - 1}`;
+    let reply: OpenReply | Reply;
+    try {
+      reply = await this.#transport.open({ ...call, headers }, this.#window);
+    } catch (error) {
+      await this.#failed(this.#transport.temporary(error, call.signal));
+      return false;
+    }
+    if ("response" in reply) return await this.#accept(reply, offset);
+    if (reply.status === 404 && this.#calls.length > 1) {
+      this.#calls = this.#calls.slice(1);
+      return false;
+    }
+    // A range that is refused is followed by a download from the start.
+    const temporary =
+      isTemporaryStatus(reply.status) || (reply.status === 416 && offset > 0);
+    if (temporary && (await this.#again(retryAfter(reply)))) return false;
+    throw await this.#options.refuse(reply);
+  }
+
+  async #accept(open: OpenReply, offset: number): Promise<boolean> {
+    const { status, headers, body } = open.response;
+    this.#open = open;
+    const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(
+      headers.get("content-range") ?? "",
+    );
+    const total = status === 206 ? range?.[2] : headers.get("content-length");
+    if (total && total !== "*" && Number(total) !== this.#descriptor.size) {
+      await this.close();
+      throw sizeMismatch(this.#descriptor, Number(total));
+    }
+    const start = status === 206 ? Number(range?.[1] ?? offset) : 0;
+    if (start > offset || !body) {
+      await this.close();
+      await this.#failed(
+        new TransportFailure("reset", "it sent another part than asked for"),
+      );
+      return false;
+    }
+    this.#skip = offset - start;
+    this.#watch = new StallWatch(this.#window, () =>
+      open.abort.abort(
+        new TransportFailure("stalled", "the download stands still"),
+      ),
+    );
+    this.#reader = body.getReader();
+    return true;
+  }
+
+  /** Waits before the next try, or gives up. */
+  async #failed(failure: TransportFailure): Promise<void> {
+    if (!(await this.#again(0)))
+      throw unreachable(this.#transport.domain, failure);
+  }
+
+  async #again(least: number): Promise<boolean> {
+    this.#failures += 1;
+    if (this.#failures >= MAX_TRIES) return false;
+    const left = this.#transport.deadline - this.#spent;
+    const signal = this.#calls[0]?.signal;
+    return await this.#transport.backOff(this.#failures, left, {
+      least,
+      signal,
+    });
+  }
+
+  /** Half of the deadline: one hung connection leaves time for a second. */
+  get #window(): number {
+    return this.#transport.deadline / 2;
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Requests about one repository, and what its refusals mean: the common ground of
+ * reading and writing.
+ */
+import type { Descriptor } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
+import type { CacheportError, ErrorCode } from "./errors.ts";
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  OCI_INDEX,
+  OCI_MANIFEST,
+  isDocumentType,
+} from "./media-types.ts";
+import type { NormalizedReference } from "./reference.ts";
+import type { RegistryCall } from "./registry-connection.ts";
+import { refusalError } from "./registry-errors.ts";
+import type { RefusedDocument } from "./registry-errors.ts";
+import { RegistryTransport } from "./registry-transport.ts";
+import type { Reply, TransportOptions } from "./registry-transport.ts";
+
+/** Every kind of document is welcome, and what a registry may have beside them. */
+export const ACCEPT = [
+  OCI_MANIFEST,
+  OCI_INDEX,
+  DOCKER_MANIFEST,
+  DOCKER_LIST,
+  "*/*",
+].join(", ");
+
+/** What a request does, which decides what a token must permit. */
+type Access = "pull" | "push" | "delete";
+
+const ACTIONS: Record<Access, string> = {
+  pull: "pull",
+  push: "pull,push",
+  delete: "delete,pull,push",
+};
+
+/** What stands beside a refusal when it is explained. */
+export interface RefusalNote {
+  /** The code of the error when the thing is not there. */
+  readonly missing?: ErrorCode | undefined;
+  readonly document?: RefusedDocument | undefined;
+}
+
+/** One repository of a registry. */
+export class RepositoryClient {
+  readonly transport: RegistryTransport;
+  /** The repository inside the registry: `team/app`. */
+  readonly path: string;
+  /** Host and repository, for messages. */
+  readonly location: string;
+
+  constructor(
+    { domain, path }: NormalizedReference,
+    options: TransportOptions,
+  ) {
+    this.transport = new RegistryTransport(domain, path, options);
+    this.path = path;
+    this.location = `${domain}/${path}`;
+  }
+
+  /** What a token must permit. */
+  scopes(access: Access): string[] {
+    return [`repository:${this.path}:${ACTIONS[access]}`];
+  }
+
+  /** A request about a manifest, by its tag or its digest. */
+  manifest(
+    method: string,
+    name: string,
+    access: Access = "pull",
+    signal?: AbortSignal,
+  ): RegistryCall {
+    return {
+      method,
+      url: `/v2/${this.path}/manifests/${name}`,
+      headers: { accept: ACCEPT },
+      scopes: this.scopes(access),
+      signal,
+    };
+  }
+
+  /** A request about a blob. */
+  blob(
+    method: string,
+    digest: Digest,
+    access: Access = "pull",
+    signal?: AbortSignal,
+  ): RegistryCall {
+    return {
+      method,
+      url: `/v2/${this.path}/blobs/${digest}`,
+      scopes: this.scopes(access),
+      signal,
+    };
+  }
+
+  /**
+   * The requests that lead to a descriptor's content, the likeliest first. It is
+   * the content's own type that decides: what an index-shaped cache lists are blobs.
+   */
+  content(
+    method: string,
+    { mediaType, digest }: Descriptor,
+    access: Access = "pull",
+    signal?: AbortSignal,
+  ): RegistryCall[] {
+    const manifest = this.manifest(method, digest, access, signal);
+    if (isDocumentType(mediaType)) return [manifest];
+    const blob = this.blob(method, digest, access, signal);
+    const unknown =
+      mediaType === "" ||
+      mediaType === "application/json" ||
+      /\.(?:manifest|index)\.v\d/.test(mediaType);
+    return unknown ? [manifest, blob] : [blob];
+  }
+
+  /** The error for an answer that is no success. */
+  async refusal(
+    action: string,
+    reply: Reply,
+    { missing, document }: RefusalNote = {},
+  ): Promise<CacheportError> {
+    const denied = reply.status === 401 || reply.status === 403;
+    return refusalError(reply, {
+      action,
+      location: this.location,
+      missing,
+      document,
+      credentials: denied
+        ? await this.transport.credentialProblem()
+        : undefined,
+      redact: (text) => this.transport.redact(text),
+    });
+  }
+}

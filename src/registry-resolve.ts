@@ -1,0 +1,222 @@
+/** Names in a repository: a tag or a digest becomes a descriptor. */
+import type { NameQuery, Resolved } from "./content-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import { digestAlgorithm, digestOf, isDigest } from "./digest.ts";
+import type { Digest } from "./digest.ts";
+import { detectDocumentType } from "./document-type.ts";
+import { CacheportError, isCacheportError } from "./errors.ts";
+import type { ErrorCode } from "./errors.ts";
+import { isDocumentType } from "./media-types.ts";
+import { isTag, parseReference } from "./reference.ts";
+import type { RepositoryClient } from "./registry-repository.ts";
+import { listTags } from "./registry-tags.ts";
+import type { Reply } from "./registry-transport.ts";
+
+/** A document and what it is known by. */
+export interface FetchedDocument {
+  readonly descriptor: Descriptor;
+  readonly bytes: Uint8Array;
+}
+
+const DEFAULT_TAG = "latest";
+/** Tags that a hint shows. */
+const SHOWN_TAGS = 8;
+
+/**
+ * Finds what a query names.
+ *
+ * @param limit Bytes of a document at most.
+ * @param keep Takes the document that was read on the way.
+ * @throws {CacheportError} NAME_NOT_FOUND, BLOB_NOT_FOUND, DIGEST_MISMATCH, REGISTRY_DENIED, ...
+ */
+export async function resolveName(
+  client: RepositoryClient,
+  { name, digest }: NameQuery,
+  limit: number,
+  keep: (document: FetchedDocument) => void,
+): Promise<Resolved> {
+  if (digest === undefined) {
+    const tag = tagOf(client, name ?? DEFAULT_TAG);
+    const found = await fetchTag(client, tag, limit);
+    keep(found);
+    const { descriptor } = found;
+    return { descriptor, entry: { refName: tag, descriptor } };
+  }
+  const descriptor = await findDigest(client, digest, limit, keep);
+  if (name === undefined) return { descriptor, entry: undefined };
+  const tag = tagOf(client, name);
+  const tagged = await headTag(client, tag);
+  return {
+    descriptor,
+    entry: tagged?.digest === digest ? { refName: tag, descriptor } : undefined,
+  };
+}
+
+/**
+ * The tag in a name, which may be a full image name of this repository.
+ *
+ * @throws {CacheportError} REFERENCE_INVALID
+ */
+export function tagOf(client: RepositoryClient, name: string): string {
+  if (isTag(name)) return name;
+  const prefix = `${client.location}:`;
+  const tag = name.startsWith(prefix)
+    ? name.slice(prefix.length)
+    : parseReference(name).tag;
+  if (tag !== null && isTag(tag)) return tag;
+  throw new CacheportError(
+    "REFERENCE_INVALID",
+    `Cannot use "${name}" in repository "${client.location}": it holds no tag`,
+  );
+}
+
+/** A document by its tag, its digest taken from its bytes. */
+async function fetchTag(
+  client: RepositoryClient,
+  tag: string,
+  limit: number,
+): Promise<FetchedDocument> {
+  const action = `Cannot read "${client.location}:${tag}"`;
+  const reply = await client.transport.request(
+    client.manifest("GET", tag),
+    limit,
+  );
+  if (reply.status === 404) throw await notFound(client, action, reply);
+  if (reply.status !== 200) throw await client.refusal(action, reply);
+  return readDocument(reply, action);
+}
+
+async function findDigest(
+  client: RepositoryClient,
+  digest: Digest,
+  limit: number,
+  keep: (document: FetchedDocument) => void,
+): Promise<Descriptor> {
+  const action = `Cannot read "${client.location}@${digest}"`;
+  const reply = await client.transport.request(
+    client.manifest("GET", digest),
+    limit,
+  );
+  if (reply.status === 200) {
+    const found = readDocument(reply, action, digest);
+    keep(found);
+    return found.descriptor;
+  }
+  if (reply.status !== 404 && reply.status !== 400)
+    throw await client.refusal(action, reply);
+  const blob = await client.transport.request(client.blob("HEAD", digest));
+  const missing: ErrorCode = "BLOB_NOT_FOUND";
+  if (blob.status !== 200)
+    throw await client.refusal(action, blob.status === 404 ? reply : blob, {
+      missing,
+    });
+  const size = contentLength(blob);
+  if (size === undefined) {
+    throw new CacheportError(
+      "REGISTRY_FAILED",
+      `${action}: the registry does not say how large it is`,
+    );
+  }
+  return { mediaType: "application/octet-stream", digest, size };
+}
+
+/** Takes a document from an answer and checks what the answer says of it. */
+export function readDocument(
+  { body, headers }: Reply,
+  action: string,
+  digest?: Digest,
+): FetchedDocument {
+  const claimed = headers.get("docker-content-digest");
+  const named = digest ?? (isDigest(claimed) ? claimed : undefined);
+  const actual = digestOf(body, named ? digestAlgorithm(named) : "sha256");
+  if (named !== undefined && named !== actual) {
+    throw new CacheportError(
+      "DIGEST_MISMATCH",
+      `${action}: the registry says its digest is ${named}, and its bytes have ${actual}`,
+      {
+        hint: "The content was damaged or replaced on its way; try again, or ask who runs the registry",
+      },
+    );
+  }
+  const mediaType = documentType(body, headers.get("content-type"), action);
+  const descriptor = { mediaType, digest: actual, size: body.length };
+  return { descriptor, bytes: body };
+}
+
+/** The type that a document names itself, else what the registry says, else what it looks like. */
+function documentType(
+  bytes: Uint8Array,
+  contentType: string | null,
+  what: string,
+): string {
+  const said = bareType(contentType);
+  let own: unknown;
+  try {
+    own = (
+      JSON.parse(new TextDecoder().decode(bytes)) as { mediaType?: unknown }
+    )?.mediaType;
+  } catch {
+    return said;
+  }
+  if (typeof own === "string" && own !== "") return own;
+  if (isDocumentType(said) || said.includes("manifest")) return said;
+  return detectDocumentType(bytes, what.replace(/^Cannot read /, ""));
+}
+
+/** A media type without its parameters. */
+function bareType(contentType: string | null): string {
+  return (contentType ?? "").split(";")[0]?.trim() ?? "";
+}
+
+/**
+ * What a tag stands for, by HEAD; by GET where the answer leaves something out.
+ *
+ * @returns Undefined when there is no such tag.
+ */
+export async function headTag(
+  client: RepositoryClient,
+  tag: string,
+  limit = 4 * 1024 * 1024,
+): Promise<Descriptor | undefined> {
+  const reply = await client.transport.request(client.manifest("HEAD", tag));
+  if (reply.status === 404) return undefined;
+  const digest = reply.headers.get("docker-content-digest");
+  const mediaType = bareType(reply.headers.get("content-type"));
+  const size = contentLength(reply);
+  if (
+    reply.status === 200 &&
+    isDigest(digest) &&
+    isDocumentType(mediaType) &&
+    size !== undefined
+  )
+    return { mediaType, digest, size };
+  try {
+    return (await fetchTag(client, tag, limit)).descriptor;
+  } catch (error) {
+    if (isCacheportError(error, "NAME_NOT_FOUND")) return undefined;
+    throw error;
+  }
+}
+
+/** The bytes that a Content-Length header tells, or undefined. */
+export function contentLength({ headers }: Reply): number | undefined {
+  const text = headers.get("content-length") ?? "";
+  return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
+async function notFound(
+  client: RepositoryClient,
+  action: string,
+  reply: Reply,
+): Promise<CacheportError> {
+  const refusal = await client.refusal(action, reply, {
+    missing: "NAME_NOT_FOUND",
+  });
+  const tags = await listTags(client).catch(() => []);
+  if (tags.length === 0) return refusal;
+  const shown = tags.slice(0, SHOWN_TAGS).join(", ");
+  const more = tags.length > SHOWN_TAGS ? `, ${tags.length} in all` : "";
+  return new CacheportError(refusal.code, refusal.message, {
+    hint: `The tags there are: ${shown}${more}`,
+  });
+}

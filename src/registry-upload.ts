@@ -1,0 +1,312 @@
+/**
+ * Uploads of blobs: a mount where the registry has the blob in another repository,
+ * else one PUT, else pieces.
+ *
+ * Source: OCI distribution-spec, "Pushing blobs".
+ */
+import type { Descriptor } from "./descriptor.ts";
+import { digestMismatch } from "./digest.ts";
+import { isCacheportError } from "./errors.ts";
+import type { CacheportError } from "./errors.ts";
+import type { RegistryCall, RequestBody } from "./registry-connection.ts";
+import { parseFaults } from "./registry-errors.ts";
+import { TransportFailure, unreachable } from "./registry-failures.ts";
+import type { BlobFeed } from "./registry-feed.ts";
+import {
+  MAX_TRIES,
+  bytesBody,
+  isTemporaryStatus,
+  retryAfter,
+} from "./registry-transport.ts";
+import type { RegistryTransport, Reply } from "./registry-transport.ts";
+
+/** What an upload needs to know. */
+export interface UploadOptions {
+  /** The repository. */
+  readonly path: string;
+  /** Another repository of the registry that may have the blob. */
+  readonly mountFrom?: string | undefined;
+  /** Makes the blob's bytes available; called only when they are needed. */
+  openFeed(): Promise<BlobFeed>;
+  /** Enters the gate for a transfer. */
+  enter(): Promise<() => void>;
+  /** Bytes of a piece, when there have to be pieces. */
+  readonly chunkSize: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Is told the number of bytes that were sent since the last call. */
+  readonly onBytes?: ((count: number) => void) | undefined;
+  /** The error for an answer that is no success. */
+  refuse(reply: Reply): Promise<CacheportError>;
+}
+
+/** Where the bytes of one upload go. */
+interface Session {
+  location: URL;
+  /** Bytes that a piece must have at least; undefined when nothing was said. */
+  leastChunk: number | undefined;
+}
+
+/** How a try ended: `again` after something that may pass. */
+type Outcome = "done" | "pieces" | { again: TransportFailure | Reply };
+
+/**
+ * Uploads a blob.
+ *
+ * @returns How it came there.
+ * @throws {CacheportError} DIGEST_MISMATCH, SIZE_MISMATCH, BLOB_MISSING,
+ * REGISTRY_DENIED, REGISTRY_REJECTED, REGISTRY_FAILED, NO_SPACE
+ */
+export async function uploadBlob(
+  transport: RegistryTransport,
+  descriptor: Descriptor,
+  options: UploadOptions,
+): Promise<"copied" | "mounted"> {
+  return await new Upload(transport, descriptor, options).run();
+}
+
+class Upload {
+  readonly #transport: RegistryTransport;
+  readonly #descriptor: Descriptor;
+  readonly #options: UploadOptions;
+  #failures = 0;
+  /** Bytes that have been told as sent. */
+  #told = 0;
+
+  constructor(
+    transport: RegistryTransport,
+    descriptor: Descriptor,
+    options: UploadOptions,
+  ) {
+    this.#transport = transport;
+    this.#descriptor = descriptor;
+    this.#options = options;
+  }
+
+  async run(): Promise<"copied" | "mounted"> {
+    let session = await this.#begin(this.#options.mountFrom);
+    if (!session) return "mounted";
+    const feed = await this.#options.openFeed();
+    try {
+      let pieces = session.leastChunk !== undefined;
+      for (;;) {
+        const outcome = await this.#transfer(session, feed, pieces);
+        if (outcome === "done") return "copied";
+        if (outcome === "pieces") pieces = true;
+        else await this.#waitOrFail(outcome.again);
+        // A failed upload cannot be told from a half-done one, so it starts anew.
+        session = (await this.#begin(undefined)) as Session;
+      }
+    } catch (error) {
+      await this.#cancel(session as Session);
+      throw error;
+    } finally {
+      await feed.close();
+    }
+  }
+
+  /** Starts an upload; undefined when the registry mounted the blob. */
+  async #begin(mountFrom: string | undefined): Promise<Session | undefined> {
+    const { path, signal } = this.#options;
+    const query =
+      mountFrom === undefined
+        ? ""
+        : `?mount=${encodeURIComponent(this.#descriptor.digest)}&from=${encodeURIComponent(mountFrom)}`;
+    const scopes = [`repository:${path}:pull,push`];
+    if (mountFrom !== undefined) scopes.push(`repository:${mountFrom}:pull`);
+    const reply = await this.#transport
+      .request({
+        method: "POST",
+        url: `/v2/${path}/blobs/uploads/${query}`,
+        body: bytesBody(new Uint8Array()),
+        scopes,
+        signal,
+      })
+      .catch((error: unknown) => {
+        // A token for both repositories may be refused where one is not.
+        if (
+          mountFrom !== undefined &&
+          isCacheportError(error, "REGISTRY_DENIED")
+        )
+          return undefined;
+        throw error;
+      });
+    if (reply?.status === 201 && mountFrom !== undefined) return undefined;
+    if (reply?.status === 202) return await this.#session(reply);
+    if (mountFrom !== undefined) return await this.#begin(undefined);
+    throw await this.#options.refuse(reply as Reply);
+  }
+
+  async #session(reply: Reply): Promise<Session> {
+    const least = Number(reply.headers.get("oci-chunk-min-length") ?? "");
+    return {
+      location: await this.#transport.location(reply, true),
+      leastChunk: Number.isSafeInteger(least) && least > 0 ? least : undefined,
+    };
+  }
+
+  async #transfer(
+    session: Session,
+    feed: BlobFeed,
+    pieces: boolean,
+  ): Promise<Outcome> {
+    const leave = await this.#options.enter();
+    try {
+      if (pieces) return await this.#sendPieces(session, feed);
+      const body = feed.body(0, this.#descriptor.size, this.#tell);
+      const reply = await this.#put(session, body);
+      const refused =
+        !(reply instanceof TransportFailure) &&
+        [405, 413, 416].includes(reply.status);
+      return refused ? "pieces" : await this.#judge(reply, feed);
+    } finally {
+      leave();
+    }
+  }
+
+  async #put(
+    session: Session,
+    body: RequestBody,
+  ): Promise<Reply | TransportFailure> {
+    const url = new URL(session.location);
+    // The rest of the query may be signed, so it is not touched.
+    url.search += `${url.search ? "&" : "?"}digest=${encodeURIComponent(this.#descriptor.digest)}`;
+    return await this.#send("PUT", url, body);
+  }
+
+  async #send(
+    method: string,
+    url: URL,
+    body?: RequestBody,
+    headers: Record<string, string> = {},
+  ): Promise<Reply | TransportFailure> {
+    const call: RegistryCall = {
+      method,
+      url,
+      headers: body
+        ? { "content-type": "application/octet-stream", ...headers }
+        : headers,
+      body,
+      scopes: [`repository:${this.#options.path}:pull,push`],
+      upload: true,
+      signal: this.#options.signal,
+    };
+    return await this.#transport.attempt(call, this.#transport.deadline);
+  }
+
+  /** Tells of progress; what is sent a second time is not told again. */
+  readonly #tell = (position: number): void => {
+    if (position > this.#told) this.#options.onBytes?.(position - this.#told);
+    this.#told = Math.max(this.#told, position);
+  };
+
+  /** Says what the answer to a closing PUT means. */
+  async #judge(
+    reply: Reply | TransportFailure,
+    feed: BlobFeed,
+  ): Promise<Outcome> {
+    if (reply instanceof TransportFailure) return { again: reply };
+    const { status, headers, body } = reply;
+    const { digest } = this.#descriptor;
+    if (status === 201 || status === 204 || status === 202) {
+      const stored = headers.get("docker-content-digest");
+      if (stored !== null && stored !== digest)
+        throw digestMismatch(digest, stored as typeof digest);
+      this.#tell(this.#descriptor.size);
+      return "done";
+    }
+    const codes = parseFaults(body).map(({ code }) => code.toUpperCase());
+    const lost = codes.some((code) =>
+      /^(?:BLOB_UPLOAD_|DIGEST_INVALID$|SIZE_INVALID$)/.test(code),
+    );
+    if (codes.includes("DIGEST_INVALID")) await feed.verify();
+    // A proxy that cut an idle connection answers 400, without a registry's words.
+    const proxy = status === 400 && codes.length === 0;
+    if (isTemporaryStatus(status) || lost || proxy) return { again: reply };
+    throw await this.#options.refuse(reply);
+  }
+
+  /** Sends the blob in pieces, each from where the registry says that it stands. */
+  async #sendPieces(session: Session, feed: BlobFeed): Promise<Outcome> {
+    const { size } = this.#descriptor;
+    const chunk = Math.max(this.#options.chunkSize, session.leastChunk ?? 0);
+    let offset = 0;
+    while (offset < size) {
+      const length = Math.min(chunk, size - offset);
+      const reply = await this.#send(
+        "PATCH",
+        session.location,
+        feed.body(offset, length, this.#tell),
+        { "content-range": `${offset}-${offset + length - 1}` },
+      );
+      if (!(reply instanceof TransportFailure) && reply.status === 202) {
+        session.location = await this.#transport.location(reply, true);
+        const end = offset + length;
+        const reached = end === 1 ? 1 : (rangeEnd(reply) ?? end);
+        if (reached > offset) this.#failures = 0;
+        else await this.#waitOrFail(reply);
+        offset = Math.min(reached, size);
+        continue;
+      }
+      const passes =
+        reply instanceof TransportFailure ||
+        reply.status === 416 ||
+        isTemporaryStatus(reply.status);
+      if (!passes) return await this.#judge(reply, feed);
+      await this.#waitOrFail(reply);
+      const status = await this.#send("GET", session.location);
+      if (status instanceof TransportFailure || status.status !== 204)
+        return { again: status };
+      if (status.headers.has("location"))
+        session.location = await this.#transport.location(status, true);
+      offset = Math.min(rangeEnd(status) ?? 0, size);
+    }
+    return await this.#judge(
+      await this.#put(session, bytesBody(new Uint8Array())),
+      feed,
+    );
+  }
+
+  async #waitOrFail(failure: TransportFailure | Reply): Promise<void> {
+    this.#failures += 1;
+    const { deadline, domain } = this.#transport;
+    const failed = failure instanceof TransportFailure;
+    // What stood still has used up the deadline.
+    const over =
+      this.#failures >= MAX_TRIES || (failed && failure.kind === "stalled");
+    const again =
+      !over &&
+      (await this.#transport.backOff(this.#failures, deadline, {
+        least: failed ? 0 : retryAfter(failure),
+        signal: this.#options.signal,
+      }));
+    if (again) return;
+    throw failed
+      ? unreachable(domain, failure)
+      : await this.#options.refuse(failure);
+  }
+
+  /** Tells the registry that the rest will not come; whether it listens does not matter. */
+  async #cancel(session: Session): Promise<void> {
+    try {
+      await this.#transport.attempt(
+        {
+          method: "DELETE",
+          url: session.location,
+          scopes: [`repository:${this.#options.path}:pull,push`],
+        },
+        1000,
+      );
+    } catch {
+      // The failure that led here is the one to tell.
+    }
+  }
+}
+
+/** The number of bytes that a registry says it has, from `Range: 0-N`. */
+function rangeEnd({ headers }: Reply): number | undefined {
+  const match = /^(?:bytes=)?0-(\d{1,15})$/.exec(headers.get("range") ?? "");
+  if (!match) return undefined;
+  const last = Number(match[1]);
+  // Registries write 0-0 for nothing as well as for a single byte.
+  return last === 0 ? 0 : last + 1;
+}

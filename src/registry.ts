@@ -1,0 +1,326 @@
+/**
+ * A repository of a registry as a place for content and names.
+ *
+ * Source: OCI distribution-spec 1.1.
+ */
+import { mapLimit } from "./concurrency.ts";
+import type {
+  BlobLocation,
+  BlobSource,
+  ContentWriter,
+  NamedEntry,
+  NameQuery,
+  PutOptions,
+  PutOutcome,
+  Resolved,
+  Root,
+  Store,
+} from "./content-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import { checkContent } from "./digest.ts";
+import type { Digest } from "./digest.ts";
+import { checkDocumentSize } from "./documents.ts";
+import type { DocumentLimits } from "./documents.ts";
+import type { CacheportError, ErrorCode } from "./errors.ts";
+import { isDocumentType } from "./media-types.ts";
+import type { NormalizedReference } from "./reference.ts";
+import { DocumentCache } from "./registry-documents.ts";
+import { openDownload } from "./registry-download.ts";
+import { StoreFeed, bytesFeed, fileFeed } from "./registry-feed.ts";
+import type { BlobFeed } from "./registry-feed.ts";
+import { hostGate } from "./registry-limits.ts";
+import { publishRoot, putDocument } from "./registry-publish.ts";
+import { RepositoryClient } from "./registry-repository.ts";
+import {
+  contentLength,
+  headTag,
+  resolveName,
+  tagOf,
+} from "./registry-resolve.ts";
+import { listTags } from "./registry-tags.ts";
+import type { Reply, TransportOptions } from "./registry-transport.ts";
+import { uploadBlob } from "./registry-upload.ts";
+
+/** How a repository is opened. */
+export interface RegistryOptions extends TransportOptions {
+  limits: DocumentLimits;
+  /** Bytes of a piece, where a registry wants uploads in pieces; 32 MiB. */
+  chunkSize?: number | undefined;
+}
+
+const CHUNK_SIZE = 32 * 1024 * 1024;
+/** Blobs up to this many bytes are read whole and checked before they are sent. */
+const SMALL_BLOB = 1024 * 1024;
+
+/** A repository of a registry, for reading and for writing. */
+export class RegistryRepository implements Store, ContentWriter {
+  readonly location: string;
+  readonly #client: RepositoryClient;
+  readonly #options: RegistryOptions;
+  readonly #documents = new DocumentCache();
+
+  private constructor(
+    reference: NormalizedReference,
+    options: RegistryOptions,
+  ) {
+    this.#client = new RepositoryClient(reference, options);
+    this.#options = options;
+    this.location = this.#client.location;
+  }
+
+  /** Opens a repository; the registry is not asked before there is something to ask. */
+  static open(
+    reference: NormalizedReference,
+    options: RegistryOptions,
+  ): RegistryRepository {
+    return new RegistryRepository(reference, options);
+  }
+
+  async stat(descriptor: Descriptor): Promise<number | undefined> {
+    return await this.#stat(descriptor, "pull");
+  }
+
+  async #stat(
+    descriptor: Descriptor,
+    access: "pull" | "push",
+    signal?: AbortSignal,
+  ): Promise<number | undefined> {
+    for (const call of this.#client.content(
+      "HEAD",
+      descriptor,
+      access,
+      signal,
+    )) {
+      const reply = await this.#client.transport.request(call);
+      // Nobody says that a registry must tell the size.
+      if (reply.status === 200) return contentLength(reply) ?? descriptor.size;
+      if (reply.status !== 404)
+        throw await this.#client.refusal(
+          `Cannot look for blob "${descriptor.digest}" in "${this.location}"`,
+          reply,
+        );
+    }
+    return undefined;
+  }
+
+  async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
+    checkDocumentSize(descriptor.size, limit, `blob "${descriptor.digest}"`);
+    const known = this.#documents.get(descriptor.digest);
+    if (known) {
+      checkContent(known, descriptor);
+      return known;
+    }
+    let reply: Reply | undefined;
+    for (const call of this.#client.content("GET", descriptor)) {
+      reply = await this.#client.transport.request(call, limit);
+      if (reply.status === 200) {
+        checkContent(reply.body, descriptor);
+        this.#documents.set(descriptor.digest, reply.body);
+        return reply.body;
+      }
+      if (reply.status !== 404) break;
+    }
+    throw await this.#readRefusal(descriptor, reply as Reply);
+  }
+
+  async open(
+    descriptor: Descriptor,
+    signal?: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array>> {
+    return await this.#download(descriptor, true, signal);
+  }
+
+  #download(
+    descriptor: Descriptor,
+    gated: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<ReadableStream<Uint8Array>> {
+    return openDownload(this.#client.transport, descriptor, {
+      calls: this.#client.content("GET", descriptor, "pull", signal),
+      gated,
+      refuse: (reply) => this.#readRefusal(descriptor, reply),
+    });
+  }
+
+  #readRefusal(descriptor: Descriptor, reply: Reply): Promise<CacheportError> {
+    const missing: ErrorCode = "BLOB_MISSING";
+    return this.#client.refusal(
+      `Cannot read blob "${descriptor.digest}" of "${this.location}"`,
+      reply,
+      { missing },
+    );
+  }
+
+  async locate(): Promise<BlobLocation | undefined> {
+    return undefined;
+  }
+
+  async list(): Promise<NamedEntry[]> {
+    const tags = await this.listRepositoryTags();
+    const entries = await mapLimit(tags, this.#options.jobs, async (tag) => {
+      const descriptor = await headTag(
+        this.#client,
+        tag,
+        this.#options.limits.manifest,
+      );
+      return descriptor && { refName: tag, descriptor };
+    });
+    // A tag may be deleted while the list is read.
+    return entries.filter((entry) => entry !== undefined);
+  }
+
+  /**
+   * All tags of the repository, in the registry's order.
+   *
+   * @throws {CacheportError} LOCATION_NOT_FOUND, REGISTRY_DENIED, REGISTRY_FAILED
+   */
+  async listRepositoryTags(): Promise<string[]> {
+    return await listTags(this.#client);
+  }
+
+  async resolve(query: NameQuery): Promise<Resolved> {
+    const { manifest } = this.#options.limits;
+    return await resolveName(this.#client, query, manifest, (document) =>
+      this.#documents.set(document.descriptor.digest, document.bytes),
+    );
+  }
+
+  async put(
+    descriptor: Descriptor,
+    source: BlobSource,
+    options: PutOptions = {},
+  ): Promise<PutOutcome> {
+    const { signal } = options;
+    if ("bytes" in source) checkContent(source.bytes, descriptor);
+    const present = await this.#stat(descriptor, "push", signal);
+    if (present === descriptor.size) return "skipped";
+    if (isDocumentType(descriptor.mediaType)) {
+      const bytes =
+        "bytes" in source
+          ? source.bytes
+          : await source.store.read(descriptor, this.#options.limits.manifest);
+      await putDocument(
+        this.#client,
+        descriptor.digest,
+        descriptor,
+        bytes,
+        signal,
+      );
+      options.onBytes?.(bytes.length);
+      return "copied";
+    }
+    return await this.#upload(descriptor, source, options);
+  }
+
+  async #upload(
+    descriptor: Descriptor,
+    source: BlobSource,
+    { signal, onBytes }: PutOptions,
+  ): Promise<PutOutcome> {
+    const { transport, path } = this.#client;
+    const store = "store" in source ? source.store : undefined;
+    const origin = store instanceof RegistryRepository ? store : undefined;
+    const sibling =
+      origin && origin.#client.transport.domain === transport.domain
+        ? origin
+        : undefined;
+    const from = sibling && sibling.#client.path;
+    return await uploadBlob(transport, descriptor, {
+      path,
+      mountFrom: from === path ? undefined : from,
+      chunkSize: this.#options.chunkSize ?? CHUNK_SIZE,
+      signal,
+      onBytes,
+      openFeed: () => openFeed(descriptor, source, sibling, signal),
+      enter: () => {
+        // A blob that comes from the same host takes two requests at once.
+        if (sibling) return transport.gate.enter(2);
+        // Behind another store may stand this very host, whose gate must not be
+        // waited for while a place in it is held.
+        const relayed = store !== undefined && origin === undefined;
+        return relayed
+          ? hostGate(`relay ${transport.domain}`, this.#options.jobs).enter()
+          : transport.gate.enter();
+      },
+      refuse: (reply) =>
+        this.#client.refusal(
+          `Cannot write blob "${descriptor.digest}" to "${this.location}"`,
+          reply,
+        ),
+    });
+  }
+
+  async publish(
+    roots: readonly Root[],
+    options: PutOptions = {},
+  ): Promise<void> {
+    for (const root of roots) {
+      checkContent(root.bytes, root.descriptor);
+      await publishRoot(this.#client, root, options.signal);
+    }
+  }
+
+  /**
+   * Deletes a manifest with all tags that stand for it.
+   *
+   * @throws {CacheportError} BLOB_NOT_FOUND, NOT_SUPPORTED, REGISTRY_DENIED, REGISTRY_FAILED
+   */
+  async deleteManifest(digest: Digest): Promise<void> {
+    await this.#delete(digest, "BLOB_NOT_FOUND");
+  }
+
+  /**
+   * Deletes a tag and leaves its manifest.
+   *
+   * @throws {CacheportError} NAME_NOT_FOUND, NOT_SUPPORTED, REGISTRY_DENIED, REGISTRY_FAILED
+   */
+  async deleteTag(name: string): Promise<void> {
+    await this.#delete(tagOf(this.#client, name), "NAME_NOT_FOUND");
+  }
+
+  async #delete(name: string, missing: ErrorCode): Promise<void> {
+    const call = this.#client.manifest("DELETE", name, "delete");
+    const reply = await this.#client.transport.request(call);
+    if (reply.status >= 200 && reply.status < 300) return;
+    const separator = name.includes(":") ? "@" : ":";
+    throw await this.#client.refusal(
+      `Cannot delete "${this.location}${separator}${name}"`,
+      reply,
+      { missing },
+    );
+  }
+
+  async close(): Promise<void> {
+    this.#documents.clear();
+    this.#client.transport.close();
+  }
+
+  /** Opens the blob outside of the gate, for a caller that holds places in it. */
+  static openUngated(
+    repository: RegistryRepository,
+    descriptor: Descriptor,
+    signal: AbortSignal | undefined,
+  ): Promise<ReadableStream<Uint8Array>> {
+    return repository.#download(descriptor, false, signal);
+  }
+}
+
+/** Makes a blob ready to be sent, in the way that costs least. */
+async function openFeed(
+  descriptor: Descriptor,
+  source: BlobSource,
+  sibling: RegistryRepository | undefined,
+  signal: AbortSignal | undefined,
+): Promise<BlobFeed> {
+  if ("bytes" in source) return bytesFeed(source.bytes);
+  const { store } = source;
+  if (descriptor.size <= SMALL_BLOB)
+    return bytesFeed(await store.read(descriptor, SMALL_BLOB));
+  const file = await store.locate(descriptor);
+  if (file) return fileFeed(descriptor, file);
+  return new StoreFeed(descriptor, () =>
+    sibling
+      ? RegistryRepository.openUngated(sibling, descriptor, signal)
+      : store.open(descriptor, signal),
+  );
+}
