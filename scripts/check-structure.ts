@@ -1,20 +1,162 @@
 /**
  * Checks what no linter knows: that imports only point downwards through the
- * layers of the design, and that source files stay readable in one sitting.
+ * layers of the design and in no circle, that nothing is imported that
+ * package.json does not list, that no package is loaded before a command is known
+ * (`--version` stays fast), that only main.ts knows the process, and that source
+ * files stay readable in one sitting.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const SOURCE = join(import.meta.dir, "..", "src");
 const LINES = 600;
-const faults: string[] = [];
 
-for (const file of readdirSync(SOURCE)) {
+/** The layers from the bottom up, with their files; `*` stands for any end of a name. */
+const LAYERS: readonly (readonly [layer: string, files: string])[] = [
+  [
+    "values",
+    `cache-time concurrency descriptor digest documents errors go-json media-types paths
+     platform progress-events reference suggestion units`,
+  ],
+  [
+    "documents",
+    "cache-* document-type image-* inline-cache layout-marker record-*",
+  ],
+  [
+    "content",
+    `archive-* blob-* byte-* compression content-store docker-manifest durable-file file-*
+     index-file layer-files layout-* put-reader registry*
+     run-folder system-facts tar-* trash verified-stream worker-pool`,
+  ],
+  [
+    "operations",
+    `choose-platform convert copy diff* gc inspect list-entries merge* prune* reachable read-cache
+     recompress* sample-cache self-check verify* walk write-cache`,
+  ],
+  [
+    "edge",
+    `arguments cli command* completion-scripts compression-options csv-attributes help location*
+     main man-page open-* output progress resolve-source shared-options standard-streams table
+     target-names terminal-text transfer-result tree version`,
+  ],
+  ["library", "mod"],
+];
+
+/** What `node:process` may be asked for outside main.ts: facts of the machine, and whether a process lives. */
+const PROCESS_FACTS =
+  /^import \{ (?:(?:arch|kill|pid|platform),? )+\} from "node:process"/m;
+
+const faults: string[] = [];
+const manifest = JSON.parse(
+  readFileSync(join(SOURCE, "..", "package.json"), "utf8"),
+) as { dependencies: Record<string, string> };
+const files = readdirSync(SOURCE).filter((file) => file.endsWith(".ts"));
+/** The imports that are run when a file is loaded, for the search for circles. */
+const loads = new Map<string, string[]>();
+
+for (const file of files) {
   const text = readFileSync(join(SOURCE, file), "utf8");
+  checkLength(file, text);
+  checkImports(file, text);
+  checkProcess(file, text);
+}
+checkCircles();
+checkStart();
+
+for (const fault of faults) console.error(fault);
+process.exitCode = faults.length === 0 ? 0 : 1;
+
+function checkLength(file: string, text: string): void {
   const lines = text.split("\n").length;
   if (lines > LINES)
     faults.push(`src/${file} has ${lines} lines; split it (limit ${LINES})`);
 }
 
-for (const fault of faults) console.error(fault);
-process.exitCode = faults.length === 0 ? 0 : 1;
+/** The layer of a file; a whole name goes before a pattern, a longer pattern before a shorter one. */
+function layerOf(file: string): number {
+  const name = file.replace(/\.ts$/, "");
+  let best = -1;
+  let bestLength = -1;
+  LAYERS.forEach(([, patterns], layer) => {
+    for (const pattern of patterns.split(/\s+/)) {
+      const start = pattern.replace(/\*$/, "");
+      const fits = pattern === start ? name === start : name.startsWith(start);
+      const length = pattern === start ? Infinity : start.length;
+      if (fits && length > bestLength) [best, bestLength] = [layer, length];
+    }
+  });
+  return best;
+}
+
+function checkImports(file: string, text: string): void {
+  const layer = layerOf(file);
+  if (layer < 0)
+    faults.push(
+      `src/${file} is in no layer; add it to LAYERS in scripts/check-structure.ts`,
+    );
+  const loaded: string[] = [];
+  const statements = text.matchAll(
+    /^(?:import|export)\s+(type\s)?(?:[^;"]*?\sfrom\s+)?"([^"]+)"/gm,
+  );
+  for (const [, type, target] of statements) {
+    checkImport(file, layer, target as string);
+    if (!type) loaded.push((target as string).replace("./", ""));
+  }
+  for (const [, target] of text.matchAll(/\bimport\(\s*"([^"]+)",?\s*\)/g))
+    checkImport(file, layer, target as string);
+  loads.set(file, loaded);
+}
+
+function checkImport(file: string, layer: number, target: string): void {
+  if (target.startsWith("./")) {
+    const below = layerOf(target.slice(2));
+    if (below > layer && layer >= 0)
+      faults.push(
+        `src/${file} (${LAYERS[layer]?.[0]}) imports ${target} (${LAYERS[below]?.[0]}): imports only point downwards`,
+      );
+    return;
+  }
+  const builtIn = /^(?:node|bun):/.test(target);
+  const listed = Object.hasOwn(manifest.dependencies, target);
+  const version = file === "version.ts" && target === "../package.json";
+  if (!builtIn && !listed && !version)
+    faults.push(
+      `src/${file} imports ${target}, which package.json does not list`,
+    );
+}
+
+function checkProcess(file: string, text: string): void {
+  if (file === "main.ts") return;
+  const code = text
+    .replace(/\/\*[^]*?\*\//g, "")
+    .replace(/^\s*\/\/.*$/gm, "")
+    .replace(PROCESS_FACTS, "");
+  if (/(?:^|[^.\w"'-])process\s*[.[]|"node:process"/m.test(code))
+    faults.push(`src/${file} touches the process; only main.ts does`);
+}
+
+/** Walks the imports depth first; a file that is met on its own path closes a circle. */
+function checkCircles(): void {
+  const done = new Set<string>();
+  const visit = (file: string, path: readonly string[]): void => {
+    if (path.includes(file)) {
+      const circle = [...path.slice(path.indexOf(file)), file];
+      faults.push(`src/ has a circle of imports: ${circle.join(" -> ")}`);
+      return;
+    }
+    if (done.has(file)) return;
+    for (const next of loads.get(file) ?? []) visit(next, [...path, file]);
+    done.add(file);
+  };
+  for (const file of loads.keys()) visit(file, []);
+}
+
+/** Follows what main.ts loads at once: packages belong behind a command's dynamic import. */
+function checkStart(): void {
+  const reached = new Set(["main.ts"]);
+  for (const file of reached)
+    for (const target of loads.get(file) ?? [])
+      if (Object.hasOwn(manifest.dependencies, target))
+        faults.push(`src/${file} loads ${target} before any command is known`);
+      else reached.add(target);
+}

@@ -84,6 +84,11 @@ function systemFlock(): Flock | undefined {
   return undefined;
 }
 
+/** Tells whether locks are the system's own, which BuildKit takes too. */
+export function hasFlock(): boolean {
+  return systemFlock() !== undefined;
+}
+
 /**
  * Waits for a lock on a file, which is made when it is missing. Holders exclude
  * each other within one process too.

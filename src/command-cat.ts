@@ -1,0 +1,51 @@
+import type { CommandSpec } from "./command.ts";
+import { storeSettings } from "./open-store.ts";
+import { isDocumentType } from "./media-types.ts";
+import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
+import { verifiedStream } from "./verified-stream.ts";
+
+/** `cacheport cat LOC`: the bytes of what a location names. */
+export const catCommand: CommandSpec = {
+  name: "cat",
+  summary: "Print the bytes of a manifest or a blob",
+  description:
+    "Writes the bytes of what a location names to standard output, exactly as they are stored. LOC@DIGEST prints any blob of the store. The digest is checked: when it does not fit, the exit code is 4. With --json the bytes are given as base64.",
+  operands: [{ name: "LOC", description: "What to print", kind: "location" }],
+  options: [PLATFORM_OPTION],
+  examples: [
+    {
+      command: "cacheport cat ./cache:main | jq .",
+      description: "Read a manifest",
+    },
+    {
+      command: "cacheport cat ./cache@sha256:90bc05... | tar tz",
+      description: "List the files of a layer",
+    },
+  ],
+  async run(context, args) {
+    const settings = await storeSettings(context, args);
+    const { store, descriptor } = await resolveSource(
+      args.operand(0),
+      settings,
+      args,
+    );
+    try {
+      if (context.json) {
+        const bytes = await store.read(descriptor, settings.limits.config);
+        const { mediaType, digest, size } = descriptor;
+        const data = Buffer.from(bytes).toString("base64");
+        await context.result({ mediaType, digest, size, data }, () => "");
+      } else if (isDocumentType(descriptor.mediaType)) {
+        await context.write(
+          await store.read(descriptor, settings.limits.manifest),
+        );
+      } else {
+        const stream = await store.open(descriptor, settings.signal);
+        for await (const chunk of verifiedStream(stream, descriptor))
+          await context.write(chunk);
+      }
+    } finally {
+      await store.close();
+    }
+  },
+};

@@ -1,0 +1,114 @@
+/** `cacheport completion`, and the hidden command that its scripts call. */
+import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
+import { loadCommands } from "./command-table.ts";
+import type { Shell } from "./completion-scripts.ts";
+import { completionScript, SHELLS } from "./completion-scripts.ts";
+
+/** `cacheport completion SHELL`. */
+export const completionCommand: CommandSpec = {
+  name: "completion",
+  summary: "Print a script that completes cacheport's commands in a shell",
+  description:
+    "Prints a script for a shell that completes commands, options, their values, files and the names inside layouts.",
+  operands: [
+    {
+      name: "SHELL",
+      description: "The shell to write for",
+      kind: "text",
+      choices: SHELLS,
+    },
+  ],
+  options: [],
+  examples: [
+    {
+      command: "source <(cacheport completion bash)",
+      description:
+        "Complete in this shell; put the line into ~/.bashrc to keep it",
+    },
+    {
+      command: "cacheport completion zsh > ~/.zfunc/_cacheport",
+      description: "Install for zsh, in a folder of $fpath",
+    },
+    {
+      command:
+        "cacheport completion fish > ~/.config/fish/completions/cacheport.fish",
+      description: "Install for fish",
+    },
+  ],
+  async run(context, args) {
+    const shell = args.operand(0) as Shell;
+    const script = completionScript(shell, await loadCommands());
+    await context.result({ shell, script }, () => script);
+  },
+};
+
+/** `cacheport __complete TEXT`: one location a line. It never fails and never asks a network. */
+export const completeCommand: CommandSpec = {
+  name: "__complete",
+  summary: "Print the locations that a text may become",
+  description: "Prints the names inside a layout that a text may become.",
+  operands: [
+    { name: "TEXT", description: "What is written so far", kind: "location" },
+  ],
+  options: [],
+  examples: [
+    {
+      command: "cacheport __complete -- ./cache:",
+      description: "The names in the layout ./cache",
+    },
+  ],
+  async run(context, args) {
+    const locations = await completeLocation(context, args).catch(() => []);
+    await context.result(locations, () => locations.join("\n"));
+  },
+};
+
+async function completeLocation(
+  context: CommandContext,
+  args: Arguments,
+): Promise<string[]> {
+  const text = args.operand(0);
+  const { locate, openSource, storeSettings } = await import("./open-store.ts");
+  const settings = await storeSettings(context, args);
+  for (const place of places(text)) {
+    let location;
+    try {
+      location = locate(place, "source");
+    } catch {
+      continue;
+    }
+    // A registry would be slow to ask, a compressed archive slow to unpack.
+    if (location.kind !== "directory" && location.kind !== "archive") continue;
+    if (location.kind === "archive" && !location.path.endsWith(".tar"))
+      continue;
+    if (location.name !== undefined) continue;
+    const { store } = await openSource(place, settings);
+    try {
+      const names = (await store.list())
+        .filter((entry) => entry.subject === undefined)
+        .flatMap(({ refName, imageName }) => imageName ?? refName ?? []);
+      return (
+        [...new Set(names)]
+          .map((name) => `${place}:${name}`)
+          .filter((candidate) => candidate.startsWith(text))
+          // A line is one candidate; a name with a control character is none that can be typed.
+          .filter((candidate) => !/\p{Cc}/u.test(candidate))
+      );
+    } finally {
+      await store.close();
+    }
+  }
+  return [];
+}
+
+/** The parts of a text that can be a place: all of it, and what is before each colon. */
+function places(text: string): string[] {
+  const found = [text];
+  for (
+    let at = text.lastIndexOf(":");
+    at > 0;
+    at = text.lastIndexOf(":", at - 1)
+  )
+    found.push(text.slice(0, at));
+  return found;
+}

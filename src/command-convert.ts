@@ -1,0 +1,236 @@
+import { tmpdir } from "node:os";
+import { CACHE_SHAPES } from "./cache-manifest.ts";
+import type { CacheShape } from "./cache-manifest.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
+import {
+  COMPRESSION_OPTIONS,
+  compressionChoice,
+} from "./compression-options.ts";
+import type { NameUpdate } from "./content-store.ts";
+import { convertCache, planConversion } from "./convert.ts";
+import type { ConvertResult } from "./convert.ts";
+import { CacheportError } from "./errors.ts";
+import type { Location } from "./location.ts";
+import { parseEntryName } from "./layout-index.ts";
+import {
+  folderNear,
+  isSameStore,
+  locateTarget,
+  locationName,
+  openWriter,
+  storeSettings,
+} from "./open-store.ts";
+import type { StoreSettings } from "./open-store.ts";
+import { readCache } from "./read-cache.ts";
+import type { CacheSet } from "./read-cache.ts";
+import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
+import type { ResolvedSource } from "./resolve-source.ts";
+import { chooseNames, nameTexts } from "./target-names.ts";
+import {
+  formatTransfer,
+  nameSource,
+  printTransfer,
+  transferResult,
+} from "./transfer-result.ts";
+
+const NOTHING = { copied: 0, skipped: 0, bytes: 0 };
+
+/** `cacheport convert SRC [DST]`: a cache in another shape. */
+export const convertCommand: CommandSpec = {
+  name: "convert",
+  summary:
+    "Convert a build cache to another shape, in place or on the way to another store",
+  description:
+    "Rewrites the top document of a BuildKit cache: an OCI image manifest (which every registry takes), an OCI index or a Docker manifest list. Without DST it converts in place: the new manifest is written, the name is moved, no blob is opened; the old manifest stays until gc. The result has the digest that BuildKit itself would have given it. An inline cache of an image becomes a cache of its own; the caches of several platforms in one index become one.",
+  operands: [
+    { name: "SRC", description: "The cache to convert", kind: "location" },
+    {
+      name: "DST",
+      description: "Where to write it; the same place when it is left out",
+      optional: true,
+      kind: "location",
+    },
+  ],
+  options: [
+    {
+      name: "to",
+      value: "SHAPE",
+      choices: [...CACHE_SHAPES, "auto"],
+      description:
+        "Shape to write (default image-manifest); auto keeps it where the registry takes it",
+    },
+    {
+      name: "tag",
+      short: "t",
+      value: "NAME",
+      repeat: true,
+      description: "Name of the result, a tag or a full image name",
+    },
+    PLATFORM_OPTION,
+    ...COMPRESSION_OPTIONS,
+    {
+      name: "dry-run",
+      description: "Say what would be written and write nothing",
+    },
+  ],
+  examples: [
+    {
+      command: "cacheport convert ./cache --to image-manifest",
+      description: "Convert a cache folder in place",
+    },
+    {
+      command: "cacheport convert registry.example/app/cache:main",
+      description: "Convert a cache in its registry: reads and one PUT",
+    },
+    {
+      command:
+        "cacheport convert ./cache registry.example/app/cache:main --to auto",
+      description: "Push a cache in the first shape that the registry takes",
+    },
+    {
+      command:
+        "cacheport convert ./cache:main --tag main-v2 --compression zstd",
+      description:
+        "Keep the old name and write recompressed layers under a new one",
+    },
+  ],
+  async run(context, args) {
+    const settings = await storeSettings(context, args);
+    const [sourceText, targetText] = [args.operand(0), args.operands[1]];
+    const target =
+      targetText === undefined ? undefined : locateTarget(targetText);
+    for (const note of target?.attributes?.notes ?? []) context.note(note);
+    const source = await resolveSource(sourceText, settings, args, {
+      near: target && folderNear(target),
+    });
+    try {
+      await convert(context, args, settings, source, target);
+    } finally {
+      await source.store.close();
+    }
+  },
+};
+
+async function convert(
+  context: CommandContext,
+  args: Arguments,
+  settings: StoreSettings,
+  source: ResolvedSource,
+  targetLocation: Location | undefined,
+): Promise<void> {
+  const inPlace =
+    !targetLocation || isSameStore(source.location, targetLocation);
+  const target = targetLocation ?? source.location;
+  const shape = chosenShape(args, targetLocation);
+  const compression = compressionChoice(args, targetLocation);
+  const set = await readCache(source.store, source.descriptor, settings);
+  // An inline cache is part of an image; the image's own name stays with the image.
+  const entry = set.shape === "inline" ? undefined : source.entry;
+  const names = targetLocation
+    ? chooseNames(args.values("tag"), locationName(targetLocation), entry)
+    : namesInPlace(args, { ...source, entry });
+
+  if (args.flag("dry-run")) {
+    const plan = planConversion(set, shape);
+    await report(
+      context,
+      target,
+      set,
+      names,
+      plan && { ...plan, counts: NOTHING },
+      true,
+    );
+    return;
+  }
+  const writer = await openWriter(target, settings);
+  try {
+    const result = await convertCache(source.store, set, writer, {
+      ...settings,
+      progress: context.progress,
+      shape,
+      names,
+      inPlace,
+      checkBlobs: source.location.kind !== "registry",
+      compression,
+      tempFolder: target.kind === "directory" ? folderNear(target) : tmpdir(),
+    });
+    if (!result) context.note("skipping cache export for empty result");
+    await report(context, target, set, result ? names : [], result, false);
+  } catch (error) {
+    throw nameSource(error, source.location.text);
+  } finally {
+    await writer.close();
+  }
+}
+
+/** The shape that --to asks for, else the target's attributes in BuildKit's own spelling. */
+function chosenShape(
+  args: Arguments,
+  target: Location | undefined,
+): CacheShape | "auto" {
+  const given = args.value("to");
+  if (given !== undefined) return given as CacheShape | "auto";
+  const { imageManifest, ociMediaTypes } = target?.attributes ?? {};
+  if (ociMediaTypes === false) return "docker-list";
+  return imageManifest === false ? "oci-index" : "image-manifest";
+}
+
+/** In place a name is moved, unless --tag gives others. */
+function namesInPlace(
+  args: Arguments,
+  { entry, location }: ResolvedSource,
+): NameUpdate[] {
+  const tags = args.values("tag");
+  if (location.kind === "stream") {
+    throw new CacheportError(
+      "USAGE",
+      "Cannot convert standard input in place: give a target",
+      {
+        hint: "For example: cacheport convert - ./cache",
+      },
+    );
+  }
+  if (tags.length > 0)
+    return tags.map((tag) => ({ kind: "set", name: parseEntryName(tag) }));
+  if (entry) return [{ kind: "replace", entry }];
+  throw new CacheportError(
+    "USAGE",
+    `Cannot convert "${location.text}" in place: there is no name that could be moved to the result`,
+    { hint: "Give the result a name with --tag" },
+  );
+}
+
+async function report(
+  context: CommandContext,
+  target: Location,
+  set: CacheSet,
+  names: readonly NameUpdate[],
+  result: ConvertResult | undefined,
+  dryRun: boolean,
+): Promise<void> {
+  const value = {
+    ...transferResult(
+      result?.descriptor,
+      result?.shape ?? null,
+      nameTexts(names),
+      result?.counts ?? NOTHING,
+    ),
+    source: { digest: set.descriptor.digest, shape: set.shape },
+    dryRun,
+  };
+  await printTransfer(context, target, value, () =>
+    result
+      ? formatTransfer(
+          value,
+          [
+            [
+              dryRun ? "would convert" : "converted",
+              `${set.shape} -> ${result.shape}`,
+            ],
+            ["from", set.descriptor.digest],
+          ],
+          context,
+        )
+      : "",
+  );
+}

@@ -1,0 +1,324 @@
+import { parseCacheManifest } from "./cache-manifest.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
+import {
+  COMPRESSION_OPTIONS,
+  compressionChoice,
+} from "./compression-options.ts";
+import type {
+  ContentReader,
+  ContentWriter,
+  NameUpdate,
+  Store,
+} from "./content-store.ts";
+import { copyContent } from "./copy.ts";
+import type { CopyRoot, TransferCounts, TransferOptions } from "./copy.ts";
+import type { Descriptor } from "./descriptor.ts";
+import { CacheportError } from "./errors.ts";
+import type { Location } from "./location.ts";
+import { isDocumentType } from "./media-types.ts";
+import {
+  folderNear,
+  locateTarget,
+  locationName,
+  openSource,
+  openWriter,
+  storeSettings,
+} from "./open-store.ts";
+import type { StoreSettings } from "./open-store.ts";
+import { tryReadCache } from "./read-cache.ts";
+import type { CompressionChoice } from "./recompress.ts";
+import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
+import { chooseNames, keepName, nameTexts } from "./target-names.ts";
+import {
+  formatTransfer,
+  nameSource,
+  printTransfer,
+  transferResult,
+} from "./transfer-result.ts";
+
+/** What stands in the target, and how much was moved. */
+interface Copied {
+  roots: Descriptor[];
+  counts: TransferCounts;
+}
+
+const NOTHING = { copied: 0, skipped: 0, bytes: 0 };
+
+/** `cacheport copy SRC DST`: content with its digests. */
+export const copyCommand: CommandSpec = {
+  name: "copy",
+  summary:
+    "Copy images, indexes, caches or any artifact; digests stay as they are",
+  description:
+    "Copies what SRC names, with everything that it reaches, to DST, which may be a layout folder, an archive or a registry. Only --compression changes digests. Every byte is checked against its digest; blobs that DST has already are skipped. Nothing is named in DST before all of its content is there. Without a name in DST the source's own is kept.",
+  operands: [
+    { name: "SRC", description: "What to copy", kind: "location" },
+    { name: "DST", description: "Where to copy it", kind: "location" },
+  ],
+  options: [
+    {
+      name: "all",
+      short: "a",
+      description: "Copy every entry of SRC with its name",
+    },
+    PLATFORM_OPTION,
+    {
+      name: "tag",
+      short: "t",
+      value: "NAME",
+      repeat: true,
+      description: "Name of the copy, a tag or a full image name",
+    },
+    {
+      name: "compress",
+      value: "KIND",
+      choices: ["gzip", "zstd"],
+      description: "Compress the archive that is written",
+    },
+    ...COMPRESSION_OPTIONS,
+    {
+      name: "rewrite",
+      description: "Write an archive anew instead of adding to it",
+    },
+    {
+      name: "dry-run",
+      description: "Say what would be copied and copy nothing",
+    },
+  ],
+  examples: [
+    {
+      command: "cacheport copy ./cache:main ./backup:main",
+      description: "Folder to folder",
+    },
+    {
+      command: "cacheport copy image.tar registry.example/team/app:1.0",
+      description: "Push an archive",
+    },
+    {
+      command:
+        "cacheport copy registry.example/app/cache:main - | ssh host cacheport copy - ./cache",
+      description: "Through a pipe",
+    },
+    {
+      command: "cacheport copy --all ./layout other.tar",
+      description: "Every name of a layout",
+    },
+  ],
+  async run(context, args) {
+    const settings = await storeSettings(context, args);
+    const target = locateTarget(args.operand(1));
+    refuseShape(target);
+    for (const note of target.attributes?.notes ?? []) context.note(note);
+    if (args.flag("all")) await copyAll(context, args, settings, target);
+    else await copyOne(context, args, settings, target);
+  },
+};
+
+/** Copying keeps the shape of a cache, so attributes that name one belong to convert. */
+function refuseShape({ attributes, text }: Location): void {
+  if (
+    attributes?.imageManifest === undefined &&
+    attributes?.ociMediaTypes === undefined
+  )
+    return;
+  throw new CacheportError(
+    "USAGE",
+    `Cannot copy to "${text}": its attributes ask for a shape`,
+    {
+      hint: "copy keeps the shape; use convert with the same locations",
+    },
+  );
+}
+
+async function copyOne(
+  context: CommandContext,
+  args: Arguments,
+  settings: StoreSettings,
+  target: Location,
+): Promise<void> {
+  const source = await resolveSource(args.operand(0), settings, args, {
+    near: folderNear(target),
+  });
+  try {
+    const { store, descriptor, entry } = source;
+    const names = chooseNames(args.values("tag"), locationName(target), entry);
+    const choice = compressionChoice(args, target);
+    const roots = [{ descriptor, names }];
+    await transfer(
+      context,
+      args,
+      settings,
+      store,
+      roots,
+      target,
+      (writer, options) =>
+        choice
+          ? copyRecompressed(store, descriptor, names, choice, writer, options)
+          : copyContent(store, roots, writer, options),
+    );
+  } finally {
+    await source.store.close();
+  }
+}
+
+/** Copies an image, an index or a cache with other layers, so with other digests. */
+async function copyRecompressed(
+  store: Store,
+  descriptor: Descriptor,
+  names: readonly NameUpdate[],
+  choice: CompressionChoice,
+  writer: ContentWriter,
+  options: TransferOptions & { tempFolder: string },
+): Promise<Copied> {
+  const set = await tryReadCache(store, descriptor, options);
+  if (set && set.shape !== "inline") {
+    const { convertCache, sameShape } = await import("./convert.ts");
+    const converted = await convertCache(store, set, writer, {
+      ...options,
+      shape: sameShape(set.shape),
+      names,
+      inPlace: false,
+      checkBlobs: false,
+      compression: choice,
+    });
+    return converted
+      ? { roots: [converted.descriptor], counts: converted.counts }
+      : { roots: [], counts: NOTHING };
+  }
+  const { recompressImage } = await import("./recompress-image.ts");
+  const made = await recompressImage(
+    store,
+    descriptor,
+    choice,
+    writer,
+    options,
+  );
+  await writer.publish(
+    [{ descriptor: made.descriptor, bytes: made.bytes, names }],
+    {
+      signal: options.signal,
+    },
+  );
+  return { roots: [made.descriptor], counts: made.counts };
+}
+
+async function copyAll(
+  context: CommandContext,
+  args: Arguments,
+  settings: StoreSettings,
+  target: Location,
+): Promise<void> {
+  if (
+    locationName(target) !== undefined ||
+    args.value("platform") !== undefined ||
+    args.values("tag").length > 0 ||
+    compressionChoice(args, target)
+  ) {
+    throw new CacheportError(
+      "USAGE",
+      "Cannot use --all with a name, a platform or a compression: every entry stays as it is",
+    );
+  }
+  const { store, query, location } = await openSource(
+    args.operand(0),
+    settings,
+    {
+      near: folderNear(target),
+    },
+  );
+  try {
+    if (query.name !== undefined || query.digest !== undefined) {
+      throw new CacheportError(
+        "USAGE",
+        `Cannot use --all with "${location.text}": it names one entry`,
+      );
+    }
+    const entries = await store.list();
+    const roots = entries.map((entry) => ({
+      descriptor: entry.descriptor,
+      names: [keepName(entry)],
+    }));
+    await transfer(
+      context,
+      args,
+      settings,
+      store,
+      roots,
+      target,
+      (writer, options) => copyContent(store, roots, writer, options),
+    );
+  } finally {
+    await store.close();
+  }
+}
+
+async function transfer(
+  context: CommandContext,
+  args: Arguments,
+  settings: StoreSettings,
+  store: Store,
+  roots: readonly CopyRoot[],
+  target: Location,
+  run: (
+    writer: ContentWriter,
+    options: TransferOptions & { tempFolder: string },
+  ) => Promise<Copied>,
+): Promise<void> {
+  const dryRun = args.flag("dry-run");
+  const names = roots.flatMap((root) => nameTexts(root.names));
+  let copied: Copied = {
+    roots: roots.map((root) => root.descriptor),
+    counts: NOTHING,
+  };
+  if (!dryRun) {
+    const writer = await openWriter(target, settings, {
+      rewrite: args.flag("rewrite"),
+      compress: args.value("compress") as "gzip" | "zstd" | undefined,
+    });
+    try {
+      const tempFolder = folderNear(target);
+      copied = await run(writer, {
+        ...settings,
+        progress: context.progress,
+        tempFolder,
+      });
+    } catch (error) {
+      throw nameSource(error, args.operand(0));
+    } finally {
+      await writer.close();
+    }
+  }
+  const only = roots.length === 1 ? copied.roots[0] : undefined;
+  const shape =
+    roots[0] && only
+      ? await cacheShape(store, roots[0].descriptor, settings)
+      : null;
+  const value = {
+    ...transferResult(only, shape, names, copied.counts),
+    entries: copied.roots.map(({ digest, mediaType, size }, position) => ({
+      digest,
+      mediaType,
+      size,
+      names: nameTexts(roots[position]?.names ?? []),
+    })),
+    dryRun,
+  };
+  const verb = dryRun ? "would copy" : "copied";
+  const what = only?.mediaType ?? `${roots.length} entries`;
+  await printTransfer(context, target, value, () =>
+    formatTransfer(value, [[verb, what]], context),
+  );
+}
+
+/** The shape of what was copied, null for what is no cache. */
+async function cacheShape(
+  reader: ContentReader,
+  descriptor: Descriptor,
+  { limits }: StoreSettings,
+): Promise<string | null> {
+  if (!isDocumentType(descriptor.mediaType)) return null;
+  const bytes = await reader.read(descriptor, limits.manifest);
+  return (
+    parseCacheManifest(bytes, `manifest "${descriptor.digest}"`)?.shape ?? null
+  );
+}

@@ -1,0 +1,121 @@
+import type { CommandSpec } from "./command.ts";
+import { CacheportError } from "./errors.ts";
+import { collectGarbage, DEFAULT_GRACE } from "./gc.ts";
+import type { GarbageReport } from "./gc.ts";
+import type { Location } from "./location.ts";
+import { locate, storeSettings } from "./open-store.ts";
+import { printable } from "./terminal-text.ts";
+import { formatBytes } from "./units.ts";
+
+/** `cacheport gc LAYOUT`: removes what no name reaches. */
+export const gcCommand: CommandSpec = {
+  name: "gc",
+  summary: "Remove the blobs of a layout folder that no name reaches",
+  description:
+    "Removes every blob that no entry of index.json reaches through indexes, manifests, caches in every shape, subjects and referrers, and what interrupted writers left behind. Nothing is removed when something reachable cannot be read or is of a type that is not known. What is younger than the grace period stays, since a running export writes blobs before it names them. Blobs are moved aside first, the folder is watched until it has been at rest for two seconds (or the grace period, if shorter; at most --lock-timeout), and what a name reaches by then is put back. --grace 0 skips that: it is for when nobody else writes.",
+  operands: [
+    { name: "LAYOUT", description: "A layout folder", kind: "location" },
+  ],
+  options: [
+    {
+      name: "grace",
+      value: "DURATION",
+      description: "Keep what was written since (default 1h)",
+    },
+    {
+      name: "dry-run",
+      description: "Say what would be removed and remove nothing",
+    },
+  ],
+  examples: [
+    {
+      command: "cacheport gc ./cache",
+      description: "Make a cache folder as small as its names allow",
+    },
+    {
+      command: "cacheport gc ./cache --grace 0 --dry-run",
+      description: "What would go, however young",
+    },
+    {
+      command: "cacheport gc ./cache --json | jq .removedBytes",
+      description: "The bytes that were reclaimed",
+    },
+  ],
+  async run(context, args) {
+    const settings = await storeSettings(context, args);
+    const folder = layoutFolder(locate(args.operand(0), "source"));
+    const report = await collectGarbage(folder, {
+      ...settings,
+      grace: args.duration("grace") ?? DEFAULT_GRACE,
+      dryRun: args.flag("dry-run"),
+      location: args.operand(0),
+    });
+    for (const note of notes(report)) context.note(note);
+    await context.result(report, () => formatReport(report));
+  },
+};
+
+/** @throws {CacheportError} NOT_SUPPORTED for anything but a folder, USAGE for a name */
+function layoutFolder(location: Location): string {
+  if (location.kind !== "directory") {
+    const [reason, hint] =
+      location.kind === "registry"
+        ? [
+            "a registry collects its own garbage",
+            "Remove names with cacheport untag, then run the registry's own garbage collection",
+          ]
+        : [
+            "only folders can be",
+            `Write the archive anew without what nothing names: cacheport copy --all --rewrite ${location.text} NEW.tar`,
+          ];
+    throw new CacheportError(
+      "NOT_SUPPORTED",
+      `Cannot collect garbage in "${location.text}": ${reason}`,
+      { hint },
+    );
+  }
+  if (location.name === undefined && location.digest === undefined)
+    return location.path;
+  throw new CacheportError(
+    "USAGE",
+    `Cannot collect garbage in "${location.text}": it names one entry, and gc works on the whole layout`,
+    { hint: `Write: cacheport gc ${location.path}` },
+  );
+}
+
+function notes({ young, postponed }: GarbageReport): string[] {
+  const found: string[] = [];
+  if (young > 0)
+    found.push(
+      `${young} blobs that no name reaches stay: they are younger than --grace`,
+    );
+  if (postponed > 0)
+    found.push(
+      `${postponed} blobs were put back: another program was writing to the layout all the time`,
+    );
+  return found;
+}
+
+function formatReport({
+  removed,
+  removedBytes,
+  kept,
+  leftovers,
+  dryRun,
+}: GarbageReport): string {
+  const verb = dryRun ? "would remove" : "removed";
+  const lines = dryRun
+    ? [
+        ...removed.map(({ digest, size }) => `${digest} ${formatBytes(size)}`),
+        ...leftovers.map(
+          ({ path, size }) => `${printable(path)} ${formatBytes(size)}`,
+        ),
+      ]
+    : [];
+  const extra =
+    leftovers.length === 0 ? "" : ` and ${leftovers.length} left-over files`;
+  lines.push(
+    `${verb} ${removed.length} blobs (${formatBytes(removedBytes)})${extra}, kept ${kept}`,
+  );
+  return lines.map((line) => `${line}\n`).join("");
+}

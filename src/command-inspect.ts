@@ -1,0 +1,205 @@
+import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
+import type { Store } from "./content-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import { CacheportError } from "./errors.ts";
+import { storeSettings } from "./open-store.ts";
+import type { StoreSettings } from "./open-store.ts";
+import type { CacheSet } from "./read-cache.ts";
+import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
+import { formatBytes } from "./units.ts";
+
+/** In what a cache's graph can be written. */
+const FORMATS = ["dot", "mermaid", "json", "html"] as const;
+type GraphFormat = (typeof FORMATS)[number];
+
+/** `cacheport inspect LOC`: what is inside a cache or an image. */
+export const inspectCommand: CommandSpec = {
+  name: "inspect",
+  summary: "Show what is inside a cache, an image or an index",
+  description:
+    "For a cache: its shape, its layers with their sizes, chains and ages, its records, when their results were made, and what is wrong with it. For an image: its config, layers and history. An image that holds an inline cache is shown as an image.\n\nWith --format the graph of a cache is written instead, that of an inline cache too: for Graphviz (dot), for Mermaid, as one HTML page that needs no network, or as JSON: {caches: [{shape, digest, config, platform}], layers: [{digest, size, mediaType, diffId, createdAt, parent, depth, records, cache}], records: [{cache, digest, results: [{layer, chain, createdAt}]}], links: [{from, to, input, selector}]}, where parent, layer, chain, cache, from and to are positions in these lists and a link leads from the record whose result is taken to the record that takes it.\n\nWith --files the entries of one layer are listed like those of a tar; with --json they are an array of {path, type, size, mode, uid, gid, mtime, link}.",
+  operands: [
+    { name: "LOC", description: "What to look into", kind: "location" },
+  ],
+  options: [
+    PLATFORM_OPTION,
+    {
+      name: "all",
+      short: "a",
+      description: "Show every layer, not the 40 largest",
+    },
+    {
+      name: "format",
+      value: "FORMAT",
+      choices: FORMATS,
+      description: "Write the graph of a cache: dot, mermaid, json or html",
+    },
+    {
+      name: "output",
+      short: "o",
+      value: "FILE",
+      description: "Write the graph to a file, replacing it",
+    },
+    {
+      name: "files",
+      value: "LAYER",
+      description:
+        "List the files of a layer, named by the start of its digest",
+    },
+  ],
+  examples: [
+    { command: "cacheport inspect ./cache", description: "What a cache holds" },
+    {
+      command:
+        "cacheport inspect ./cache:main --format html --output cache.html",
+      description: "A page with a map of the layers, to look at in a browser",
+    },
+    {
+      command: "cacheport inspect ./cache --format dot | dot -Tsvg > cache.svg",
+      description: "Draw the graph of the records",
+    },
+    {
+      command: "cacheport inspect ./cache --files 90bc0537",
+      description: "What is in a layer",
+    },
+    {
+      command:
+        "cacheport inspect registry.example/app/cache:main --json | jq .totalSize",
+      description: "How much a cache in a registry weighs",
+    },
+  ],
+  async run(context, args) {
+    checkOptions(context, args);
+    const settings = await storeSettings(context, args);
+    const { store, descriptor } = await resolveSource(
+      args.operand(0),
+      settings,
+      args,
+    );
+    try {
+      if (args.value("format") !== undefined)
+        await writeGraph(context, args, store, descriptor, settings);
+      else await show(context, args, store, descriptor, settings);
+    } finally {
+      await store.close();
+    }
+  },
+};
+
+function checkOptions({ json }: CommandContext, args: Arguments): void {
+  const format = args.value("format");
+  const refuse = (reason: string, hint: string): never => {
+    throw new CacheportError(
+      "USAGE",
+      `Cannot run command "inspect": ${reason}`,
+      {
+        hint,
+      },
+    );
+  };
+  if (format !== undefined && args.value("files") !== undefined)
+    refuse(
+      "--format and --files do not go together",
+      "Run it once with each of them",
+    );
+  const output = args.value("output");
+  if (output !== undefined && format === undefined)
+    refuse("--output needs --format", `Write --format html --output ${output}`);
+  if (
+    json &&
+    outputFile(args) === undefined &&
+    format !== undefined &&
+    format !== "json"
+  )
+    refuse(
+      `with --json standard output is JSON, and --format ${format} is not`,
+      "Write the graph to a file with --output",
+    );
+}
+
+async function show(
+  context: CommandContext,
+  args: Arguments,
+  store: Store,
+  descriptor: Descriptor,
+  settings: StoreSettings,
+): Promise<void> {
+  const { inspect } = await import("./inspect.ts");
+  const found = await inspect(store, descriptor, settings);
+  const layer = args.value("files");
+  if (layer !== undefined) {
+    const { findLayer, writeLayerFiles } = await import("./inspect-files.ts");
+    await writeLayerFiles(context, store, findLayer(found, layer));
+    return;
+  }
+  const { inspectText } = await import("./inspect-text.ts");
+  const { colors, columns } = context;
+  const all = args.flag("all");
+  await context.result(found, () =>
+    inspectText(found, { colors, columns, all, now: Date.now() }),
+  );
+}
+
+/** The file that the graph is to be written to; undefined for standard output. */
+function outputFile(args: Arguments): string | undefined {
+  const path = args.value("output");
+  return path === "-" ? undefined : path;
+}
+
+async function writeGraph(
+  context: CommandContext,
+  args: Arguments,
+  store: Store,
+  descriptor: Descriptor,
+  settings: StoreSettings,
+): Promise<void> {
+  const { readCache } = await import("./read-cache.ts");
+  const set = await readCache(store, descriptor, settings);
+  const format = args.value("format") as GraphFormat;
+  const text = await render(context, format, set, args.operand(0));
+  const bytes = new TextEncoder().encode(text);
+  const path = outputFile(args);
+  if (path === undefined) {
+    await context.write(bytes);
+    return;
+  }
+  const { writeOutputFile } = await import("./file-output.ts");
+  await writeOutputFile(path, bytes);
+  const size = bytes.length;
+  if (context.json) await context.result({ format, path, size }, () => "");
+  else context.note(`Wrote ${path} (${formatBytes(size)})`);
+}
+
+/** Writes the graph of caches in a format. What writes the others is not loaded. */
+async function render(
+  context: CommandContext,
+  format: GraphFormat,
+  set: CacheSet,
+  name: string,
+): Promise<string> {
+  const { cacheGraph } = await import("./cache-graph.ts");
+  const graph = cacheGraph(set.caches);
+  switch (format) {
+    case "dot": {
+      const { graphDot } = await import("./graph-dot.ts");
+      return graphDot(graph);
+    }
+    case "mermaid": {
+      const { graphMermaid, mermaidWarning } =
+        await import("./graph-mermaid.ts");
+      const text = graphMermaid(graph);
+      const warning = mermaidWarning(graph, text);
+      if (warning) context.note(warning);
+      return text;
+    }
+    case "json":
+      return `${JSON.stringify(graph, undefined, context.columns > 0 ? 2 : 0)}\n`;
+    case "html": {
+      const [{ inspectHtml }, { inspectCache }] = await Promise.all([
+        import("./inspect-html.ts"),
+        import("./inspect.ts"),
+      ]);
+      return inspectHtml(graph, inspectCache(set), name);
+    }
+  }
+}

@@ -1,0 +1,40 @@
+import type { CommandSpec } from "./command.ts";
+import { orderDescriptor } from "./descriptor.ts";
+import { storeSettings } from "./open-store.ts";
+import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
+
+/** `cacheport resolve LOC`: the descriptor of what a location names. */
+export const resolveCommand: CommandSpec = {
+  name: "resolve",
+  summary: "Print the digest and descriptor of what a location names",
+  description:
+    "Resolves a name to its descriptor. The text output is the digest alone, for use in scripts; --json prints the whole descriptor.",
+  operands: [{ name: "LOC", description: "What to resolve", kind: "location" }],
+  options: [PLATFORM_OPTION],
+  examples: [
+    {
+      command: "cacheport resolve ./cache:main",
+      description: "The digest behind a tag",
+    },
+    {
+      command: "cacheport resolve ./image --platform linux/arm64 --json",
+      description: "The descriptor of one platform's manifest",
+    },
+  ],
+  async run(context, args) {
+    const settings = await storeSettings(context, args);
+    const { store, descriptor } = await resolveSource(
+      args.operand(0),
+      settings,
+      args,
+    );
+    try {
+      await context.result(
+        orderDescriptor(descriptor),
+        () => `${descriptor.digest}\n`,
+      );
+    } finally {
+      await store.close();
+    }
+  },
+};

@@ -1,0 +1,277 @@
+import type { CommandSpec } from "./command.ts";
+import type { EntryName, NamedEntry, Store } from "./content-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
+import { CacheportError } from "./errors.ts";
+import { LayoutDirectoryWriter } from "./layout-directory.ts";
+import { entryLabel, matchesName, parseEntryName } from "./layout-index.ts";
+import type { Location } from "./location.ts";
+import {
+  locate,
+  locationQuery,
+  openSource,
+  openWriter,
+  storeSettings,
+} from "./open-store.ts";
+import type { StoreSettings } from "./open-store.ts";
+import { canonicalName, isTag } from "./reference.ts";
+import { RegistryRepository } from "./registry.ts";
+import { resolveSource } from "./resolve-source.ts";
+import { nameTexts } from "./target-names.ts";
+
+const DRY_RUN = {
+  name: "dry-run",
+  description: "Say what would be done and change nothing",
+};
+
+/** `cacheport tag LOC NAME...`: further names for one thing. */
+export const tagCommand: CommandSpec = {
+  name: "tag",
+  summary: "Give further names to what a location names",
+  description:
+    "Names what LOC names once more, in the same place: in the index.json of a layout folder or an archive, or as a tag of the repository. A name that is there already is moved. No blob is touched.",
+  operands: [
+    { name: "LOC", description: "What to name", kind: "location" },
+    {
+      name: "NAME",
+      description: "A tag or, in a layout, a full image name",
+      repeat: true,
+      kind: "text",
+    },
+  ],
+  options: [DRY_RUN],
+  examples: [
+    {
+      command: "cacheport tag ./cache:main main-backup",
+      description: "A second name in a cache folder",
+    },
+    {
+      command: "cacheport tag registry.example/app:1.2.3 1.2 1 latest",
+      description: "Three more tags in a repository",
+    },
+    {
+      command: "cacheport tag ./layout@sha256:... registry.example/app:1",
+      description: "A name for what has none",
+    },
+  ],
+  async run(context, args) {
+    const settings = await storeSettings(context, args);
+    const names = args.operands.slice(1).map(checkedName);
+    const source = await resolveSource(args.operand(0), settings, args);
+    const { store, location } = source;
+    // The entry's own annotations go with it.
+    const descriptor = { ...source.descriptor };
+    try {
+      refuseImageNames(location, names);
+      if (!args.flag("dry-run"))
+        await giveNames(store, location, descriptor, names, settings);
+    } finally {
+      await store.close();
+    }
+    const { mediaType, digest, size } = descriptor;
+    const texts = nameTexts(names.map((name) => ({ kind: "set", name })));
+    await context.result({ mediaType, digest, size, names: texts }, () =>
+      texts.map((text) => `${text} ${digest}\n`).join(""),
+    );
+  },
+};
+
+/** @throws {CacheportError} REFERENCE_INVALID */
+function checkedName(text: string): EntryName {
+  if (isTag(text) || canonicalName(text) !== undefined)
+    return parseEntryName(text);
+  throw new CacheportError(
+    "REFERENCE_INVALID",
+    `Cannot give the name ${JSON.stringify(text.slice(0, 200))}: it is neither a tag nor an image name`,
+    {
+      hint: "A tag has up to 128 letters, digits, underscores, dots and dashes; an image name looks like registry.example/app:1.0",
+    },
+  );
+}
+
+/** In a registry the repository is the name; an image name could only be meant for another one. */
+function refuseImageNames(
+  location: Location,
+  names: readonly EntryName[],
+): void {
+  const full = names.find(({ imageName }) => imageName !== undefined);
+  if (location.kind !== "registry" || !full) return;
+  throw new CacheportError(
+    "USAGE",
+    `Cannot tag "${location.text}" as "${full.imageName}": a repository has tags only`,
+    {
+      hint: `Give a tag, or copy it: cacheport copy ${location.text} ${full.imageName}`,
+    },
+  );
+}
+
+async function giveNames(
+  store: Store,
+  location: Location,
+  descriptor: Descriptor,
+  names: readonly EntryName[],
+  settings: StoreSettings,
+): Promise<void> {
+  if (location.kind === "stream") throw notInPlace("tag", location);
+  const writer = await openWriter(location, settings);
+  try {
+    if (writer instanceof LayoutDirectoryWriter) {
+      await writer.setNames(descriptor, names);
+      return;
+    }
+    const bytes = await store.read(descriptor, settings.limits.config);
+    const updates = names.map((name) => ({ kind: "set" as const, name }));
+    await writer.publish([{ descriptor, bytes, names: updates }], settings);
+  } finally {
+    await writer.close();
+  }
+}
+
+function notInPlace(verb: string, { text }: Location): CacheportError {
+  return new CacheportError(
+    "NOT_SUPPORTED",
+    `Cannot ${verb} "${text}": names can be changed in place in a layout folder or a registry only`,
+    {
+      hint: "Copy what is to be kept under the names that you want: cacheport copy --tag",
+    },
+  );
+}
+
+/** A name that is to go. */
+interface Removal {
+  location: Location;
+  name: string;
+  digest: Digest;
+  /** The entries that have the name; none in a registry. */
+  entries: NamedEntry[];
+}
+
+/** `cacheport untag LOC...`: removes names. */
+export const untagCommand: CommandSpec = {
+  name: "untag",
+  summary: "Remove names from a layout folder or a repository",
+  description:
+    "Removes the name that each LOC ends with. In a layout folder the entry goes from index.json; its content stays until gc. LAYOUT@DIGEST removes every entry for that digest, those without a name too. In a registry the tag is deleted, where the registry allows it. All names are looked up before the first one is removed.",
+  operands: [
+    {
+      name: "LOC",
+      description: "A location with a name",
+      repeat: true,
+      kind: "location",
+    },
+  ],
+  options: [DRY_RUN],
+  examples: [
+    {
+      command: "cacheport untag ./cache:feature",
+      description: "Forget a branch's cache; gc then frees its blobs",
+    },
+    {
+      command: "cacheport untag registry.example/app/cache:old",
+      description: "Delete a tag in a registry",
+    },
+  ],
+  async run(context, args) {
+    const settings = await storeSettings(context, args);
+    const removals: Removal[] = [];
+    for (const text of args.operands)
+      removals.push(await findRemoval(text, settings));
+    if (!args.flag("dry-run")) {
+      for (const removal of removals) await removeName(removal, settings);
+    }
+    const removed = removals.map(({ name }) => name);
+    const digests = new Set(removals.map(({ digest }) => digest));
+    const value = {
+      removed,
+      // One for all names, or null.
+      digest: digests.size === 1 ? [...digests][0] : null,
+      entries: removals.map(({ name, digest }) => ({ name, digest })),
+    };
+    await context.result(value, () =>
+      removals.map(({ name, digest }) => `${name} ${digest}\n`).join(""),
+    );
+  },
+};
+
+/** @throws {CacheportError} USAGE without a name, NOT_SUPPORTED, NAME_NOT_FOUND, NAME_AMBIGUOUS */
+async function findRemoval(
+  text: string,
+  settings: StoreSettings,
+): Promise<Removal> {
+  const location = locate(text, "source");
+  if (location.kind !== "directory" && location.kind !== "registry")
+    throw notInPlace("untag", location);
+  const { name, digest: wanted } = locationQuery(location);
+  const isRegistry = location.kind === "registry";
+  if (name === undefined && (wanted === undefined || isRegistry)) {
+    throw new CacheportError(
+      "USAGE",
+      `Cannot untag "${text}": it ends with no name`,
+      { hint: `"cacheport ls ${text}" shows the names` },
+    );
+  }
+  const { store } = await openSource(text, settings);
+  try {
+    const { descriptor } = await store.resolve({ name, digest: wanted });
+    const { digest } = descriptor;
+    const entries = (isRegistry ? [] : await store.list()).filter(
+      (entry) =>
+        entry.descriptor.digest === digest &&
+        (name === undefined || matchesName(entry, name)),
+    );
+    refuseSeveral(text, name, entries);
+    if (!isRegistry && entries.length === 0) {
+      throw new CacheportError(
+        "NAME_NOT_FOUND",
+        `Cannot untag "${text}": no entry of index.json has it`,
+      );
+    }
+    return { location, name: name ?? `@${digest}`, digest, entries };
+  } finally {
+    await store.close();
+  }
+}
+
+/** A bare tag may be the tag of several full names; which one is meant is not to be guessed. */
+function refuseSeveral(
+  text: string,
+  name: string | undefined,
+  entries: readonly NamedEntry[],
+): void {
+  if (name === undefined) return;
+  const labels = new Set(entries.map(entryLabel));
+  if (labels.size < 2) return;
+  throw new CacheportError(
+    "NAME_AMBIGUOUS",
+    `Cannot untag "${text}": ${labels.size} entries have that tag`,
+    { hint: `Give a full name: ${[...labels].join(", ")}` },
+  );
+}
+
+async function removeName(
+  { location, name, digest, entries }: Removal,
+  settings: StoreSettings,
+): Promise<void> {
+  const writer = await openWriter(location, settings);
+  try {
+    if (writer instanceof RegistryRepository) {
+      await writer.deleteTag(name);
+      return;
+    }
+    const isSame = (a: NamedEntry, b: NamedEntry): boolean =>
+      a.refName === b.refName && a.imageName === b.imageName;
+    const removed = await (writer as LayoutDirectoryWriter).removeNames(
+      (entry) =>
+        entry.descriptor.digest === digest &&
+        entries.some((other) => isSame(other, entry)),
+    );
+    if (removed.length > 0) return;
+    throw new CacheportError(
+      "NAME_CHANGED",
+      `Cannot untag "${location.text}": another process has changed it meanwhile`,
+      { hint: "Run the command again to work on what is there now" },
+    );
+  } finally {
+    await writer.close();
+  }
+}

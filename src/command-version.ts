@@ -1,0 +1,29 @@
+import type { CommandSpec } from "./command.ts";
+import { COMMIT, NAME, TARGET, VERSION } from "./version.ts";
+
+/** `cacheport version`: what exactly this program is. */
+export const versionCommand: CommandSpec = {
+  name: "version",
+  summary: "Print the version, and what the program was built from and for",
+  description:
+    "Prints the version of cacheport, the commit that it was built from, the version of the runtime that is in it, and the system that it was built for. A commit that ends with -dirty had changes that are in no commit.",
+  operands: [],
+  options: [],
+  examples: [
+    { command: "cacheport version --json", description: "For scripts" },
+  ],
+  async run(context) {
+    const value = {
+      name: NAME,
+      version: VERSION,
+      commit: COMMIT,
+      bun: Bun.version,
+      target: TARGET,
+    };
+    await context.result(
+      value,
+      () =>
+        `${NAME} ${VERSION}\ncommit ${COMMIT}\nbun    ${Bun.version}\ntarget ${TARGET}`,
+    );
+  },
+};

@@ -1,0 +1,177 @@
+// The script of the page that `inspect --format html` writes, part 1 of 4: the data as
+// objects, and values as texts.
+//
+// The parts run in a browser as one script, after the data that inspect-html.ts puts
+// beside them (PageData there). All texts come from outside: they become text nodes,
+// never markup.
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+
+const MAP_TILES = 4000;
+const TILE_GAP = 2;
+const ROW_HEIGHT = 30;
+const LIST_CAP = 50;
+
+/** The element of an id. */
+const byId = (id) => document.getElementById(id);
+
+/** Makes an element; children are elements and texts. */
+function make(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") {
+      for (const [property, text] of Object.entries(value))
+        element.style.setProperty(property, text);
+    } else element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== undefined));
+  return element;
+}
+
+// --- Values as texts -------------------------------------------------------
+
+function bytes(size) {
+  if (size === null) return "missing";
+  if (size < 1000) return `${size} B`;
+  const units = ["kB", "MB", "GB", "TB"];
+  let value = size / 1000;
+  let unit = 0;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  const digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return `${value.toFixed(digits)} ${units[unit]}`;
+}
+
+const number = (value) => value.toLocaleString("en");
+const plural = (count, what) =>
+  `${number(count)} ${what}${count === 1 ? "" : "s"}`;
+const time = (moment) =>
+  moment === null
+    ? "unknown"
+    : new Date(moment).toISOString().slice(0, 16).replace("T", " ");
+const day = (moment) => time(moment).slice(0, 10);
+
+/** Controls and marks that turn the direction of text are shown, not obeyed. */
+const visible = (text) =>
+  text.replace(
+    /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu,
+    (character) =>
+      `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`,
+  );
+
+const short = (digest) =>
+  /^sha\d+:[0-9a-f]+$/.test(digest)
+    ? digest.slice(7, 19)
+    : visible(digest).slice(0, 24) || "(empty)";
+
+/** SHA-256 of "/": the whole of an input. */
+const WHOLE_INPUT =
+  "sha256:8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1";
+const selectorText = (selector) =>
+  selector === WHOLE_INPUT ? "/" : short(selector);
+
+// --- The graph -------------------------------------------------------------
+
+const blobs = data.blobs.map(
+  ([digest, size, type, diffId, created], index) => ({
+    index,
+    digest,
+    size,
+    mediaType: type === null ? null : data.mediaTypes[type],
+    diffId,
+    created,
+    places: [],
+    results: 0,
+    depth: 0,
+  }),
+);
+const places = data.places.map(([blob, parent, cache], index) => ({
+  index,
+  blob: blobs[blob],
+  parent,
+  cache,
+  children: [],
+  /** Records with a result that has this layer on top. */
+  records: [],
+  depth: 0,
+  chainSize: 0,
+}));
+for (const place of places) {
+  place.blob.places.push(place);
+  if (place.parent >= 0) places[place.parent].children.push(place);
+}
+const bases = places.filter((place) => place.parent < 0);
+/** All places, each one before those that stand on it; siblings by size. */
+const inChains = [];
+{
+  const bySize = (a, b) => (a.blob.size ?? 0) - (b.blob.size ?? 0);
+  const open = [...bases].sort(bySize);
+  while (open.length > 0) {
+    const place = open.pop();
+    const below = places[place.parent];
+    place.depth = below ? below.depth + 1 : 0;
+    place.chainSize = (below?.chainSize ?? 0) + (place.blob.size ?? 0);
+    inChains.push(place);
+    for (const child of [...place.children].sort(bySize)) open.push(child);
+  }
+}
+for (const blob of blobs)
+  blob.depth = Math.min(...blob.places.map((place) => place.depth));
+
+const records = data.records.map(([digest, cache, results], index) => ({
+  index,
+  digest,
+  cache,
+  results: results.map(([layer, moment, chain]) => ({
+    place: places[layer],
+    moment,
+    chain,
+  })),
+  newest: null,
+  inputs: [],
+  users: [],
+}));
+for (const record of records) {
+  for (const { place, moment } of record.results) {
+    place.records.push(record);
+    place.blob.results++;
+    if (moment !== null && (record.newest ?? -Infinity) < moment)
+      record.newest = moment;
+  }
+}
+for (let at = 0; at < data.links.length; at += 4) {
+  const [from, to, input, selector] = data.links.slice(at, at + 4);
+  const link = {
+    from: records[from],
+    to: records[to],
+    input,
+    selector: data.selectors[selector],
+  };
+  link.to.inputs.push(link);
+  link.from.users.push(link);
+}
+const topSize = (record) => record.results[0]?.place.blob.size ?? null;
+
+// --- Ages ------------------------------------------------------------------
+
+const moments = [
+  ...blobs.map((blob) => blob.created),
+  data.oldest,
+  data.newest,
+].filter((moment) => moment !== null);
+const [oldest, newest] = moments.reduce(
+  ([low, high], moment) => [Math.min(low, moment), Math.max(high, moment)],
+  [Infinity, -Infinity],
+);
+/** From 0 for the oldest to 1 for the newest; what has no age counts as new. */
+const freshness = (moment) =>
+  moment === null || newest - oldest < 1000
+    ? 1
+    : (moment - oldest) / (newest - oldest);
+const ageColor = (moment) =>
+  `color-mix(in oklab, var(--new) ${(freshness(moment) * 100).toFixed(1)}%, var(--old))`;

@@ -1,0 +1,232 @@
+/**
+ * A layout in a tar that cannot be read in place: one that comes through a pipe, or
+ * one that is compressed. It is unpacked into a temporary layout folder, from which
+ * a writer may move the blobs away.
+ */
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { ARCHIVE_MAGIC_LENGTH, detectArchiveFormat } from "./archive-format.ts";
+import { toByteStream } from "./byte-stream.ts";
+import { decompressStream } from "./compression.ts";
+import type {
+  BlobLocation,
+  NamedEntry,
+  NameQuery,
+  Resolved,
+  Store,
+} from "./content-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
+import { DEFAULT_LIMITS } from "./documents.ts";
+import type { DocumentLimits } from "./documents.ts";
+import { CacheportError, systemCode, systemError } from "./errors.ts";
+import { noLayout } from "./layout-archive.ts";
+import { LayoutDirectory } from "./layout-directory.ts";
+import type { Compression } from "./media-types.ts";
+import { join, resolve } from "./paths.ts";
+import { unpackLayout } from "./tar-unpack.ts";
+import { readChunks } from "./verified-stream.ts";
+
+/** How to read a layout from a stream. */
+export interface LayoutStreamOptions {
+  /** The folder in which the temporary one is made. */
+  tempRoot: string;
+  /** The archive as the user wrote it, for messages; `-` unless told otherwise. */
+  location?: string | undefined;
+  limits?: DocumentLimits | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Unpacked bytes up to which any compression is believed. */
+const BELIEVED_SIZE = 256 * 1024 * 1024;
+
+/** How many times larger than its compressed form an archive may be beyond that. */
+const BELIEVED_RATIO = 100;
+
+/** A layout that was unpacked from a tar stream. */
+export class LayoutStream implements Store {
+  readonly location: string;
+  readonly #folder: string;
+  readonly #layout: LayoutDirectory;
+  readonly #blobs: ReadonlyMap<Digest, number>;
+
+  private constructor(
+    folder: string,
+    layout: LayoutDirectory,
+    blobs: ReadonlyMap<Digest, number>,
+  ) {
+    this.location = layout.location;
+    this.#folder = folder;
+    this.#layout = layout;
+    this.#blobs = blobs;
+  }
+
+  /**
+   * Reads a tar to its end, compressed with gzip or zstd or not at all. Blobs are
+   * not checked against their digests: whoever reads or copies them does that.
+   *
+   * @throws {CacheportError} ARCHIVE_INVALID, COMPRESSION_INVALID, LAYOUT_INVALID,
+   *   DOCUMENT_INVALID, DOCUMENT_TOO_LARGE, NO_SPACE, INTERRUPTED; the temporary
+   *   folder is gone then
+   */
+  static async open(
+    source: ReadableStream<Uint8Array>,
+    options: LayoutStreamOptions,
+  ): Promise<LayoutStream> {
+    const { location = "-", limits = DEFAULT_LIMITS, signal } = options;
+    const folder = await makeFolder(options.tempRoot);
+    // What is left of the source when the archive has been read is not waited for.
+    const done = new AbortController();
+    const ended = AbortSignal.any([done.signal, ...(signal ? [signal] : [])]);
+    try {
+      const { blobs, paths, isComplete } = await unpackLayout(
+        plainTar(source, location, ended),
+        folder,
+        { location, limits },
+      );
+      if (!paths.has("index.json")) throw noLayout(paths, isComplete, location);
+      const layout = await LayoutDirectory.open(folder, { limits, location });
+      // What is damaged comes to light here and not when somebody asks for it.
+      await layout.list();
+      return new LayoutStream(folder, layout, blobs);
+    } catch (error) {
+      await rm(folder, { recursive: true, force: true });
+      throw systemError(`Cannot read archive "${location}"`, error);
+    } finally {
+      done.abort();
+    }
+  }
+
+  /** The blobs that the archive held, by digest, with their sizes in bytes. */
+  blobs(): Map<Digest, number> {
+    return new Map(this.#blobs);
+  }
+
+  async stat(descriptor: Descriptor): Promise<number | undefined> {
+    return this.#layout.stat(descriptor);
+  }
+
+  async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
+    return this.#layout.read(descriptor, limit);
+  }
+
+  async open(
+    descriptor: Descriptor,
+    signal?: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array>> {
+    return this.#layout.open(descriptor, signal);
+  }
+
+  async locate(descriptor: Descriptor): Promise<BlobLocation | undefined> {
+    const location = await this.#layout.locate(descriptor);
+    return location && { ...location, disposable: true };
+  }
+
+  async list(): Promise<NamedEntry[]> {
+    return this.#layout.list();
+  }
+
+  async resolve(query: NameQuery): Promise<Resolved> {
+    return this.#layout.resolve(query);
+  }
+
+  /** Removes the temporary folder. */
+  async close(): Promise<void> {
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+async function makeFolder(tempRoot: string): Promise<string> {
+  try {
+    return await mkdtemp(join(resolve(tempRoot), ".cacheport-"));
+  } catch (error) {
+    throw systemError(`Cannot make a temporary folder in "${tempRoot}"`, error);
+  }
+}
+
+/** The bytes of the tar inside a stream, whatever it is compressed with. */
+async function* plainTar(
+  source: ReadableStream<Uint8Array>,
+  location: string,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, void> {
+  const chunks = readChunks(source, signal);
+  try {
+    let head: Uint8Array = new Uint8Array(0);
+    while (head.length < ARCHIVE_MAGIC_LENGTH) {
+      const next = await chunks.next();
+      if (next.done) break;
+      head = Buffer.concat([head, next.value]);
+    }
+    const format = detectArchiveFormat(head, location);
+    if (format === "uncompressed") {
+      yield head;
+      yield* chunks;
+    } else {
+      yield* decompress(head, chunks, format, location);
+    }
+  } finally {
+    await chunks.return();
+  }
+}
+
+/** Unpacks a compressed tar, unless it unpacks to far more than any real one would. */
+async function* decompress(
+  head: Uint8Array,
+  rest: AsyncIterable<Uint8Array>,
+  format: Compression,
+  location: string,
+): AsyncGenerator<Uint8Array, void, void> {
+  let received = head.length;
+  let unpacked = 0;
+  async function* counted(): AsyncGenerator<Uint8Array, void, void> {
+    yield head;
+    for await (const chunk of rest) {
+      received += chunk.length;
+      yield chunk;
+    }
+  }
+  const what = `archive "${location}"`;
+  const tar = decompressStream(toByteStream(counted()), format, what);
+  for await (const chunk of readChunks(tar)) {
+    unpacked += chunk.length;
+    if (unpacked > BELIEVED_SIZE && unpacked > BELIEVED_RATIO * received) {
+      throw new CacheportError(
+        "COMPRESSION_INVALID",
+        `Cannot read ${what}: its first ${received} bytes unpack to more than ${unpacked}, as in a file made to fill disks`,
+        { hint: "If you trust it, unpack it first and give the tar itself" },
+      );
+    }
+    yield chunk;
+  }
+}
+
+/**
+ * Tells from a file's first bytes how it is compressed.
+ *
+ * @param location The file as the user wrote it, for messages.
+ * @throws {CacheportError} LOCATION_NOT_FOUND, ARCHIVE_INVALID, NOT_SUPPORTED
+ */
+export async function archiveFileFormat(
+  path: string,
+  location: string = path,
+): Promise<Compression> {
+  try {
+    const file = await open(path, "r");
+    try {
+      const head = new Uint8Array(ARCHIVE_MAGIC_LENGTH);
+      const { bytesRead } = await file.read(head, 0, head.length, 0);
+      return detectArchiveFormat(head.subarray(0, bytesRead), location);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") {
+      throw new CacheportError(
+        "LOCATION_NOT_FOUND",
+        `Cannot open archive "${location}": there is no such file`,
+        { cause: error },
+      );
+    }
+    throw systemError(`Cannot open archive "${location}"`, error);
+  }
+}

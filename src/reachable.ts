@@ -1,0 +1,211 @@
+/**
+ * What a layout still needs: everything that the entries of its index.json reach.
+ *
+ * Where other tools lose content: a document of a type that they do not know is a
+ * leaf to them (umoci, BuildKit's `reset`), as are Docker types (umoci) and
+ * `subject` (BuildKit). Here nothing is a leaf that could be something else.
+ */
+import type { ContentReader, NamedEntry } from "./content-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
+import { CacheportError, isCacheportError } from "./errors.ts";
+import { goFields, isJsonObject, parseJson } from "./go-json.ts";
+import {
+  CACHE_CONFIG,
+  DOCKER_CONFIG,
+  isDocumentType,
+  isIndexType,
+  isLayerType,
+  OCI_CONFIG,
+  OCI_EMPTY,
+} from "./media-types.ts";
+import { sniffType, walk } from "./walk.ts";
+import type { ContentNode, WalkOptions } from "./walk.ts";
+
+const LEAF_TYPES = new Set([
+  CACHE_CONFIG,
+  DOCKER_CONFIG,
+  OCI_CONFIG,
+  OCI_EMPTY,
+]);
+
+/** The referrers of manifests that no entry lists, by the digest of their subject. */
+export type Referrers = ReadonlyMap<Digest, readonly Descriptor[]>;
+
+/**
+ * Finds all content that entries reach: through indexes and manifests, through the
+ * children of caches in every shape, from a referrer to its subject and from a
+ * subject to its referrers.
+ *
+ * @param referrers Documents of the store that no entry may list.
+ * @returns The digests, those of absent layers too.
+ * @throws {CacheportError} GC_REFUSED when something reachable cannot be read, or
+ *   is of a type that cannot be followed
+ */
+export async function findReachable(
+  reader: ContentReader,
+  entries: readonly NamedEntry[],
+  referrers: Referrers,
+  options: WalkOptions,
+): Promise<Set<Digest>> {
+  const reached = new Set<Digest>();
+  const documents = new Set<Digest>();
+  let roots = await Promise.all(
+    entries.map((entry) => rootOf(reader, entry.descriptor, options)),
+  );
+  for (const { subject } of entries) {
+    if (subject) roots.push(...(await subjectOf(reader, subject, options)));
+  }
+  while (roots.length > 0) {
+    const nodes = await follow(reader, roots, options);
+    const next: Descriptor[] = [];
+    for (const node of nodes) {
+      const { digest } = node.descriptor;
+      reached.add(digest);
+      if (!node.documentType || documents.has(digest)) continue;
+      documents.add(digest);
+      next.push(...(referrers.get(digest) ?? []));
+      if (node.subject)
+        next.push(...(await subjectOf(reader, node.subject.digest, options)));
+      next.push(...(await unknownChildren(reader, node, options)));
+    }
+    roots = next.filter(({ digest }) => !documents.has(digest));
+  }
+  return reached;
+}
+
+async function follow(
+  reader: ContentReader,
+  roots: readonly Descriptor[],
+  options: WalkOptions,
+): Promise<ContentNode[]> {
+  try {
+    return await walk(reader, roots, options);
+  } catch (error) {
+    throw refusal(reader, error);
+  }
+}
+
+/** The root of an entry, with the type that its bytes show when its own says too little. */
+async function rootOf(
+  reader: ContentReader,
+  descriptor: Descriptor,
+  options: WalkOptions,
+): Promise<Descriptor> {
+  return isFollowed(descriptor)
+    ? descriptor
+    : look(reader, descriptor, options);
+}
+
+/** The children of an index that turn out to be documents themselves. */
+async function unknownChildren(
+  reader: ContentReader,
+  node: ContentNode,
+  options: WalkOptions,
+): Promise<Descriptor[]> {
+  // Config and layers of a manifest are content of any kind, never documents.
+  if (!isIndexType(node.documentType ?? "")) return [];
+  const found: Descriptor[] = [];
+  for (const child of node.children) {
+    if (isFollowed(child)) continue;
+    if ((await reader.stat(child)) === undefined) continue;
+    const seen = await look(reader, child, options);
+    if (isDocumentType(seen.mediaType)) found.push(seen);
+  }
+  return found;
+}
+
+/** Tells whether a media type says all that is needed: a document, or surely a leaf. */
+function isFollowed({ mediaType }: Descriptor): boolean {
+  return (
+    isDocumentType(mediaType) ||
+    isLayerType(mediaType) ||
+    LEAF_TYPES.has(mediaType)
+  );
+}
+
+/**
+ * Looks into content whose media type is not known. What is JSON and no index or
+ * manifest could list content in a way that nobody here understands.
+ */
+async function look(
+  reader: ContentReader,
+  descriptor: Descriptor,
+  { limits }: WalkOptions,
+): Promise<Descriptor> {
+  const { digest, mediaType } = descriptor;
+  try {
+    const isJsonType = /json|jws/i.test(mediaType);
+    if (!isJsonType && (await firstByte(reader, descriptor)) !== BRACE)
+      return descriptor;
+    const bytes = await reader.read(descriptor, limits.manifest);
+    const type = sniffType(bytes);
+    if (type !== undefined && isPlain(bytes, mediaType))
+      return { ...descriptor, mediaType: type };
+  } catch (error) {
+    throw refusal(reader, error);
+  }
+  throw new CacheportError(
+    "GC_REFUSED",
+    `Cannot collect garbage in "${reader.location}": ${digest} is of the type ${JSON.stringify(mediaType.slice(0, 200))}, and what such a document refers to is not known`,
+    {
+      hint: "Nothing was removed; untag it if it is not needed, or keep it in a layout of its own",
+    },
+  );
+}
+
+const BRACE = 0x7b;
+
+/** Descriptors of these types say nothing of what the content is. */
+const NO_TYPES = new Set(["", "application/octet-stream"]);
+
+/** Tells whether a document claims to be an index or a manifest, or nobody claims that it is anything else. */
+function isPlain(bytes: Uint8Array, mediaType: string): boolean {
+  const document = parseJson(bytes, "document");
+  const own = isJsonObject(document)
+    ? goFields(document, ["mediaType"])["mediaType"]
+    : undefined;
+  if (typeof own === "string" && own !== "") return isDocumentType(own);
+  return NO_TYPES.has(mediaType);
+}
+
+async function firstByte(
+  reader: ContentReader,
+  descriptor: Descriptor,
+): Promise<number | undefined> {
+  const stream = await reader.open(descriptor);
+  const streamReader = stream.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await streamReader.read();
+      if (done || value.length > 0) return value?.[0];
+    }
+  } finally {
+    await streamReader.cancel().catch(() => {});
+  }
+}
+
+/** The manifest that another one refers to, if the store has it. */
+async function subjectOf(
+  reader: ContentReader,
+  digest: Digest,
+  options: WalkOptions,
+): Promise<Descriptor[]> {
+  const unsized = { mediaType: "", digest, size: 0 };
+  const size = await reader.stat(unsized);
+  if (size === undefined) return [];
+  return [await rootOf(reader, { ...unsized, size }, options)];
+}
+
+function refusal(reader: ContentReader, cause: unknown): CacheportError {
+  if (!isCacheportError(cause)) throw cause;
+  if (["INTERRUPTED", "GC_REFUSED"].includes(cause.code)) return cause;
+  return new CacheportError(
+    "GC_REFUSED",
+    `Cannot collect garbage in "${reader.location}": what a name reaches cannot be read, so nothing was removed (${cause.message})`,
+    {
+      hint: `"cacheport verify ${reader.location}" shows everything that is wrong, "cacheport untag" removes a name`,
+      cause,
+    },
+  );
+}

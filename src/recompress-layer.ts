@@ -1,0 +1,348 @@
+/**
+ * Layers in another compression: each is streamed out of its store, checked, unpacked,
+ * hashed, packed and written to the target, in memory that does not depend on its
+ * size. What it unpacks to stays the same, byte for byte.
+ *
+ * Source: BuildKit util/compression; the annotations are those of cache/refs.go (ociDesc).
+ */
+import { mkdir, open, rm } from "node:fs/promises";
+import { toByteStream } from "./byte-stream.ts";
+import {
+  compressionLevel,
+  compressStream,
+  decompressStream,
+} from "./compression.ts";
+import { mapLimit } from "./concurrency.ts";
+import type {
+  BlobLocation,
+  ContentReader,
+  ContentWriter,
+} from "./content-store.ts";
+import type { TransferOptions } from "./copy.ts";
+import type { Descriptor } from "./descriptor.ts";
+import {
+  checkContent,
+  digestAlgorithm,
+  digestMismatch,
+  sizeMismatch,
+} from "./digest.ts";
+import type { Digest } from "./digest.ts";
+import { checkDocumentSize } from "./documents.ts";
+import { streamRegularFile, writeAll } from "./durable-file.ts";
+import { CacheportError, systemError } from "./errors.ts";
+import { HashThread } from "./hash-thread.ts";
+import type { StreamHasher } from "./hash-thread.ts";
+import { layerCompression, layerTypeIn } from "./media-types.ts";
+import type { Compression } from "./media-types.ts";
+import { join } from "./paths.ts";
+import { readChunks } from "./verified-stream.ts";
+
+/** What layers are to become. */
+export interface CompressionChoice {
+  compression: Compression;
+  /** gzip 0 to 9, zstd 0 to 22; 6 and 3 unless told otherwise. */
+  level?: number | undefined;
+  /** Recompress layers that have the compression already, too. */
+  force: boolean;
+}
+
+/** How to recompress. */
+export interface RecompressOptions extends Pick<
+  TransferOptions,
+  "jobs" | "progress" | "signal"
+> {
+  /** An existing folder, best on the target's own file system: new blobs wait there. */
+  tempFolder: string;
+}
+
+/** A layer that is to be recompressed, and what it must unpack to. */
+export interface LayerTask {
+  layer: Descriptor;
+  /** Every diffID that a document gives it; none when no document does. */
+  diffIds: readonly Digest[];
+}
+
+/** The blob that a layer became. */
+export interface NewBlob {
+  compression: Compression;
+  digest: Digest;
+  /** Bytes. */
+  size: number;
+  /** The digest of what it unpacks to. */
+  diffId: Digest;
+}
+
+/** Layers under way at once: packing one keeps several cores busy already. */
+const LAYERS_AT_ONCE = 4;
+
+/** What annotations say of the very bytes of a blob, which are others now. */
+const BLOB_ANNOTATIONS = [
+  // Lazily pulled formats within gzip and zstd: eStargz, nydus, overlaybd, zstd:chunked.
+  "containerd.io/snapshot/",
+  "io.containers.estargz.",
+  "io.github.containers.zstd-chunked.",
+  // The repositories that have the old blob.
+  "containerd.io/distribution.source.",
+];
+
+/**
+ * Tells whether a layer is to be recompressed. What is no layer stays as it is, and
+ * so does a layer with URLs: they lead to the bytes that it has.
+ */
+export function isToRecompress(
+  { mediaType, urls }: Descriptor,
+  { compression, force }: CompressionChoice,
+): boolean {
+  const current = layerCompression(mediaType);
+  if (current === undefined || urls?.length) return false;
+  return force || current !== compression;
+}
+
+/** The descriptor of a layer after it became another blob. */
+export function describeNewBlob(layer: Descriptor, blob: NewBlob): Descriptor {
+  const { urls: _urls, data: _data, annotations, ...rest } = layer;
+  return {
+    ...rest,
+    mediaType: layerTypeIn(layer.mediaType, blob.compression),
+    digest: blob.digest,
+    size: blob.size,
+    annotations:
+      annotations &&
+      Object.fromEntries(
+        Object.entries(annotations).filter(
+          ([key]) => !BLOB_ANNOTATIONS.some((start) => key.startsWith(start)),
+        ),
+      ),
+  };
+}
+
+/**
+ * Recompresses layers and writes them to the target.
+ *
+ * @param tasks Each digest once.
+ * @returns The new blob of each layer by its old digest.
+ * @throws {CacheportError} USAGE and NOT_SUPPORTED for the choice; DIGEST_MISMATCH
+ *   for a wrong diffID too, SIZE_MISMATCH, COMPRESSION_INVALID, BLOB_MISSING,
+ *   INTERRUPTED, and what writing throws. Temporary files are gone in any case.
+ */
+export async function recompressLayers(
+  source: ContentReader,
+  tasks: readonly LayerTask[],
+  choice: CompressionChoice,
+  target: ContentWriter,
+  options: RecompressOptions,
+): Promise<Map<Digest, NewBlob>> {
+  const packer = choosePacker(choice);
+  if (tasks.length === 0) return new Map();
+  const { progress, signal } = options;
+  progress.expect({
+    tasks: tasks.length,
+    bytes: tasks.reduce((sum, { layer }) => sum + layer.size, 0),
+  });
+  // The name is one that `gc` knows as a leftover, should this run be killed.
+  const folder = join(
+    options.tempFolder,
+    `.cacheport-${globalThis.crypto.randomUUID()}`,
+  );
+  try {
+    await mkdir(folder, { mode: 0o700 });
+  } catch (error) {
+    throw systemError(
+      `Cannot make a temporary folder in "${options.tempFolder}"`,
+      error,
+    );
+  }
+  const thread = new HashThread();
+  try {
+    // The largest first, so that none of them is left for the end.
+    const ordered = tasks.toSorted((a, b) => b.layer.size - a.layer.size);
+    const blobs = await mapLimit(
+      ordered,
+      Math.min(options.jobs, LAYERS_AT_ONCE),
+      async ({ layer, diffIds }, index): Promise<[Digest, NewBlob]> => {
+        const task = progress.start("recompress", layer.digest, layer.size);
+        const path = join(folder, String(index));
+        try {
+          const stream = toByteStream(
+            countBytes(await source.open(layer, signal), (count) =>
+              task.advance(count),
+            ),
+          );
+          const made = await packFile(
+            stream,
+            layer,
+            packer,
+            path,
+            thread,
+            signal,
+          );
+          checkDiffIds(layer, diffIds, made.diffId);
+          const blob = { ...made, compression: choice.compression };
+          const descriptor = describeNewBlob(layer, blob);
+          const store = new TemporaryBlob(path, blob.size);
+          await target.put(descriptor, { store }, { signal });
+          task.end("done");
+          return [layer.digest, blob];
+        } catch (error) {
+          task.end("failed");
+          throw systemError(`Cannot recompress layer "${layer.digest}"`, error);
+        } finally {
+          await rm(path, { force: true });
+        }
+      },
+    );
+    return new Map(blobs);
+  } finally {
+    thread.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+type Packer = (
+  stream: ReadableStream<Uint8Array>,
+) => ReadableStream<Uint8Array>;
+
+/** What packs the unpacked bytes; undefined when they are to stay unpacked. */
+function choosePacker({
+  compression,
+  level,
+}: CompressionChoice): Packer | undefined {
+  if (compression === "uncompressed") return undefined;
+  if (compression !== "gzip" && compression !== "zstd") {
+    throw new CacheportError(
+      "NOT_SUPPORTED",
+      `Cannot write ${String(compression)} layers: only gzip, zstd and uncompressed are supported`,
+    );
+  }
+  const checked = compressionLevel(compression, level);
+  return (stream) => compressStream(stream, compression, checked);
+}
+
+/** Recompresses a stream into a new file; the stored bytes are checked on the way. */
+async function packFile(
+  stream: ReadableStream<Uint8Array>,
+  layer: Descriptor,
+  pack: Packer | undefined,
+  path: string,
+  thread: HashThread,
+  signal: AbortSignal | undefined,
+): Promise<{ digest: Digest; size: number; diffId: Digest }> {
+  const what = `layer "${layer.digest}"`;
+  const stored = toByteStream(checkChunks(stream, layer, thread));
+  const diffHasher = thread.start("sha256", layer.size);
+  const unpacked = toByteStream(
+    // The bytes decide, as they do in containerd: a media type may be wrong.
+    hashChunks(decompressStream(stored, undefined, what), diffHasher),
+  );
+  const packed = pack?.(unpacked);
+  const hasher = packed && thread.start("sha256", layer.size);
+  let size = 0;
+  const file = await open(path, "wx", 0o600);
+  try {
+    for await (const chunk of readChunks(packed ?? unpacked, signal)) {
+      await hasher?.update(chunk);
+      size += chunk.length;
+      await writeAll(file, chunk);
+    }
+  } finally {
+    await file.close();
+  }
+  const diffId = await diffHasher.digest();
+  return { digest: (await hasher?.digest()) ?? diffId, size, diffId };
+}
+
+/** Checks a stream as verifiedStream does, with the hash on the other thread. */
+async function* checkChunks(
+  stream: ReadableStream<Uint8Array>,
+  expected: Descriptor,
+  thread: HashThread,
+): AsyncGenerator<Uint8Array, void, void> {
+  const hasher = thread.start(digestAlgorithm(expected.digest), expected.size);
+  let received = 0;
+  for await (const chunk of readChunks(stream)) {
+    received += chunk.length;
+    if (received > expected.size) throw sizeMismatch(expected, received);
+    await hasher.update(chunk);
+    yield chunk;
+  }
+  if (received !== expected.size) throw sizeMismatch(expected, received);
+  const actual = await hasher.digest();
+  if (actual !== expected.digest) throw digestMismatch(expected.digest, actual);
+}
+
+async function* hashChunks(
+  stream: ReadableStream<Uint8Array>,
+  hasher: StreamHasher,
+): AsyncGenerator<Uint8Array, void, void> {
+  for await (const chunk of readChunks(stream)) {
+    await hasher.update(chunk);
+    yield chunk;
+  }
+}
+
+async function* countBytes(
+  stream: ReadableStream<Uint8Array>,
+  onBytes: (count: number) => void,
+): AsyncGenerator<Uint8Array, void, void> {
+  for await (const chunk of readChunks(stream)) {
+    onBytes(chunk.length);
+    yield chunk;
+  }
+}
+
+/** @throws {CacheportError} DIGEST_MISMATCH */
+export function checkDiffIds(
+  { digest }: Descriptor,
+  expected: readonly Digest[],
+  actual: Digest,
+): void {
+  const wrong = expected.find((diffId) => diffId !== actual);
+  if (wrong === undefined) return;
+  throw new CacheportError(
+    "DIGEST_MISMATCH",
+    `Cannot recompress layer "${digest}": it unpacks to ${actual} and its diffID is ${wrong}`,
+    {
+      hint: "The layer or what describes it was replaced; get it again from where it was made",
+    },
+  );
+}
+
+/** A finished blob in a file of its own, for a writer to take. */
+class TemporaryBlob implements ContentReader {
+  readonly location: string;
+  readonly #size: number;
+
+  constructor(path: string, size: number) {
+    this.location = path;
+    this.#size = size;
+  }
+
+  async stat(): Promise<number> {
+    return this.#size;
+  }
+
+  async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
+    checkDocumentSize(this.#size, limit, `blob "${descriptor.digest}"`);
+    const bytes = await Bun.file(this.location).bytes();
+    checkContent(bytes, descriptor);
+    return bytes;
+  }
+
+  async open(
+    { digest }: Descriptor,
+    signal?: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array>> {
+    const what = `blob "${digest}"`;
+    return streamRegularFile(
+      this.location,
+      what,
+      (error) => systemError(`Cannot read ${what}`, error),
+      signal,
+    );
+  }
+
+  async locate(): Promise<BlobLocation> {
+    const size = this.#size;
+    return { path: this.location, offset: 0, size, disposable: true };
+  }
+}

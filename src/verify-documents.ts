@@ -1,0 +1,348 @@
+/**
+ * The rules for documents: what BuildKit refuses or silently drops of a cache, and
+ * what makes an image inconsistent.
+ *
+ * Source: BuildKit cache/remotecache/import.go, v1/parse.go, cache/manager.go
+ * (diffIDFromDescriptor).
+ */
+import { checkCacheConfig } from "./cache-check.ts";
+import { parseCacheConfig } from "./cache-config.ts";
+import type { CacheConfig, CacheRecord } from "./cache-config.ts";
+import { parseCacheManifest } from "./cache-manifest.ts";
+import type { CacheManifest } from "./cache-manifest.ts";
+import type { ContentReader } from "./content-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import { isDigest } from "./digest.ts";
+import type { Digest } from "./digest.ts";
+import type { DocumentLimits } from "./documents.ts";
+import { goFields, isJsonObject, parseJson } from "./go-json.ts";
+import { parseImageConfig } from "./image-config.ts";
+import { readInlineCache } from "./inline-cache.ts";
+import { IMPORT_LIMIT } from "./inspect.ts";
+import {
+  ANNOTATION_UNCOMPRESSED,
+  CACHE_CONFIG,
+  DOCKER_CONFIG,
+  isIndexType,
+  isLayerType,
+  layerCompression,
+  OCI_CONFIG,
+  OCI_MANIFEST,
+  toDockerLayerType,
+  toOciLayerType,
+} from "./media-types.ts";
+import type { ProblemList } from "./verify-problem.ts";
+import type { ContentNode } from "./walk.ts";
+
+/** What the rules need beside the documents. */
+export interface DocumentRules {
+  reader: ContentReader;
+  limits: DocumentLimits;
+  problems: ProblemList;
+  /** Is told what the unpacked bytes of a layer must have as digest. */
+  onDiffId(layer: Descriptor, diffId: Digest): void;
+}
+
+/**
+ * Checks one document that a walk read.
+ *
+ * @throws {CacheportError} what says nothing of the content, such as REGISTRY_DENIED
+ */
+export async function verifyDocument(
+  node: ContentNode,
+  rules: DocumentRules,
+): Promise<void> {
+  const { descriptor, documentType, bytes, children } = node;
+  if (!documentType || !bytes) return;
+  verifyType(node, documentType, bytes, rules);
+  verifyChildren(node, rules);
+  const cache = parseCacheManifest(bytes, `manifest "${descriptor.digest}"`);
+  if (cache) return verifyCache(descriptor, cache, children, rules);
+  if (isIndexType(documentType)) return;
+  const [config, ...layers] = children;
+  if (layers.some(({ mediaType }) => mediaType === CACHE_CONFIG)) {
+    rules.problems.add(
+      "CONFIG_IN_LAYERS",
+      descriptor.digest,
+      `Manifest ${descriptor.digest} has a cache config among its layers: BuildKit looks for it in "config" alone`,
+    );
+  }
+  if (config && [OCI_CONFIG, DOCKER_CONFIG].includes(config.mediaType))
+    await verifyImage(descriptor, documentType, config, layers, rules);
+}
+
+/** The type that a descriptor gives must be that of the document. */
+function verifyType(
+  { descriptor }: ContentNode,
+  documentType: string,
+  bytes: Uint8Array,
+  { problems }: DocumentRules,
+): void {
+  const { digest, mediaType } = descriptor;
+  const document = parseJson(bytes, `manifest "${digest}"`);
+  const own = isJsonObject(document)
+    ? goFields(document, ["mediaType"])["mediaType"]
+    : undefined;
+  // A document need not say what it is; then only its kind can be compared.
+  const agrees = own
+    ? mediaType === documentType
+    : isIndexType(mediaType) === isIndexType(documentType);
+  if (agrees) return;
+  problems.add(
+    "MEDIA_TYPE_MISMATCH",
+    digest,
+    `Document ${digest} is announced as ${JSON.stringify(mediaType)} and is ${documentType}`,
+  );
+}
+
+/** What can be wrong with descriptors whatever the document is. */
+function verifyChildren(
+  { descriptor, children }: ContentNode,
+  { problems }: DocumentRules,
+): void {
+  const seen = new Map<Digest, Descriptor>();
+  for (const child of children) {
+    const twin = seen.get(child.digest);
+    seen.set(child.digest, child);
+    if (!twin || twin.size !== child.size) continue;
+    const isSame =
+      twin.mediaType === child.mediaType && diffIdOf(twin) === diffIdOf(child);
+    if (isSame) continue;
+    problems.add(
+      "DUPLICATE_DIFFERS",
+      child.digest,
+      `Document ${descriptor.digest} lists blob ${child.digest} twice, with different types or diffIDs`,
+    );
+  }
+}
+
+function diffIdOf({ annotations }: Descriptor): string | undefined {
+  return annotations?.[ANNOTATION_UNCOMPRESSED];
+}
+
+async function verifyCache(
+  manifest: Descriptor,
+  cache: CacheManifest,
+  children: readonly Descriptor[],
+  rules: DocumentRules,
+): Promise<void> {
+  const { problems, reader, limits } = rules;
+  const { config, layers, shape } = cache;
+  verifyImportLimit("manifest", manifest, problems);
+  verifyImportLimit("cache config", config, problems);
+  const configs = children.filter(
+    ({ mediaType }) => mediaType === CACHE_CONFIG,
+  );
+  if (isIndexType(cache.mediaType) && configs.length > 1) {
+    problems.add(
+      "SEVERAL_CONFIGS",
+      manifest.digest,
+      `Cache ${manifest.digest} lists ${configs.length} cache configs: BuildKit takes the last one, ${config.digest}`,
+    );
+  }
+  if (layers.length === 0) {
+    problems.add(
+      "EMPTY_CACHE",
+      manifest.digest,
+      `Cache ${manifest.digest} has no layers`,
+    );
+  }
+  const isDocker = shape === "docker-list" || shape === "docker-manifest";
+  for (const layer of layers) {
+    verifyLayerType(layer, isDocker, `Cache ${manifest.digest}`, problems);
+    verifyDiffId(layer, diffIdOf(layer), rules);
+  }
+  let parsed: CacheConfig;
+  try {
+    const bytes = await reader.read(config, limits.config);
+    parsed = parseCacheConfig(bytes, `cache config "${config.digest}"`);
+  } catch (error) {
+    problems.addError(error, config.digest);
+    return;
+  }
+  verifyConfig(parsed, layers, config.digest, problems);
+}
+
+function verifyImportLimit(
+  what: string,
+  { digest, size }: Descriptor,
+  problems: ProblemList,
+): void {
+  if (size <= IMPORT_LIMIT) return;
+  problems.add(
+    "OVER_IMPORT_LIMIT",
+    digest,
+    `The ${what} ${digest} has ${size} bytes: BuildKit imports none over ${IMPORT_LIMIT}`,
+  );
+}
+
+function verifyLayerType(
+  { digest, mediaType }: Descriptor,
+  isDocker: boolean,
+  where: string,
+  problems: ProblemList,
+): void {
+  if (!isLayerType(mediaType)) {
+    problems.add(
+      "LAYER_TYPE_UNKNOWN",
+      digest,
+      `${where} lists layer ${digest} as ${JSON.stringify(mediaType)}, which is no layer type`,
+    );
+    return;
+  }
+  const wanted = isDocker
+    ? toDockerLayerType(mediaType)
+    : toOciLayerType(mediaType);
+  if (wanted === mediaType) return;
+  problems.add(
+    "MIXED_LAYER_TYPES",
+    digest,
+    `${where} lists layer ${digest} as ${mediaType} instead of ${wanted}`,
+  );
+}
+
+function verifyDiffId(
+  layer: Descriptor,
+  diffId: string | undefined,
+  { problems, onDiffId }: DocumentRules,
+): void {
+  const { digest, mediaType } = layer;
+  if (diffId === undefined) {
+    problems.add(
+      "DIFF_ID_MISSING",
+      digest,
+      `Layer ${digest} has no annotation ${ANNOTATION_UNCOMPRESSED}: BuildKit cannot use it`,
+    );
+  } else if (!isDigest(diffId)) {
+    problems.add(
+      "DIFF_ID_INVALID",
+      digest,
+      `Layer ${digest} has the diffID ${JSON.stringify(diffId.slice(0, 200))}, which is no digest`,
+    );
+  } else if (
+    layerCompression(mediaType) === "uncompressed" &&
+    diffId !== digest
+  ) {
+    problems.add(
+      "DIFF_ID_MISMATCH",
+      digest,
+      `Layer ${digest} is not compressed and its diffID is ${diffId}`,
+    );
+  } else {
+    onDiffId(layer, diffId);
+  }
+}
+
+/** The graph: what BuildKit refuses, then what it drops. */
+function verifyConfig(
+  config: CacheConfig,
+  layers: readonly Descriptor[],
+  digest: Digest,
+  problems: ProblemList,
+): void {
+  for (const { code, message, place, index } of checkCacheConfig(config)) {
+    problems.add(
+      code,
+      digest,
+      `BuildKit refuses cache config ${digest}: ${message} (${place}, entry ${index})`,
+    );
+  }
+  const listed = new Set(layers.map((layer) => layer.digest));
+  const lost = lostLayers(config, listed);
+  for (const { blob } of config.layers) {
+    if (listed.has(blob)) continue;
+    problems.add(
+      "LAYER_NOT_LISTED",
+      blob,
+      `Cache config ${digest} uses layer ${blob}, which the manifest does not list: BuildKit drops its results without a word`,
+    );
+  }
+  const dropped = config.records.filter((record) => losesAll(record, lost));
+  if (dropped.length > 0) {
+    problems.add(
+      "RESULT_LOST",
+      digest,
+      `Cache config ${digest} has ${dropped.length} of ${config.records.length} records whose results are all gone, among them ${dropped[0]?.digest}`,
+    );
+  }
+  const used = new Set(config.layers.map(({ blob }) => blob));
+  for (const blob of listed) {
+    if (used.has(blob)) continue;
+    problems.add(
+      "LAYER_UNUSED",
+      blob,
+      `Layer ${blob} is listed and cache config ${digest} does not use it`,
+    );
+  }
+}
+
+/** For each layer whether it, or a layer below it, is not listed. */
+function lostLayers(
+  { layers }: CacheConfig,
+  listed: ReadonlySet<Digest>,
+): boolean[] {
+  const lost: (boolean | undefined)[] = layers.map(() => undefined);
+  for (let start = 0; start < layers.length; start++) {
+    const above: number[] = [];
+    let verdict = false;
+    for (let at = start; ;) {
+      const layer = layers[at];
+      verdict = lost[at] ?? (layer !== undefined && !listed.has(layer.blob));
+      // The end of the chain, or a layer that was seen before: a loop, too, ends here.
+      if (!layer || lost[at] !== undefined) break;
+      lost[at] = verdict;
+      above.push(at);
+      if (verdict) break;
+      at = layer.parent;
+    }
+    if (verdict) for (const at of above) lost[at] = true;
+  }
+  return lost.map((isLost) => isLost === true);
+}
+
+function losesAll(
+  { results, chains }: CacheRecord,
+  lost: readonly boolean[],
+): boolean {
+  if (results.length + chains.length === 0) return false;
+  return (
+    results.every(({ layer }) => lost[layer]) &&
+    chains.every((chain) => chain.layers.some((layer) => lost[layer]))
+  );
+}
+
+async function verifyImage(
+  manifest: Descriptor,
+  documentType: string,
+  config: Descriptor,
+  layers: readonly Descriptor[],
+  rules: DocumentRules,
+): Promise<void> {
+  const { problems, reader, limits } = rules;
+  // An attestation has statements for layers, and BuildKit's rules do not fit it.
+  if (!layers.every(({ mediaType }) => isLayerType(mediaType))) return;
+  const isDocker = documentType !== OCI_MANIFEST;
+  for (const layer of layers)
+    verifyLayerType(layer, isDocker, `Image ${manifest.digest}`, problems);
+  try {
+    const what = `image config "${config.digest}"`;
+    const bytes = await reader.read(config, limits.config);
+    const image = parseImageConfig(bytes, what);
+    if (image.diffIds.length !== layers.length) {
+      problems.add(
+        "DIFF_IDS_COUNT",
+        config.digest,
+        `Image ${manifest.digest} has ${layers.length} layers and its config ${config.digest} has ${image.diffIds.length} diffIDs`,
+      );
+      return;
+    }
+    for (const [position, layer] of layers.entries())
+      verifyDiffId(layer, image.diffIds[position], rules);
+    if (!image.diffIds.every(isDigest)) return;
+    const inline = readInlineCache(image, layers, `image "${manifest.digest}"`);
+    if (inline)
+      verifyConfig(inline.config, inline.layers, config.digest, problems);
+  } catch (error) {
+    problems.addError(error, config.digest);
+  }
+}

@@ -1,0 +1,108 @@
+import { describe, expect, test } from "bun:test";
+import { chmodSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { cacheport } from "./helpers/binary.ts";
+import { blobNames, fixture, fixtureCopy } from "./helpers/temp.ts";
+
+/** Flips a bit in the largest blob; gives its digest. */
+function damage(layout: string): string {
+  const [name] = blobNames(layout).toSorted(
+    (a, b) => sizeOf(layout, b) - sizeOf(layout, a),
+  );
+  const path = join(layout, "blobs", "sha256", name!);
+  const bytes = readFileSync(path);
+  bytes[100]! ^= 1;
+  chmodSync(path, 0o644);
+  writeFileSync(path, bytes);
+  return `sha256:${name}`;
+}
+
+const sizeOf = (layout: string, name: string): number =>
+  Bun.file(join(layout, "blobs", "sha256", name)).size;
+
+describe("cacheport verify", () => {
+  test("says ok and no more about a sound cache", async () => {
+    const { code, stdout, stderr } = await cacheport([
+      "verify",
+      fixture("app-oci-index"),
+      "--deep",
+      "--progress",
+      "none",
+    ]);
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^ok: \d+ blobs, [\d.]+ MB\n$/);
+  });
+
+  test("names the damaged blob and ends with 4", async () => {
+    const layout = fixtureCopy("app-image-manifest");
+    const digest = damage(layout);
+    const run = await cacheport(["verify", layout]);
+    expect(run.code).toBe(4);
+    expect(run.stdout).toContain(digest);
+    expect(run.stdout).toContain("[DIGEST_MISMATCH]");
+    expect(run.stdout).toMatch(/failed: .*1 error/);
+  });
+
+  test("gives one documented JSON value, with exit code 4 too", async () => {
+    const layout = fixtureCopy("app-image-manifest");
+    const good = await cacheport(["verify", layout, "--json"]);
+    expect(good.code).toBe(0);
+    expect(good.json()).toEqual({
+      ok: true,
+      blobs: blobNames(layout).length,
+      bytes: blobNames(layout).reduce(
+        (sum, name) => sum + sizeOf(layout, name),
+        0,
+      ),
+      problems: [],
+    });
+    const digest = damage(layout);
+    const bad = await cacheport(["verify", layout, "--json"]);
+    expect(bad.code).toBe(4);
+    expect(bad.json()).toMatchObject({
+      ok: false,
+      problems: [{ code: "DIGEST_MISMATCH", severity: "error", digest }],
+    });
+  });
+
+  test("looks at one name when one is given", async () => {
+    const layout = fixtureCopy("grown");
+    const { manifests } = JSON.parse(
+      readFileSync(join(layout, "index.json"), "utf8"),
+    );
+    unlinkSync(join(layout, "blobs", manifests[1].digest.replace(":", "/")));
+    expect((await cacheport(["verify", `${layout}:main`])).code).toBe(0);
+    expect((await cacheport(["verify", `${layout}:feature`])).code).toBe(4);
+    expect((await cacheport(["verify", layout])).code).toBe(4);
+    expect((await cacheport(["verify", `${layout}:nobody`])).code).toBe(3);
+  });
+
+  test("warnings and notes do not fail it", async () => {
+    const layout = fixtureCopy("grown");
+    unlinkSync(join(layout, "oci-layout"));
+    const run = await cacheport(["verify", layout]);
+    expect(run.code).toBe(0);
+    expect(run.stdout).toContain("[LAYOUT_MARKER_MISSING]");
+    expect(run.stdout).toContain("[UNREFERENCED_BLOB]");
+    expect(run.stdout).toMatch(/ok: .*1 warning, \d+ notes/);
+  });
+
+  test("verifies archives", async () => {
+    for (const name of ["image.tar", "image-docker.tar"]) {
+      const run = await cacheport([
+        "verify",
+        fixture(name),
+        "--deep",
+        "--json",
+      ]);
+      expect(run.json()).toMatchObject({ ok: true, problems: [] });
+    }
+  });
+
+  test("explains every code in its help", async () => {
+    const { stdout } = await cacheport(["verify", "--help"]);
+    for (const code of ["RECORD_LOOP", "LAYER_NOT_LISTED", "UNREFERENCED_BLOB"])
+      expect(stdout).toContain(code);
+  });
+});
