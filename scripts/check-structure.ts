@@ -16,7 +16,7 @@ const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   [
     "values",
     `cache-time concurrency descriptor digest documents errors go-json media-types paths
-     platform progress-events reference suggestion units`,
+     platform progress-events reference suggestion text-files* units`,
   ],
   [
     "documents",
@@ -35,8 +35,8 @@ const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   ],
   [
     "edge",
-    `arguments cli command* completion-scripts compression-options csv-attributes help location*
-     main man-page open-* output progress resolve-source shared-options standard-streams table
+    `arguments cli command* completion-scripts compression-options csv-attributes graph-* help
+     inspect-* location* main man-page open-* output progress resolve-source shared-options standard-streams table
      target-names terminal-text transfer-result tree version`,
   ],
   ["library", "mod"],

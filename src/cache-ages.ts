@@ -1,5 +1,6 @@
 /** When the results of a cache were made, counted in spans of equal length. */
-import { isKnownTime, parseCacheTime } from "./cache-time.ts";
+import { compareTimes, isKnownTime, parseCacheTime } from "./cache-time.ts";
+import type { CacheTime } from "./cache-time.ts";
 
 /** The results of one span of time. */
 export interface AgeSpan {
@@ -44,17 +45,22 @@ const FIRST_MONDAY = 4 * DAY;
 export function resultAges(times: Iterable<string>): ResultAges {
   const moments: number[] = [];
   const ages: ResultAges = { oldest: null, newest: null, spans: [] };
-  let [first, last] = [Infinity, -Infinity];
+  let first: CacheTime | undefined;
+  let last: CacheTime | undefined;
   for (const text of times) {
     const time = parseCacheTime(text);
     if (!isKnownTime(time)) continue;
-    const moment = time.milliseconds + time.nanoseconds / 1e6;
-    moments.push(moment);
-    if (moment < first) [first, ages.oldest] = [moment, text];
-    if (moment > last) [last, ages.newest] = [moment, text];
+    moments.push(time.milliseconds);
+    if (!first || compareTimes(time, first) < 0)
+      [first, ages.oldest] = [time, text];
+    if (!last || compareTimes(time, last) > 0)
+      [last, ages.newest] = [time, text];
   }
-  if (moments.length === 0) return ages;
-  const { start, length, count } = spanOver(first, last);
+  if (!first || !last) return ages;
+  const { start, length, count } = spanOver(
+    first.milliseconds,
+    last.milliseconds,
+  );
   if (count < 2) return ages;
   const results = new Uint32Array(count);
   for (const moment of moments)

@@ -45,7 +45,7 @@ const SLOT_SIZE = 512 * 1024;
 const SLOTS = 16;
 
 /** Bytes of content below which a thread does not pay. */
-const SMALL = Infinity;
+const SMALL = 1024 * 1024;
 
 /** One thread that hashes any number of streams; it is started when the first large one comes. */
 export class HashThread {

@@ -37,6 +37,10 @@ const barCell = (blob) =>
   });
 const mono = (text) => make("span", { class: "mono" }, text);
 
+/** The links of one input are alternatives. */
+const countInputs = (record) =>
+  new Set(record.inputs.map(({ input }) => input)).size;
+
 /** Each view: what is listed, in which columns, and what a row selects. */
 const VIEWS = {
   Layers: {
@@ -138,8 +142,8 @@ const VIEWS = {
       [
         "Inputs",
         "60px",
-        (record) => record.inputs.length,
-        (record) => number(record.inputs.length),
+        countInputs,
+        (record) => number(countInputs(record)),
         true,
       ],
       [
