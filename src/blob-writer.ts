@@ -4,7 +4,7 @@
  * whatever stands under `blobs` is whole, also after a crash.
  */
 import { lstatSync } from "node:fs";
-import { lstat, open, rename, rm, rmdir } from "node:fs/promises";
+import { lstat, open, rename, rm, rmdir, utimes } from "node:fs/promises";
 import type {
   BlobLocation,
   BlobSource,
@@ -28,6 +28,7 @@ import {
   systemCode,
   systemError,
 } from "./errors.ts";
+import { Growth } from "./file-jobs.ts";
 import type { FileJobResult } from "./file-jobs.ts";
 import { dirname, join, resolve } from "./paths.ts";
 import { againIfRemoved, makeFolder, RunFolder } from "./run-folder.ts";
@@ -163,7 +164,10 @@ export class BlobWriter {
     if (stats.isFile()) {
       // For the folders' sake, which must be no symbolic links.
       await this.#prepare(dirname(path));
-      return stats.size === size;
+      if (stats.size !== size) return false;
+      // gc spares what is young: a blob that is about to be named again is made so.
+      await utimes(path, new Date(), new Date()).catch(() => {});
+      return true;
     }
     throw new CacheportError(
       "LAYOUT_INVALID",
@@ -232,9 +236,8 @@ export class BlobWriter {
   }
 
   /**
-   * Writes a stream. A large one is counted while it is written and hashed
-   * afterwards, from the page cache, on a thread of its own: the thread that takes
-   * in the streams has no time for hashes.
+   * Writes a stream. A large one is hashed from the page cache while it grows, on a
+   * thread of its own: the thread that takes in the streams has no time for hashes.
    */
   async #writeStream(
     descriptor: Descriptor,
@@ -249,16 +252,27 @@ export class BlobWriter {
     }
     await this.#viaTemporary(digest, async (temporary) => {
       const file = await open(temporary, "wx", 0o600);
+      const growth = new Growth();
+      const source = { path: temporary, offset: 0, size };
+      const algorithm = digestAlgorithm(digest);
+      const job = { source, algorithm, seal: false, growth: growth.shared };
+      const hashed = this.#pool.run(job, { signal });
+      // Should writing fail first, nobody is left to see this one fail.
+      hashed.catch(() => {});
       try {
-        const write = (bytes: Uint8Array): Promise<void> =>
-          writeAll(file, bytes);
+        const write = async (bytes: Uint8Array): Promise<void> => {
+          await writeAll(file, bytes);
+          growth.advance(bytes.length);
+        };
         await write(await gather(stream, descriptor, options, write));
+        growth.end();
+        await file.chmod(0o444);
+        const [result] = await Promise.all([hashed, file.sync()]);
+        checkResult(descriptor, result);
       } finally {
+        growth.end();
         await file.close();
       }
-      const source = { path: temporary, offset: 0, size };
-      const job = { source, algorithm: digestAlgorithm(digest), seal: true };
-      checkResult(descriptor, await this.#pool.run(job, { signal }));
     });
   }
 

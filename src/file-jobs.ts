@@ -33,6 +33,45 @@ export interface FileJob {
   readonly targetOffset?: number | undefined;
   /** Makes the hashed file, which must be a whole one, read-only and brings it to the disk. */
   readonly seal: boolean;
+  /** The source is still being written; hashing follows its end. Worker threads only. */
+  readonly growth?: SharedArrayBuffer | undefined;
+}
+
+/** How far a file has been written by another thread. */
+export class Growth {
+  /** Bytes that are there, and whether more will come. */
+  readonly #state: BigInt64Array;
+  readonly shared: SharedArrayBuffer;
+
+  /** @param shared 16 bytes, made anew by the thread that writes. */
+  constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(16)) {
+    this.shared = shared;
+    this.#state = new BigInt64Array(shared);
+  }
+
+  /** Says that the file has been written up to here. */
+  advance(bytes: number): void {
+    Atomics.add(this.#state, 0, BigInt(bytes));
+    Atomics.notify(this.#state, 0);
+  }
+
+  /** Says that no more bytes will come. */
+  end(): void {
+    Atomics.store(this.#state, 1, 1n);
+    Atomics.notify(this.#state, 0);
+  }
+
+  /** Blocks until there is more than was seen, or the end. @returns The bytes that are there */
+  wait(seen: number): number {
+    const before = BigInt(seen);
+    while (
+      Atomics.load(this.#state, 0) === before &&
+      Atomics.load(this.#state, 1) === 0n
+    )
+      // The time is for an end that came between the two looks.
+      Atomics.wait(this.#state, 0, before, 20);
+    return Number(Atomics.load(this.#state, 0));
+  }
 }
 
 /** What was hashed. */
@@ -82,7 +121,7 @@ export async function runFileJob(
 /** Hashes a file while it is synced, when it is to be sealed. */
 async function hashFile(
   { path, offset, size }: FileRange,
-  { algorithm, seal }: FileJob,
+  { algorithm, seal, growth }: FileJob,
   onBytes: OnBytes,
 ): Promise<FileJobResult> {
   const file = await open(path, "r");
@@ -91,7 +130,7 @@ async function hashFile(
     const synced = seal ? file.sync() : Promise.resolve();
     // Should hashing fail first, nobody is left to see this one fail.
     synced.catch(() => {});
-    const result = hashRange(file.fd, offset, size, algorithm, onBytes);
+    const result = hashRange(file.fd, offset, size, algorithm, onBytes, growth);
     await synced;
     // What is sealed counts as a whole file, whose bytes must all have been hashed.
     return seal ? { ...result, size: fstatSync(file.fd).size } : result;
@@ -106,12 +145,24 @@ function hashRange(
   size: number,
   algorithm: DigestAlgorithm,
   onBytes: OnBytes,
+  shared: SharedArrayBuffer | undefined,
 ): FileJobResult {
   const hasher = createHasher(algorithm);
-  const read = eachChunk(fd, offset, size, (chunk) => {
+  const take = (chunk: Uint8Array): void => {
     hasher.update(chunk);
     onBytes(chunk.length);
-  });
+  };
+  if (!shared) {
+    const read = eachChunk(fd, offset, size, take);
+    return { digest: hasher.digest(), size: read };
+  }
+  const growth = new Growth(shared);
+  let read = 0;
+  while (read < size) {
+    const there = Math.min(growth.wait(read), size);
+    if (there === read) break;
+    read += eachChunk(fd, offset + read, there - read, take);
+  }
   return { digest: hasher.digest(), size: read };
 }
 

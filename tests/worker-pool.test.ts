@@ -1,7 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { digestOf } from "../src/digest.ts";
+import { Growth } from "../src/file-jobs.ts";
 import type { FileJob } from "../src/file-jobs.ts";
 import { WorkerPool } from "../src/worker-pool.ts";
 import { failure } from "./helpers/errors.ts";
@@ -188,4 +195,41 @@ test("a program ends by itself although it never closed its pool", async () => {
     digestOf(bytes),
   );
   expect(await child.exited).toBe(0);
+});
+
+describe("a file that is still being written", () => {
+  /** Writes pieces of the bytes, tells of each, and ends after some of them. */
+  async function follow(pieces: number, ended: number) {
+    const growing = newTarget();
+    writeFileSync(growing, "");
+    const growth = new Growth();
+    const hashed = pool.run({
+      ...job(0, LARGE, { growth: growth.shared }),
+      source: { path: growing, offset: 0, size: LARGE },
+    });
+    const size = Math.ceil(LARGE / pieces);
+    for (let piece = 0; piece < ended; piece++) {
+      const part = bytes.subarray(piece * size, (piece + 1) * size);
+      appendFileSync(growing, part);
+      growth.advance(part.length);
+      await Bun.sleep(piece % 3);
+    }
+    growth.end();
+    return hashed;
+  }
+
+  test.each([1, 3, 40])(
+    "is hashed to its end, in %d pieces",
+    async (pieces) => {
+      expect(await follow(pieces, pieces)).toEqual({
+        digest: digestOf(bytes),
+        size: LARGE,
+      });
+    },
+  );
+
+  test("gives the size that is there when no more comes", async () => {
+    expect((await follow(10, 4)).size).toBe(Math.ceil(LARGE / 10) * 4);
+    expect((await follow(10, 0)).size).toBe(0);
+  });
 });
