@@ -32,7 +32,7 @@ export const inspectCommand: CommandSpec = {
       name: "format",
       value: "FORMAT",
       choices: FORMATS,
-      description: "Write the graph of a cache: dot, mermaid, json or html",
+      description: "Write the graph of a cache instead",
     },
     {
       name: "output",

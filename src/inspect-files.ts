@@ -81,8 +81,8 @@ function layersOf(found: Inspected): readonly LayerLike[] {
 
 /**
  * Lists a layer on standard output: lines like those of `tar tv`, or with `--json`
- * an array. Memory is bounded whatever the layer's size; when the layer proves
- * damaged, what was read stands there before the command fails.
+ * an array. Memory is bounded whatever the layer's size. When the layer proves
+ * damaged, the lines of what was read stand there before the command fails.
  *
  * @throws {CacheportError} as {@link listLayer}
  */
@@ -96,15 +96,24 @@ export async function writeLayerFiles(
   const line = fileLines();
   let batch = json ? "[" : "";
   let isFirst = true;
-  for await (const file of listLayer(reader, layer, { signal })) {
-    batch += json ? `${isFirst ? "\n" : ",\n"}${fileJson(file)}` : line(file);
-    isFirst = false;
-    if (batch.length < BATCH) continue;
-    await context.write(encoder.encode(batch));
+  const flush = async (): Promise<void> => {
+    const text = batch;
     batch = "";
+    await context.write(encoder.encode(text));
+  };
+  try {
+    for await (const file of listLayer(reader, layer, { signal })) {
+      batch += json ? `${isFirst ? "\n" : ",\n"}${fileJson(file)}` : line(file);
+      isFirst = false;
+      if (batch.length >= BATCH) await flush();
+    }
+  } catch (error) {
+    // An array that is cut off is of use to nobody.
+    if (!json) await flush();
+    throw error;
   }
   if (json) batch += isFirst ? "]\n" : "\n]\n";
-  await context.write(encoder.encode(batch));
+  await flush();
 }
 
 function fileJson(file: LayerFile): string {

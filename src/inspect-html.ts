@@ -15,6 +15,16 @@ import listScript from "./inspect-page-list.js" with { type: "text" };
 import mapScript from "./inspect-page-map.js" with { type: "text" };
 import style from "./inspect-page.css" with { type: "text" };
 
+/**
+ * The parts of the script as one: a page without a network cannot import. Each part
+ * stands after those that it imports from, and no two use one name.
+ */
+const SCRIPT = [graphScript, mapScript, listScript, detailScript]
+  .map((part) =>
+    part.replaceAll(/^import [^;]+;\n/gm, "").replaceAll(/^export /gm, ""),
+  )
+  .join("\n");
+
 /** Problems that the page shows; a broken cache can have one for each record. */
 const SHOWN_PROBLEMS = 200;
 
@@ -73,9 +83,7 @@ export function inspectHtml(
     "/* style */": style,
     // In a script element `<` could end it, or start a comment that hides the rest.
     "/* data */": data.replaceAll("<", String.raw`\u003c`),
-    "/* script */": [graphScript, mapScript, listScript, detailScript].join(
-      "\n",
-    ),
+    "/* script */": SCRIPT,
   };
   return (page as unknown as string).replace(
     /\/\* (?:style|data|script) \*\//g,

@@ -1,43 +1,30 @@
 // Part 4 of 4: the selection and what is told of it, then the start.
 
-// --- The selection ---------------------------------------------------------
-
-let selection = {};
-
-/** The selection is kept in the address, so that it can be linked to and gone back from. */
-function select({ layer, record }) {
-  location.hash = layer ? `layer=${layer.digest}` : `record=${record.index}`;
-}
-
-function readSelection() {
-  const [, kind, value = ""] =
-    /^#(layer|record)=(.+)$/.exec(location.hash) ?? [];
-  const text = decodeURIComponent(value);
-  selection =
-    kind === "record"
-      ? { record: records[Number(text)] }
-      : kind === "layer"
-        ? {
-            layer: blobs.find(
-              ({ digest }) =>
-                digest.startsWith(text) || digest.slice(7).startsWith(text),
-            ),
-          }
-        : {};
-  markTiles();
-  const at = items.findIndex((item) => isSelected(VIEWS[view].selects(item)));
-  // A click in the list has its row already.
-  if (
-    at < 0 ||
-    (items[active] && isSelected(VIEWS[view].selects(items[active])))
-  )
-    showRows();
-  else activate(at);
-  showDetail();
-}
-
-const isSelected = ({ layer, record }) =>
-  layer === selection.layer && record === selection.record;
+import {
+  byId,
+  bytes,
+  data,
+  make,
+  mono,
+  number,
+  places,
+  plural,
+  readSelection,
+  search,
+  selection,
+  selectorText,
+  short,
+  time,
+  visible,
+} from "./inspect-page-graph.js";
+import { markTiles, showHead, showMap } from "./inspect-page-map.js";
+import {
+  moveInList,
+  showList,
+  showRows,
+  showSelectedRow,
+  showViews,
+} from "./inspect-page-list.js";
 
 const layerLink = (blob) =>
   make(
@@ -56,6 +43,9 @@ const recordLink = (record) =>
     short(record.digest),
   );
 const muted = (text) => make("span", { class: "muted" }, text);
+
+/** Entries of a list that are shown before they are asked for. */
+const LIST_CAP = 50;
 
 /** A titled list, of which very long ones show their beginning first. */
 function section(title, entries, row) {
@@ -212,16 +202,27 @@ function recordDetail(record) {
 
 // --- Start -----------------------------------------------------------------
 
+function showSelection() {
+  readSelection();
+  markTiles();
+  showSelectedRow();
+  showDetail();
+}
+
 showHead();
 showViews();
 showList();
 showMap();
-readSelection();
+showSelection();
 
-byId("search").addEventListener("input", (event) => search(event.target.value));
+byId("search").addEventListener("input", (event) => {
+  search(event.target.value);
+  markTiles();
+  showList();
+});
 byId("list").addEventListener("keydown", moveInList);
 byId("list").querySelector(".body").addEventListener("scroll", showRows);
-addEventListener("hashchange", readSelection);
+addEventListener("hashchange", showSelection);
 new ResizeObserver(() => {
   showMap();
   showRows();

@@ -1,23 +1,17 @@
-// The script of the page that `inspect --format html` writes, part 1 of 4: the data as
-// objects, and values as texts.
+// The page that `inspect --format html` writes, part 1 of 4: the data as objects,
+// values as texts, what is searched for and what is selected.
 //
-// The parts run in a browser as one script, after the data that inspect-html.ts puts
-// beside them (PageData there). All texts come from outside: they become text nodes,
-// never markup.
-"use strict";
+// The parts are modules for the sake of tools; inspect-html.ts joins them to one
+// script and puts the data beside it (PageData there). All texts come from outside:
+// they become text nodes, never markup.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-
-const MAP_TILES = 4000;
-const TILE_GAP = 2;
-const ROW_HEIGHT = 30;
-const LIST_CAP = 50;
+export const data = JSON.parse(document.getElementById("data").textContent);
 
 /** The element of an id. */
-const byId = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
 /** Makes an element; children are elements and texts. */
-function make(tag, attributes, ...children) {
+export function make(tag, attributes, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === undefined || value === false) continue;
@@ -31,9 +25,11 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
+export const mono = (text) => make("span", { class: "mono" }, text);
+
 // --- Values as texts -------------------------------------------------------
 
-function bytes(size) {
+export function bytes(size) {
   if (size === null) return "missing";
   if (size < 1000) return `${size} B`;
   const units = ["kB", "MB", "GB", "TB"];
@@ -47,24 +43,24 @@ function bytes(size) {
   return `${value.toFixed(digits)} ${units[unit]}`;
 }
 
-const number = (value) => value.toLocaleString("en");
-const plural = (count, what) =>
+export const number = (value) => value.toLocaleString("en");
+export const plural = (count, what) =>
   `${number(count)} ${what}${count === 1 ? "" : "s"}`;
-const time = (moment) =>
+export const time = (moment) =>
   moment === null
     ? "unknown"
     : new Date(moment).toISOString().slice(0, 16).replace("T", " ");
-const day = (moment) => time(moment).slice(0, 10);
+export const day = (moment) => time(moment).slice(0, 10);
 
 /** Controls and marks that turn the direction of text are shown, not obeyed. */
-const visible = (text) =>
+export const visible = (text) =>
   text.replace(
     /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu,
     (character) =>
       `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`,
   );
 
-const short = (digest) =>
+export const short = (digest) =>
   /^sha\d+:[0-9a-f]+$/.test(digest)
     ? digest.slice(7, 19)
     : visible(digest).slice(0, 24) || "(empty)";
@@ -72,12 +68,12 @@ const short = (digest) =>
 /** SHA-256 of "/": the whole of an input. */
 const WHOLE_INPUT =
   "sha256:8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1";
-const selectorText = (selector) =>
+export const selectorText = (selector) =>
   selector === WHOLE_INPUT ? "/" : short(selector);
 
 // --- The graph -------------------------------------------------------------
 
-const blobs = data.blobs.map(
+export const blobs = data.blobs.map(
   ([digest, size, type, diffId, created], index) => ({
     index,
     digest,
@@ -90,7 +86,7 @@ const blobs = data.blobs.map(
     depth: 0,
   }),
 );
-const places = data.places.map(([blob, parent, cache], index) => ({
+export const places = data.places.map(([blob, parent, cache], index) => ({
   index,
   blob: blobs[blob],
   parent,
@@ -107,7 +103,7 @@ for (const place of places) {
 }
 const bases = places.filter((place) => place.parent < 0);
 /** All places, each one before those that stand on it; siblings by size. */
-const inChains = [];
+export const inChains = [];
 {
   const bySize = (a, b) => (a.blob.size ?? 0) - (b.blob.size ?? 0);
   const open = [...bases].sort(bySize);
@@ -123,7 +119,7 @@ const inChains = [];
 for (const blob of blobs)
   blob.depth = Math.min(...blob.places.map((place) => place.depth));
 
-const records = data.records.map(([digest, cache, results], index) => ({
+export const records = data.records.map(([digest, cache, results], index) => ({
   index,
   digest,
   cache,
@@ -155,7 +151,7 @@ for (let at = 0; at < data.links.length; at += 4) {
   link.to.inputs.push(link);
   link.from.users.push(link);
 }
-const topSize = (record) => record.results[0]?.place.blob.size ?? null;
+export const topSize = (record) => record.results[0]?.place.blob.size ?? null;
 
 // --- Ages ------------------------------------------------------------------
 
@@ -164,14 +160,65 @@ const moments = [
   data.oldest,
   data.newest,
 ].filter((moment) => moment !== null);
-const [oldest, newest] = moments.reduce(
+export const [oldest, newest] = moments.reduce(
   ([low, high], moment) => [Math.min(low, moment), Math.max(high, moment)],
   [Infinity, -Infinity],
 );
 /** From 0 for the oldest to 1 for the newest; what has no age counts as new. */
-const freshness = (moment) =>
+export const freshness = (moment) =>
   moment === null || newest - oldest < 1000
     ? 1
     : (moment - oldest) / (newest - oldest);
-const ageColor = (moment) =>
+export const ageColor = (moment) =>
   `color-mix(in oklab, var(--new) ${(freshness(moment) * 100).toFixed(1)}%, var(--old))`;
+
+// --- The search ------------------------------------------------------------
+
+let query = "";
+let matchingBlobs = new Set();
+
+export const has = (text) =>
+  text !== null && text.toLowerCase().includes(query);
+
+export const isSearching = () => query !== "";
+export const matchesRecord = (record) =>
+  query === "" ||
+  has(record.digest) ||
+  record.inputs.some(({ selector }) => has(selector));
+export const matchesBlob = (blob) => query === "" || matchingBlobs.has(blob);
+
+/** Sets what is searched for. A layer is found by the records on it as well. */
+export function search(text) {
+  query = text.trim().toLowerCase();
+  const found = blobs.filter(
+    ({ digest, diffId, mediaType }) =>
+      has(digest) || has(diffId) || has(mediaType),
+  );
+  const below = records
+    .filter(matchesRecord)
+    .flatMap((record) => record.results.map(({ place }) => place.blob));
+  matchingBlobs = new Set([...found, ...below]);
+}
+
+// --- The selection ---------------------------------------------------------
+
+/** A layer, or a record, or neither. */
+export const selection = { layer: undefined, record: undefined };
+
+/** The selection is kept in the address, so that it can be linked to and gone back from. */
+export function select({ layer, record }) {
+  location.hash = layer ? `layer=${layer.digest}` : `record=${record.index}`;
+}
+
+export const isSelected = ({ layer, record }) =>
+  layer === selection.layer && record === selection.record;
+
+/** Takes the selection from the address. */
+export function readSelection() {
+  const [, kind, text = ""] =
+    /^#(layer|record)=(.+)$/.exec(location.hash) ?? [];
+  const isNamed = ({ digest }) =>
+    digest.startsWith(text) || digest.slice(7).startsWith(text);
+  selection.layer = kind === "layer" ? blobs.find(isNamed) : undefined;
+  selection.record = kind === "record" ? records[Number(text)] : undefined;
+}

@@ -1,31 +1,30 @@
 // Part 3 of 4: the search and the lists, of which only the rows in sight are made.
 
-// --- The search ------------------------------------------------------------
-
-let query = "";
-let matchingBlobs = new Set();
-
-const has = (text) => text !== null && text.toLowerCase().includes(query);
-const matchesRecord = (record) =>
-  has(record.digest) || record.inputs.some(({ selector }) => has(selector));
-const matchesBlob = (blob) => query === "" || matchingBlobs.has(blob);
-
-function search(text) {
-  query = text.trim().toLowerCase();
-  const found = blobs.filter(
-    ({ digest, diffId, mediaType }) =>
-      has(digest) || has(diffId) || has(mediaType),
-  );
-  // A layer is found by the records on it as well.
-  const below = records
-    .filter(matchesRecord)
-    .flatMap((record) => record.results.map(({ place }) => place.blob));
-  matchingBlobs = new Set([...found, ...below]);
-  markTiles();
-  showList();
-}
+import {
+  ageColor,
+  blobs,
+  byId,
+  bytes,
+  inChains,
+  isSearching,
+  isSelected,
+  make,
+  matchesBlob,
+  matchesRecord,
+  mono,
+  number,
+  records,
+  select,
+  short,
+  time,
+  topSize,
+} from "./inspect-page-graph.js";
+import { bySize } from "./inspect-page-map.js";
 
 // --- The lists -------------------------------------------------------------
+
+/** Pixels, as in the style sheet. */
+const ROW_HEIGHT = 30;
 
 const barCell = (blob) =>
   make("div", {
@@ -35,7 +34,6 @@ const barCell = (blob) =>
       "--age": ageColor(blob.created),
     },
   });
-const mono = (text) => make("span", { class: "mono" }, text);
 
 /** The links of one input are alternatives. */
 const countInputs = (record) =>
@@ -129,7 +127,7 @@ const VIEWS = {
     ],
   },
   Records: {
-    items: () => (query === "" ? records : records.filter(matchesRecord)),
+    items: () => records.filter(matchesRecord),
     selects: (record) => ({ record }),
     sort: { column: 5, descending: true },
     columns: [
@@ -181,7 +179,7 @@ let view = "Layers";
 let items = [];
 let active = 0;
 
-function showViews() {
+export function showViews() {
   byId("views").replaceChildren(
     ...Object.keys(VIEWS).map((name) =>
       make(
@@ -201,7 +199,7 @@ function showViews() {
   );
 }
 
-function showList() {
+export function showList() {
   const { columns, sort, items: list } = VIEWS[view];
   items = list();
   const key = sort && columns[sort.column][2];
@@ -223,8 +221,9 @@ function showList() {
     .replaceChildren(
       ...columns.map((column, at) => headCell(column, at, sort)),
     );
-  byId("matches").textContent =
-    query === "" ? "" : `${number(items.length)} found`;
+  byId("matches").textContent = isSearching()
+    ? `${number(items.length)} found`
+    : "";
   active = 0;
   const body = root.querySelector(".body");
   body.scrollTop = 0;
@@ -260,7 +259,7 @@ function headCell([title, , key, , isNumber], at, sort) {
 }
 
 /** Makes the rows that can be seen, and some more above and below. */
-function showRows() {
+export function showRows() {
   const root = byId("list");
   const body = root.querySelector(".body");
   const { columns, selects } = VIEWS[view];
@@ -298,7 +297,7 @@ function showRows() {
   root.setAttribute("aria-activedescendant", `row-${active}`);
 }
 
-function moveInList(event) {
+export function moveInList(event) {
   if (event.target !== event.currentTarget) return;
   const item = items[active];
   if ((event.key === "Enter" || event.key === " ") && item) {
@@ -330,4 +329,14 @@ function activate(at) {
   else if (top + ROW_HEIGHT > body.scrollTop + body.clientHeight)
     body.scrollTop = top + ROW_HEIGHT - body.clientHeight;
   showRows();
+}
+
+/** Shows the selection in the list, if it is there. */
+export function showSelectedRow() {
+  const { selects } = VIEWS[view];
+  const isRow = (item) => item !== undefined && isSelected(selects(item));
+  const at = items.findIndex(isRow);
+  // A click in the list has its row already.
+  if (at < 0 || isRow(items[active])) showRows();
+  else activate(at);
 }

@@ -1,8 +1,30 @@
 // Part 2 of 4: the head of the page and the map of the layers.
 
+import {
+  ageColor,
+  blobs,
+  byId,
+  bytes,
+  data,
+  day,
+  freshness,
+  make,
+  matchesBlob,
+  newest,
+  number,
+  oldest,
+  plural,
+  records,
+  select,
+  selection,
+  short,
+  time,
+  visible,
+} from "./inspect-page-graph.js";
+
 // --- The head of the page --------------------------------------------------
 
-function showHead() {
+export function showHead() {
   const name = visible(data.name);
   document.title = `${name} - build cache`;
   byId("name").textContent = name;
@@ -77,6 +99,11 @@ function showProblems() {
 
 // --- The map ---------------------------------------------------------------
 
+/** Tiles of the map, at most. */
+const MAP_TILES = 4000;
+/** Pixels between tiles. */
+const TILE_GAP = 2;
+
 /**
  * Squarified treemap (Bruls, Huizing, van Wijk 2000): rows along the shorter side,
  * each filled for as long as its worst aspect ratio gets better.
@@ -120,14 +147,18 @@ function squarify(sizes, width, height) {
   return boxes;
 }
 
-const bySize = blobs
+export const bySize = blobs
   .filter((blob) => blob.size > 0)
   .sort((a, b) => b.size - a.size);
 let tiles = [];
+let drawn = "";
 
-function showMap() {
+/** Draws the map, unless it has its size already. */
+export function showMap() {
   const map = byId("map");
   const { width, height } = map.getBoundingClientRect();
+  if (drawn === `${width} ${height}`) return;
+  drawn = `${width} ${height}`;
   const total = bySize.reduce((sum, blob) => sum + blob.size, 0);
   // What would be smaller than some pixels is told in one tile.
   const least = (total * 24) / (width * height);
@@ -223,7 +254,7 @@ function moveInMap(event) {
 }
 
 /** Shows in the map what is selected and what the search leaves. */
-function markTiles() {
+export function markTiles() {
   for (const { blob, element } of tiles) {
     element.setAttribute("aria-pressed", String(blob === selection.layer));
     element.classList.toggle("faded", !matchesBlob(blob));

@@ -156,7 +156,7 @@ function ageTable(
 
 const BAR_COLUMN: Column = {
   title: "",
-  paint: (cell) => colored(cell, "cyan", true),
+  paint: (cell) => (cell === "" ? cell : colored(cell, "cyan", true)),
 };
 
 /** A table whose bars are left out where the terminal is too narrow for them. */

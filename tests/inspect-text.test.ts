@@ -88,9 +88,7 @@ describe("layers of a cache", () => {
     expect(lines.slice(-4)).toEqual([
       "",
       "1 problem",
-      expect.stringMatching(
-        `^problem: The manifest does not list layer ${top}.* \\[LAYER_NOT_LISTED\\]$`,
-      ),
+      `problem: The manifest does not list layer ${top}: BuildKit drops its results without a word [LAYER_NOT_LISTED]`,
       "",
     ]);
   });
@@ -165,7 +163,9 @@ describe("terminals", () => {
   test("the same text with and without colours", () => {
     const colored = inspectText(found, { ...PLAIN, colors: true });
     expect(colored).toContain("\x1b[36m");
-    expect(Bun.stripANSI(colored)).toBe(inspectText(found, PLAIN));
+    expect(Bun.stripANSI(colored).replaceAll(/ +$/gm, "")).toBe(
+      inspectText(found, PLAIN),
+    );
   });
 
   test("long commands of an image keep to their line, and drive no terminal", () => {
