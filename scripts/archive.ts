@@ -56,7 +56,7 @@ export async function tar(
  */
 export function gzip(bytes: Uint8Array): Uint8Array {
   return Bun.gzipSync(bytes as Uint8Array<ArrayBuffer>, {
-    level: 9,
+    level: 6,
     library: "libdeflate",
   });
 }
@@ -81,7 +81,7 @@ export function zip(entries: readonly ArchiveEntry[]): Uint8Array {
   for (const { path, mode, content } of sorted(entries)) {
     const name = new TextEncoder().encode(path);
     const packed = Bun.deflateSync(content as Uint8Array<ArrayBuffer>, {
-      level: 9,
+      level: 6,
       library: "libdeflate",
     });
     // What both kinds of header have in common.

@@ -24,7 +24,7 @@ const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   ],
   [
     "content",
-    `archive-* blob-* byte-* compression content-store docker-manifest durable-file file-*
+    `archive-* blob-* byte-* compression content-store docker-manifest durable-file hash-* file-*
      index-file layer-files layout-* put-reader registry*
      run-folder system-facts tar-* trash verified-stream worker-pool`,
   ],
@@ -35,7 +35,7 @@ const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   ],
   [
     "edge",
-    `arguments cli command* completion-scripts compression-options csv-attributes graph-* help
+    `arguments cli command* completion-scripts compression-options csv-attributes graph-* help login-options
      inspect-* location* main man-page open-* output progress resolve-source shared-options standard-streams table
      target-names terminal-text transfer-result tree version`,
   ],

@@ -5,6 +5,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -32,14 +33,21 @@ export const TARGETS = [
 export type Target = (typeof TARGETS)[number];
 
 /**
- * Workers are started by file name, so they are entry points of their own, at the
- * same place in the program's own file system as main.ts.
+ * Threads are started by file name, so their files are entry points of their own, at
+ * the same place in the program's own file system as main.ts.
  */
-const ENTRY_POINTS = ["src/main.ts", "src/blob-worker.ts"];
+function entryPoints(): string[] {
+  const source = join(ROOT, "src");
+  const workers = readdirSync(source).filter((name) =>
+    name.endsWith("-worker.ts"),
+  );
+  return ["main.ts", ...workers.toSorted()].map((name) => join(source, name));
+}
 
 /**
  * Compiles into a file. The same commit always gives the same bytes.
  *
+ * @param outfile An absolute path.
  * @param target This machine's own system when undefined.
  * @returns The names of the packages whose code is in the file.
  */
@@ -48,13 +56,15 @@ export async function compile(
   target?: Target,
 ): Promise<string[]> {
   mkdirSync(dirname(outfile), { recursive: true });
+  // The compiler names files by their paths from here, and the names are in the bytes.
+  process.chdir(ROOT);
   // Built aside and renamed: a run that has begun keeps the binary it began with, and
   // the name that the compiler embeds is the same for every output.
   const aside = mkdtempSync(join(dirname(outfile), ".build-"));
   try {
     const built = join(aside, executableName(target));
     const result = await Bun.build({
-      entrypoints: ENTRY_POINTS.map((path) => join(ROOT, path)),
+      entrypoints: entryPoints(),
       minify: true,
       // A command that does not need the rest does not load its bytecode: half the
       // start-up time of --version.

@@ -61,7 +61,7 @@ const architectures = (values.only ?? Object.keys(TARGETS)).map(
 const libraries = new Map(
   values.libc.map((text) => {
     const [name = "", path = ""] = text.split(/=(.*)/s);
-    return [parseArchitecture(name), path] as const;
+    return [parseArchitecture(name), resolve(path)] as const;
   }),
 );
 const outdir = resolve(values.outdir);
@@ -75,6 +75,11 @@ interface Blob {
   descriptor: Descriptor;
   bytes: Uint8Array;
 }
+
+const layout = join(outdir, "image");
+const archive = join(outdir, "image.tar");
+if (existsSync(layout) && !existsSync(join(layout, "oci-layout")))
+  throw new Error(`Cannot replace "${layout}": it is no layout`);
 
 const blobs: Blob[] = [];
 const manifests: Descriptor[] = [];
@@ -191,11 +196,6 @@ function addBlob(mediaType: string, bytes: Uint8Array): Descriptor {
 }
 
 async function writeLayouts(): Promise<void> {
-  const layout = join(outdir, "image");
-  const archive = join(outdir, "image.tar");
-  // Only what is a layout already, or nothing, is replaced.
-  if (existsSync(layout) && !existsSync(join(layout, "oci-layout")))
-    throw new Error(`Cannot replace "${layout}": it is no layout`);
   rmSync(layout, { recursive: true, force: true });
   mkdirSync(outdir, { recursive: true });
   const bytes = encodeImageIndex({ mediaType: OCI_INDEX, manifests });

@@ -17,7 +17,7 @@ const [task = "", ...args] = process.argv.slice(2);
 const formatted = ["src", "scripts", "tests/**/*.ts", "*.json", "*.md"];
 const tasks = {
   demo: [["scripts/build.ts"], ["scripts/demo.ts"]],
-  test: [["scripts/build.ts"], ["test", ...args]],
+  test: [["scripts/build.ts"], ["test", "--timeout", "120000", ...args]],
   build: [["scripts/build.ts", ...args]],
   check: [
     ["fmt", "--no-script", "--check", ...formatted],

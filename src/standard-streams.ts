@@ -3,7 +3,12 @@
  * to the file descriptor: what has been written is with the reader, so that ending
  * the process cannot cut it off (Bun's own stream loses what is above 64 KiB).
  */
-import { fstatSync, write as writeDescriptor, writeSync } from "node:fs";
+import {
+  fstatSync,
+  statSync,
+  write as writeDescriptor,
+  writeSync,
+} from "node:fs";
 import { systemCode } from "./errors.ts";
 
 /** Standard output or standard error. */
@@ -99,16 +104,27 @@ export function inputStream(terminal: () => Terminal): InputStream {
   };
 }
 
-/** Only a character device can be a terminal; no other needs the runtime's answer. */
+/**
+ * Only a character device can be a terminal, and /dev/null, which jobs are given for
+ * one, is none: nothing else needs the runtime's answer.
+ */
 function isTerminalAt(descriptor: number, terminal: () => Terminal): boolean {
   try {
+    const stats = fstatSync(descriptor);
     return (
-      fstatSync(descriptor).isCharacterDevice() && terminal().isTTY === true
+      stats.isCharacterDevice() &&
+      stats.rdev !== nullDevice() &&
+      terminal().isTTY === true
     );
   } catch {
     // The descriptor is closed.
     return false;
   }
+}
+
+/** The device of /dev/null; undefined where there is none. */
+function nullDevice(): number | undefined {
+  return statSync("/dev/null", { throwIfNoEntry: false })?.rdev;
 }
 
 function writeSome(
