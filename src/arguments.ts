@@ -2,7 +2,8 @@
  * The parser of a command's arguments, by the conventions of POSIX and GNU:
  * `--name`, `--name=value`, `--name value`, `-n`, `-nvalue`, `-n value`, short flags
  * in one word, options and operands in any order, `--` before operands that start
- * with a dash. `-` alone is an operand or a value.
+ * with a dash. `-` alone is an operand or a value, and so is standard input with a
+ * name, `-:NAME` or `-@DIGEST`.
  */
 import type { Arguments, OperandSpec, OptionSpec } from "./command.ts";
 import { CacheportError } from "./errors.ts";
@@ -50,7 +51,7 @@ export function parseArguments(
     if (next === undefined || next === "--")
       throw usage(spec, `option ${shown} needs a value ${option.value}`);
     // A forgotten value must not swallow the option after it.
-    if (next.startsWith("-") && next !== "-")
+    if (next.startsWith("-") && !isStream(next))
       throw usage(
         spec,
         `option ${shown} needs a value ${option.value}, and ${quote(next)} looks like an option`,
@@ -65,7 +66,7 @@ export function parseArguments(
       operands.push(...argv.slice(at + 1));
       break;
     }
-    if (!argument.startsWith("-") || argument === "-") {
+    if (!argument.startsWith("-") || isStream(argument)) {
       operands.push(argument);
     } else if (argument.startsWith("--")) {
       const equals = argument.indexOf("=");
@@ -95,6 +96,11 @@ export function parseArguments(
   }
   checkOperands(spec, operands);
   return new ParsedArguments(spec, operands, values);
+}
+
+/** No option starts with a colon or an at sign. */
+function isStream(argument: string): boolean {
+  return /^-(?:[:@]|$)/.test(argument);
 }
 
 /** Refuses too few operands, too many, and values that are no choice. */

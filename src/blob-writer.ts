@@ -47,6 +47,8 @@ export class BlobWriter {
   readonly #put = new Map<Digest, number>();
   /** Folders that this run made and has not synced, parents first. */
   readonly #made: string[] = [];
+  /** Folders in which a blob was found that was there already. */
+  readonly #checked = new Set<string>();
   #run: Promise<RunFolder> | undefined;
   #closed = false;
 
@@ -163,7 +165,11 @@ export class BlobWriter {
     if (!stats) return false;
     if (stats.isFile()) {
       // For the folders' sake, which must be no symbolic links.
-      await this.#prepare(dirname(path));
+      const folder = dirname(path);
+      if (!this.#checked.has(folder)) {
+        await this.#prepare(folder);
+        this.#checked.add(folder);
+      }
       if (stats.size !== size) return false;
       // gc spares what is young: a blob that is about to be named again is made so.
       await utimes(path, new Date(), new Date()).catch(() => {});

@@ -25,10 +25,10 @@ import { readCache } from "./read-cache.ts";
 import type { CacheSet } from "./read-cache.ts";
 import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
 import type { ResolvedSource } from "./resolve-source.ts";
-import { chooseNames, nameTexts } from "./target-names.ts";
+import { chooseNames, fitNames, nameTexts } from "./target-names.ts";
 import {
   formatTransfer,
-  nameSource,
+  completeHint,
   printTransfer,
   transferResult,
 } from "./transfer-result.ts";
@@ -99,10 +99,11 @@ export const convertCommand: CommandSpec = {
     const [sourceText, targetText] = [args.operand(0), args.operands[1]];
     const target =
       targetText === undefined ? undefined : locateTarget(targetText);
-    for (const note of target?.attributes?.notes ?? []) context.note(note);
     const source = await resolveSource(sourceText, settings, args, {
       near: target && folderNear(target),
     });
+    for (const note of (target ?? source.location).attributes?.notes ?? [])
+      context.note(note);
     try {
       await convert(context, args, settings, source, target);
     } finally {
@@ -121,14 +122,19 @@ async function convert(
   const inPlace =
     !targetLocation || isSameStore(source.location, targetLocation);
   const target = targetLocation ?? source.location;
-  const shape = chosenShape(args, targetLocation);
-  const compression = compressionChoice(args, targetLocation);
+  const shape = chosenShape(args, target);
+  const compression = compressionChoice(args, target);
   const set = await readCache(source.store, source.descriptor, settings);
   // An inline cache is part of an image; the image's own name stays with the image.
   const entry = set.shape === "inline" ? undefined : source.entry;
-  const names = targetLocation
-    ? chooseNames(args.values("tag"), locationName(targetLocation), entry)
-    : namesInPlace(args, { ...source, entry });
+  const tags = args.values("tag");
+  const names = fitNames(
+    targetLocation
+      ? chooseNames(tags, locationName(targetLocation), entry)
+      : namesInPlace(args, { ...source, entry }),
+    target,
+    tags,
+  );
 
   if (args.flag("dry-run")) {
     const plan = planConversion(set, shape);
@@ -157,20 +163,17 @@ async function convert(
     if (!result) context.note("skipping cache export for empty result");
     await report(context, target, set, result ? names : [], result, false);
   } catch (error) {
-    throw nameSource(error, source.location.text);
+    throw completeHint(error, () => source.location.text, args);
   } finally {
     await writer.close();
   }
 }
 
 /** The shape that --to asks for, else the target's attributes in BuildKit's own spelling. */
-function chosenShape(
-  args: Arguments,
-  target: Location | undefined,
-): CacheShape | "auto" {
+function chosenShape(args: Arguments, target: Location): CacheShape | "auto" {
   const given = args.value("to");
   if (given !== undefined) return given as CacheShape | "auto";
-  const { imageManifest, ociMediaTypes } = target?.attributes ?? {};
+  const { imageManifest, ociMediaTypes } = target.attributes ?? {};
   if (ociMediaTypes === false) return "docker-list";
   return imageManifest === false ? "oci-index" : "image-manifest";
 }

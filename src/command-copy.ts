@@ -15,6 +15,7 @@ import type { CopyRoot, TransferCounts, TransferOptions } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
+import { entryLabel } from "./layout-index.ts";
 import { isDocumentType } from "./media-types.ts";
 import {
   folderNear,
@@ -28,10 +29,16 @@ import type { StoreSettings } from "./open-store.ts";
 import { tryReadCache } from "./read-cache.ts";
 import type { CompressionChoice } from "./recompress.ts";
 import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
-import { chooseNames, keepName, nameTexts } from "./target-names.ts";
+import {
+  chooseNames,
+  fitNames,
+  keepName,
+  nameTexts,
+  refuseClashes,
+} from "./target-names.ts";
 import {
   formatTransfer,
-  nameSource,
+  completeHint,
   printTransfer,
   transferResult,
 } from "./transfer-result.ts";
@@ -40,6 +47,13 @@ import {
 interface Copied {
   roots: Descriptor[];
   counts: TransferCounts;
+}
+
+/** Where content comes from. */
+interface Source {
+  store: Store;
+  /** The text that names what was to become a target: `HOST/REPO:TAG`. */
+  sourceOf(target: string): string;
 }
 
 const NOTHING = { copied: 0, skipped: 0, bytes: 0 };
@@ -141,14 +155,19 @@ async function copyOne(
   });
   try {
     const { store, descriptor, entry } = source;
-    const names = chooseNames(args.values("tag"), locationName(target), entry);
+    const tags = args.values("tag");
+    const names = fitNames(
+      chooseNames(tags, locationName(target), entry),
+      target,
+      tags,
+    );
     const choice = compressionChoice(args, target);
     const roots = [{ descriptor, names }];
     await transfer(
       context,
       args,
       settings,
-      store,
+      { store, sourceOf: () => args.operand(0) },
       roots,
       target,
       (writer, options) =>
@@ -193,12 +212,14 @@ async function copyRecompressed(
     writer,
     options,
   );
-  await writer.publish(
-    [{ descriptor: made.descriptor, bytes: made.bytes, names }],
-    {
-      signal: options.signal,
-    },
-  );
+  try {
+    await writer.publish(
+      [{ descriptor: made.descriptor, bytes: made.bytes, names }],
+      { signal: options.signal },
+    );
+  } finally {
+    await made.dispose();
+  }
   return { roots: [made.descriptor], counts: made.counts };
 }
 
@@ -236,13 +257,22 @@ async function copyAll(
     const entries = await store.list();
     const roots = entries.map((entry) => ({
       descriptor: entry.descriptor,
-      names: [keepName(entry)],
+      names: fitNames([keepName(entry)], target),
     }));
+    if (target.kind === "registry") refuseClashes(roots);
+    const sourceOf = (written: string): string => {
+      const entry = entries.find((_, position) =>
+        nameTexts(roots[position]?.names ?? []).some((name) =>
+          written.endsWith(`:${name}`),
+        ),
+      );
+      return withName(location, (entry && entryLabel(entry)) ?? undefined);
+    };
     await transfer(
       context,
       args,
       settings,
-      store,
+      { store, sourceOf },
       roots,
       target,
       (writer, options) => copyContent(store, roots, writer, options),
@@ -252,11 +282,19 @@ async function copyAll(
   }
 }
 
+/** A location's text with a name at its end. */
+function withName({ text }: Location, name: string | undefined): string {
+  if (name === undefined) return text;
+  return text.startsWith("type=local")
+    ? `${text},tag=${name}`
+    : `${text}:${name}`;
+}
+
 async function transfer(
   context: CommandContext,
   args: Arguments,
   settings: StoreSettings,
-  store: Store,
+  { store, sourceOf }: Source,
   roots: readonly CopyRoot[],
   target: Location,
   run: (
@@ -283,7 +321,7 @@ async function transfer(
         tempFolder,
       });
     } catch (error) {
-      throw nameSource(error, args.operand(0));
+      throw completeHint(error, sourceOf, args);
     } finally {
       await writer.close();
     }

@@ -1,9 +1,15 @@
 import type { CommandContext, CommandSpec } from "./command.ts";
-import type { ContentReader } from "./content-store.ts";
+import type {
+  ContentReader,
+  NamedEntry,
+  NameQuery,
+  Store,
+} from "./content-store.ts";
 import { shortDigest } from "./digest.ts";
 import { matchesName } from "./layout-index.ts";
 import { listEntries } from "./list-entries.ts";
 import type { ListedEntry } from "./list-entries.ts";
+import type { Location } from "./location.ts";
 import { openSource, storeSettings } from "./open-store.ts";
 import { formatPlatform } from "./platform.ts";
 import { formatTable } from "./table.ts";
@@ -38,23 +44,12 @@ export const lsCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, query } = await openSource(args.operand(0), settings);
+    const { store, location, query } = await openSource(
+      args.operand(0),
+      settings,
+    );
     try {
-      const all = await store.list();
-      const entries = all.filter(
-        (entry) =>
-          (query.digest === undefined ||
-            entry.descriptor.digest === query.digest) &&
-          (query.name === undefined || matchesName(entry, query.name)),
-      );
-      // A name that is not there is answered as everywhere: with the names that are.
-      if (
-        entries.length === 0 &&
-        (query.name !== undefined || query.digest !== undefined)
-      ) {
-        const { descriptor } = await store.resolve(query);
-        entries.push({ descriptor });
-      }
+      const entries = await namedEntries(store, location.kind, query);
       if (args.flag("tree")) {
         await printTree(context, store, entries, settings);
       } else {
@@ -68,6 +63,28 @@ export const lsCommand: CommandSpec = {
     }
   },
 };
+
+/** The entries that a query asks for; all without one. */
+async function namedEntries(
+  store: Store,
+  kind: Location["kind"],
+  query: NameQuery,
+): Promise<NamedEntry[]> {
+  const { name, digest } = query;
+  const isAll = name === undefined && digest === undefined;
+  // A repository may have thousands of tags, each of which costs a request.
+  if (isAll || kind !== "registry") {
+    const entries = (await store.list()).filter(
+      (entry) =>
+        (digest === undefined || entry.descriptor.digest === digest) &&
+        (name === undefined || matchesName(entry, name)),
+    );
+    if (isAll || entries.length > 0) return entries;
+  }
+  // A name that is not there is answered as everywhere: with the names that are.
+  const { descriptor, entry } = await store.resolve(query);
+  return [entry ?? { descriptor }];
+}
 
 async function printTree(
   context: CommandContext,

@@ -3,6 +3,7 @@ import type { EntryName, NamedEntry, Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
+import type { LayoutArchiveWriter } from "./layout-archive-writer.ts";
 import { LayoutDirectoryWriter } from "./layout-directory.ts";
 import { entryLabel, matchesName, parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
@@ -18,6 +19,7 @@ import { canonicalName, isTag } from "./reference.ts";
 import { RegistryRepository } from "./registry.ts";
 import { resolveSource } from "./resolve-source.ts";
 import { nameTexts } from "./target-names.ts";
+import { completeHint } from "./transfer-result.ts";
 
 const DRY_RUN = {
   name: "dry-run",
@@ -65,6 +67,8 @@ export const tagCommand: CommandSpec = {
       refuseImageNames(location, names);
       if (!args.flag("dry-run"))
         await giveNames(store, location, descriptor, names, settings);
+    } catch (error) {
+      throw completeHint(error, () => location.text, args);
     } finally {
       await store.close();
     }
@@ -130,9 +134,9 @@ async function giveNames(
 function notInPlace(verb: string, { text }: Location): CacheportError {
   return new CacheportError(
     "NOT_SUPPORTED",
-    `Cannot ${verb} "${text}": names can be changed in place in a layout folder or a registry only`,
+    `Cannot ${verb} "${text}": standard input cannot be changed in place`,
     {
-      hint: "Copy what is to be kept under the names that you want: cacheport copy --tag",
+      hint: "Copy it to where it is to be under the name that you want: cacheport copy - LAYOUT:NAME",
     },
   );
 }
@@ -149,9 +153,9 @@ interface Removal {
 /** `cacheport untag LOC...`: removes names. */
 export const untagCommand: CommandSpec = {
   name: "untag",
-  summary: "Remove names from a layout folder or a repository",
+  summary: "Remove names from a layout or a repository",
   description:
-    "Removes the name that each LOC ends with. In a layout folder the entry goes from index.json; its content stays until gc. LAYOUT@DIGEST removes every entry for that digest, those without a name too. In a registry the tag is deleted, where the registry allows it. All names are looked up before the first one is removed.",
+    "Removes the name that each LOC ends with. In a layout folder or an archive the entry goes from index.json; its content stays until gc, or until an archive is written anew. LAYOUT@DIGEST removes every entry for that digest, those without a name too. In a registry the tag is deleted, where the registry allows it. All names are looked up before the first one is removed.",
   operands: [
     {
       name: "LOC",
@@ -199,8 +203,7 @@ async function findRemoval(
   settings: StoreSettings,
 ): Promise<Removal> {
   const location = locate(text, "source");
-  if (location.kind !== "directory" && location.kind !== "registry")
-    throw notInPlace("untag", location);
+  if (location.kind === "stream") throw notInPlace("untag", location);
   const { name, digest: wanted } = locationQuery(location);
   const isRegistry = location.kind === "registry";
   if (name === undefined && (wanted === undefined || isRegistry)) {
@@ -260,7 +263,8 @@ async function removeName(
     }
     const isSame = (a: NamedEntry, b: NamedEntry): boolean =>
       a.refName === b.refName && a.imageName === b.imageName;
-    const removed = await (writer as LayoutDirectoryWriter).removeNames(
+    const layout = writer as LayoutDirectoryWriter | LayoutArchiveWriter;
+    const removed = await layout.removeNames(
       (entry) =>
         entry.descriptor.digest === digest &&
         entries.some((other) => isSame(other, entry)),

@@ -120,21 +120,49 @@ export async function convertCache(
   writer: ContentWriter,
   options: ConvertOptions,
 ): Promise<ConvertResult | undefined> {
-  let cache = toWritable(set);
+  const cache = toWritable(set);
   if (cache.config.layers.length === 0) return undefined;
-  let recompressed = 0;
-  if (options.compression) {
-    const { recompressCache } = await import("./recompress.ts");
-    const made = await recompressCache(
+  if (!options.compression)
+    return writeConverted(source, set, cache, NOTHING_MADE, writer, options);
+  const { recompressCache } = await import("./recompress.ts");
+  const made = await recompressCache(
+    source,
+    cache,
+    options.compression,
+    writer,
+    options,
+  );
+  try {
+    const isNewConfig = made.changed > 0 || cache.isNewConfig;
+    const recompressed = { ...made, isNewConfig };
+    return await writeConverted(
       source,
-      cache,
-      options.compression,
+      set,
+      recompressed,
+      made,
       writer,
       options,
     );
-    cache = { ...made, isNewConfig: made.changed > 0 || cache.isNewConfig };
-    recompressed = made.changed;
+  } finally {
+    await made.dispose();
   }
+}
+
+const NOTHING_MADE = { changed: 0, changedBytes: 0 };
+
+/**
+ * Writes a cache whose new layers are in the target already.
+ *
+ * @param made How many layers those are, and their bytes.
+ */
+async function writeConverted(
+  source: ContentReader,
+  set: CacheSet,
+  cache: WritableCache,
+  made: { changed: number; changedBytes: number },
+  writer: ContentWriter,
+  options: ConvertOptions,
+): Promise<ConvertResult> {
   let counts: TransferCounts;
   if (options.inPlace) {
     if (options.checkBlobs && !options.compression) {
@@ -145,8 +173,9 @@ export async function convertCache(
     counts = await copyBlobs(source, cache.layers, writer, options);
   }
   // What was recompressed is in the target already when its turn to be copied comes.
-  counts.copied += recompressed;
-  counts.skipped -= recompressed;
+  counts.copied += made.changed;
+  counts.skipped -= made.changed;
+  counts.bytes += made.changedBytes;
   if (!options.inPlace || cache.isNewConfig) {
     const from = cache.isNewConfig
       ? { bytes: cache.configBytes }

@@ -50,13 +50,19 @@ export async function copyContent(
   writer: ContentWriter,
   options: TransferOptions,
 ): Promise<{ roots: Descriptor[]; counts: TransferCounts }> {
-  const nodes = await walk(
-    source,
-    roots.map((root) => root.descriptor),
-    options,
+  // Several names may stand for one thing.
+  const distinct = new Map(
+    roots.map(({ descriptor }) => [
+      `${descriptor.digest} ${descriptor.mediaType}`,
+      descriptor,
+    ]),
   );
+  const nodes = await walk(source, [...distinct.values()], options);
   const byDigest = new Map(nodes.map((node) => [node.descriptor.digest, node]));
   const rootDigests = new Set(roots.map((root) => root.descriptor.digest));
+  const listed = new Set(
+    nodes.flatMap(({ children }) => children.map(({ digest }) => digest)),
+  );
 
   const blobs = nodes.filter(
     (node) => !node.bytes && !rootDigests.has(node.descriptor.digest),
@@ -68,7 +74,9 @@ export async function copyContent(
     options,
   );
   for (const { descriptor, bytes } of nodes) {
-    if (!bytes || rootDigests.has(descriptor.digest)) continue;
+    const { digest } = descriptor;
+    // A root that another root lists has to be there before that one.
+    if (!bytes || (rootDigests.has(digest) && !listed.has(digest))) continue;
     const outcome = await writer.put(
       descriptor,
       { bytes },

@@ -62,7 +62,10 @@ export async function writeAll(
 }
 
 /** A file that root replaces stays its owner's, who could not write it any more otherwise. */
-async function keepOwner(file: FileHandle, { uid, gid }: Stats): Promise<void> {
+export async function keepOwner(
+  file: FileHandle,
+  { uid, gid }: Stats,
+): Promise<void> {
   const own = await file.stat();
   if (own.uid === uid && own.gid === gid) return;
   // Not permitted to others than root, whose own file it then is.

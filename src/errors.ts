@@ -132,6 +132,7 @@ const SYSTEM_REASONS: Record<string, [ErrorCode, string]> = {
   EMFILE: ["IO_FAILED", "too many open files"],
   ENAMETOOLONG: ["IO_FAILED", "the name is too long"],
   ELOOP: ["IO_FAILED", "it is a symbolic link, or there are too many of them"],
+  EXDEV: ["IO_FAILED", "its folders are on different file systems"],
   EPIPE: ["IO_FAILED", "the reader closed the pipe"],
 };
 

@@ -106,7 +106,15 @@ function fromImageOptions(
       ...(isDockerArchive && { dockerArchive: true }),
     },
   };
-  if (path === "-" && tar !== false) return { kind: "stream", ...rest };
+  if (path === "-") {
+    if (tar === false)
+      throw unusable(
+        context,
+        `dest cannot be stdout for ${type} exporter`,
+        `Write type=${type},dest=- for a tar`,
+      );
+    return { kind: "stream", ...rest };
+  }
   const isDirectory =
     tar === false ||
     (tar === undefined &&

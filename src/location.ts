@@ -38,6 +38,12 @@ const SCHEMES = [
   ["oci:", "directory"],
 ] as const;
 
+/** A tar on standard input or output. The result of a command must not go there, too. */
+const STREAM = {
+  source: /^-(?=[:@]|$)/,
+  target: /^(?:-|\/dev\/stdout)(?=[:@]|$)/,
+};
+
 /** What is meant as a digest, though it may be a wrong one: a known algorithm or enough hex digits. */
 const LIKE_DIGEST = /^sha[0-9]+:|^[A-Za-z][\w+.-]*:[0-9a-fA-F]{32,}$/;
 
@@ -73,8 +79,13 @@ export function parseLocation(
   if (text.includes("\0"))
     throw unusable(context, "it contains a NUL character");
   if (isOptionText(text)) return fromOptions(context);
-  if (/^-(?:[:@]|$)/.test(text))
-    return { kind: "stream", text, ...readName(context, text.slice(1)) };
+  const stream = STREAM[role].exec(text)?.[0];
+  if (stream !== undefined)
+    return {
+      kind: "stream",
+      text,
+      ...readName(context, text.slice(stream.length)),
+    };
   const scheme = SCHEMES.find(([prefix]) => text.startsWith(prefix));
   if (scheme) return fromScheme(context, scheme[0], scheme[1]);
   return fromExisting(context, text) ?? fromLooks(context);
@@ -249,6 +260,10 @@ function fromMissingPath(
   if (path === "") throw unusable(context, "the path is missing");
   if (context.role === "source")
     throw notFound(context, path, kind, hintAtExisting(context, written));
+  if (kind !== "directory") {
+    const archive = newArchive(context, written);
+    if (archive) return archive;
+  }
   refuseNewFullName(context, written, path);
   return {
     kind: kind ?? (ARCHIVE_NAME.test(path) ? "archive" : "directory"),
@@ -284,6 +299,18 @@ function partFromRight(
   return isTag(tag)
     ? [before.slice(0, colon), { name: tag, ...named }]
     : [before, { ...named }];
+}
+
+/** Reads `new.tar:reg.example/team/app:1.0`: nobody calls a directory `new.tar:reg.example`. */
+function newArchive(context: Context, written: string): Location | undefined {
+  for (const [path, rest] of splits(written)) {
+    if (!rest.startsWith(":") || !ARCHIVE_NAME.test(path)) continue;
+    if (!namesRegistry(rest.slice(1))) continue;
+    const { text } = context;
+    const named = readName(context, rest);
+    return { kind: "archive", text, path: context.resolve(path), ...named };
+  }
+  return undefined;
 }
 
 /**

@@ -19,6 +19,9 @@ import { parseEntryName } from "./layout-index.ts";
 import { parseLocation } from "./location.ts";
 import type { Location, PathKind } from "./location.ts";
 import { dirname, resolve } from "./paths.ts";
+import { readLogin } from "./login-options.ts";
+import type { Login } from "./login-options.ts";
+import type { RegistryRepository } from "./registry.ts";
 import { DEFAULT_JOBS } from "./shared-options.ts";
 
 /** What every store is opened with. */
@@ -34,8 +37,8 @@ export interface StoreSettings {
   write(bytes: Uint8Array): Promise<void>;
   stdinIsTerminal: boolean;
   stdoutIsTerminal: boolean;
-  username: string | undefined;
-  password: string | undefined;
+  /** For one registry; the others' are looked up where docker login keeps them. */
+  login: Login | undefined;
   caFile: string | undefined;
   insecure: boolean;
   plainHttp: boolean;
@@ -67,17 +70,6 @@ export async function storeSettings(
   args: Arguments,
 ): Promise<StoreSettings> {
   const limit = args.bytes("max-document");
-  const hasPassword = args.flag("password-stdin");
-  const username = args.value("username");
-  if (hasPassword !== (username !== undefined)) {
-    throw new CacheportError(
-      "USAGE",
-      "Cannot log in: --username and --password-stdin go together",
-      {
-        hint: "Write: echo $TOKEN | cacheport ... --username NAME --password-stdin",
-      },
-    );
-  }
   return {
     limits: {
       manifest: limit ?? DEFAULT_LIMITS.manifest,
@@ -92,8 +84,7 @@ export async function storeSettings(
     write: (bytes) => context.write(bytes),
     stdinIsTerminal: context.stdinIsTerminal,
     stdoutIsTerminal: context.columns > 0,
-    username,
-    password: hasPassword ? await readLine(context.stdin()) : undefined,
+    login: await readLogin(context, args, registryHosts(args.operands)),
     caFile: args.value("ca-file"),
     insecure: args.flag("insecure"),
     plainHttp: args.flag("plain-http"),
@@ -101,18 +92,22 @@ export async function storeSettings(
   };
 }
 
-/** A password file or `echo` ends with a line end that is not part of the password. */
-async function readLine(stream: ReadableStream<Uint8Array>): Promise<string> {
-  return (await new Response(stream).text()).replace(/\r?\n$/, "");
+/** The registries that operands name, in their order; what is no location counts for nothing. */
+function registryHosts(operands: readonly string[]): string[] {
+  return operands.flatMap((text) => {
+    try {
+      const location = locate(text, "source");
+      return location.kind === "registry" ? [location.reference.domain] : [];
+    } catch {
+      return [];
+    }
+  });
 }
 
 function probe(path: string): PathKind {
   const stats = statSync(path, { throwIfNoEntry: false });
-  return stats?.isDirectory()
-    ? "directory"
-    : stats?.isFile()
-      ? "file"
-      : undefined;
+  // A pipe, as the shell makes one for <(...), is read and written like a file.
+  return stats && (stats.isDirectory() ? "directory" : "file");
 }
 
 /** Parses the text of a location against the files that exist. */
@@ -205,7 +200,7 @@ async function openStore(
   settings: StoreSettings,
   near: string | undefined,
 ): Promise<Store> {
-  const { limits, jobs, signal } = settings;
+  const { limits, jobs } = settings;
   switch (location.kind) {
     case "directory": {
       const { LayoutDirectory } = await import("./layout-directory.ts");
@@ -213,18 +208,39 @@ async function openStore(
     }
     case "archive":
     case "stream": {
+      if (location.kind === "stream" && settings.login) throw readsTwice();
       const { openArchive } = await import("./open-archive.ts");
       return openArchive(location, settings, near ?? tmpdir());
     }
-    case "registry": {
-      const { RegistryRepository } = await import("./registry.ts");
-      return RegistryRepository.open(location.reference, {
-        ...settings,
-        insecure: settings.insecure || location.attributes?.insecure === true,
-        signal,
-      });
-    }
+    case "registry":
+      return openRepository(location, settings);
   }
+}
+
+function readsTwice(): CacheportError {
+  return new CacheportError(
+    "USAGE",
+    "Cannot read both a password and an archive from standard input",
+    {
+      hint: "Log in with docker login, or write the archive to a file first",
+    },
+  );
+}
+
+/** Opens a repository, with the login that was given if it is for its registry. */
+async function openRepository(
+  { reference, attributes }: Extract<Location, { kind: "registry" }>,
+  { login, ...settings }: StoreSettings,
+): Promise<RegistryRepository> {
+  const { RegistryRepository } = await import("./registry.ts");
+  return RegistryRepository.open(reference, {
+    ...settings,
+    ...(login?.host === reference.domain && {
+      username: login.username,
+      password: login.password,
+    }),
+    insecure: settings.insecure || attributes?.insecure === true,
+  });
 }
 
 /**
@@ -276,14 +292,8 @@ export async function openWriter(
       const { openArchiveWriter } = await import("./open-archive.ts");
       return openArchiveWriter(location, settings, options);
     }
-    case "registry": {
-      const { RegistryRepository } = await import("./registry.ts");
-      return RegistryRepository.open(location.reference, {
-        ...settings,
-        insecure: settings.insecure || location.attributes?.insecure === true,
-        signal,
-      });
-    }
+    case "registry":
+      return openRepository(location, settings);
   }
 }
 

@@ -11,13 +11,14 @@ import { parseCacheManifest } from "./cache-manifest.ts";
 import type { ReadableShape } from "./cache-manifest.ts";
 import type { ContentReader } from "./content-store.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
+import { detectDocumentType } from "./document-type.ts";
 import { CacheportError } from "./errors.ts";
 import { parseImageConfig } from "./image-config.ts";
 import { parseImageManifest } from "./image-manifest.ts";
 import { readInlineCache } from "./inline-cache.ts";
-import { isManifestType } from "./media-types.ts";
-import { walk } from "./walk.ts";
-import type { ContentNode, WalkOptions } from "./walk.ts";
+import { isDocumentType, isManifestType } from "./media-types.ts";
+import { nameType, walk } from "./walk.ts";
+import type { WalkOptions } from "./walk.ts";
 
 /** One cache: its graph and the blobs that it is made of. */
 export interface LoadedCache {
@@ -69,37 +70,39 @@ export async function tryReadCache(
   descriptor: Descriptor,
   options: WalkOptions,
 ): Promise<CacheSet | undefined> {
-  const nodes = await walk(reader, [descriptor], options);
-  const top = nodes.at(-1);
-  if (!top?.bytes) return undefined;
-  const own = await readNode(reader, top, options);
-  if (own)
-    return { shape: own.shape, descriptor: top.descriptor, caches: [own] };
+  const top = await nameType(reader, descriptor, options);
+  if (!isDocumentType(top.mediaType)) return undefined;
+  const bytes = await reader.read(top, options.limits.manifest);
+  const own = await readDocument(reader, top, bytes, options);
+  if (own) return { shape: own.shape, descriptor: top, caches: [own] };
 
+  const nodes = await walk(reader, [top], options);
   const manifests = nodes.filter(
     (node) => node.documentType && isManifestType(node.documentType),
   );
   const caches: LoadedCache[] = [];
   for (const node of manifests) {
-    const cache = await readNode(reader, node, options);
+    const cache =
+      node.bytes &&
+      (await readDocument(reader, node.descriptor, node.bytes, options));
     if (cache) caches.push(cache);
   }
   if (caches.length === 0) return undefined;
   const isInline = caches.every((cache) => cache.shape === "inline");
   return {
     shape: isInline ? "inline" : "index-of-caches",
-    descriptor: top.descriptor,
+    descriptor: top,
     caches,
   };
 }
 
 /** Reads the cache that one document holds itself, as its own content or inline. */
-async function readNode(
+async function readDocument(
   reader: ContentReader,
-  { bytes, descriptor, documentType }: ContentNode,
+  descriptor: Descriptor,
+  bytes: Uint8Array,
   options: WalkOptions,
 ): Promise<LoadedCache | undefined> {
-  if (!bytes || !documentType) return undefined;
   const what = `manifest "${descriptor.digest}"`;
   const common = { manifest: descriptor, platform: descriptor.platform };
   const manifest = parseCacheManifest(bytes, what);
@@ -115,7 +118,7 @@ async function readNode(
       layers,
     };
   }
-  if (!isManifestType(documentType)) return undefined;
+  if (!isManifestType(detectDocumentType(bytes, what))) return undefined;
   const { config, layers } = parseImageManifest(bytes, what);
   if (!config || layers.length === 0 || !config.mediaType.endsWith("+json"))
     return undefined;

@@ -48,6 +48,8 @@ export interface RecompressedImage {
   counts: TransferCounts;
   /** Layers that were made anew. */
   changed: number;
+  /** Removes the temporary files; to be called once the target has published, or has failed to. */
+  dispose(): Promise<void>;
 }
 
 /**
@@ -77,18 +79,49 @@ export async function recompressImage(
     );
   }
   const tasks = await findLayers(source, nodes, choice, options);
-  const blobs = await recompressLayers(
+  const { blobs, dispose } = await recompressLayers(
     source,
     [...tasks.values()],
     choice,
     target,
     options,
   );
+  try {
+    const rewriter = new Rewriter(nodes, choice, blobs);
+    const counts = await writeRest(
+      source,
+      nodes.filter((node) => node.bytes),
+      rewriter,
+      blobs,
+      target,
+      options,
+    );
+    const { descriptor: moved, bytes } = rewriter.rewrite(top);
+    const made = new Set([...blobs.values()].map(({ digest }) => digest));
+    const changed = [...made].filter((digest) => !blobs.has(digest)).length;
+    return { descriptor: moved, bytes, counts, changed, dispose };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+/**
+ * Writes what is not a new layer: the other blobs, then the documents but for the last.
+ *
+ * @returns The counts, new layers included.
+ */
+async function writeRest(
+  source: ContentReader,
+  documents: readonly ContentNode[],
+  rewriter: Rewriter,
+  blobs: ReadonlyMap<Digest, NewBlob>,
+  target: ContentWriter,
+  options: TransferOptions,
+): Promise<TransferCounts> {
   const made = new Map(
     [...blobs.values()].map(({ digest, size }) => [digest, size]),
   );
-  const rewriter = new Rewriter(nodes, choice, blobs);
-  const documents = nodes.filter((node) => node.bytes);
   const counts = await copyBlobs(
     source,
     documents
@@ -101,22 +134,17 @@ export async function recompressImage(
     counts.copied++;
     counts.bytes += size;
   }
-  for (const node of documents) {
-    if (node === top) continue;
-    const { descriptor: moved, bytes } = rewriter.rewrite(node);
+  for (const node of documents.slice(0, -1)) {
+    const { descriptor, bytes } = rewriter.rewrite(node);
     const { signal } = options;
-    const outcome = await target.put(moved, { bytes }, { signal });
+    const outcome = await target.put(descriptor, { bytes }, { signal });
     if (outcome !== "copied") counts.skipped++;
     else {
       counts.copied++;
       counts.bytes += bytes.length;
     }
   }
-  const { descriptor: moved, bytes } = rewriter.rewrite(top);
-  const changed = [...made.keys()].filter(
-    (digest) => !blobs.has(digest),
-  ).length;
-  return { descriptor: moved, bytes, counts, changed };
+  return counts;
 }
 
 /** The layers of images that are to be recompressed, each with the diffIDs of all images that have it. */

@@ -31,7 +31,6 @@ import { checkDocumentSize } from "./documents.ts";
 import { streamRegularFile, writeAll } from "./durable-file.ts";
 import { CacheportError, systemError } from "./errors.ts";
 import { HashThread } from "./hash-thread.ts";
-import type { StreamHasher } from "./hash-thread.ts";
 import { layerCompression, layerTypeIn } from "./media-types.ts";
 import type { Compression } from "./media-types.ts";
 import { join } from "./paths.ts";
@@ -72,8 +71,16 @@ export interface NewBlob {
   diffId: Digest;
 }
 
+/** Layers that became other blobs. */
+export interface RecompressedLayers {
+  /** The new blob of each layer by its old digest. */
+  blobs: Map<Digest, NewBlob>;
+  /** Removes the temporary files; to be called once the target has published, or has failed to. */
+  dispose(): Promise<void>;
+}
+
 /** Layers under way at once: packing one keeps several cores busy already. */
-const LAYERS_AT_ONCE = 4;
+const LAYERS_AT_ONCE = 3;
 
 /** What annotations say of the very bytes of a blob, which are others now. */
 const BLOB_ANNOTATIONS = [
@@ -120,10 +127,9 @@ export function describeNewBlob(layer: Descriptor, blob: NewBlob): Descriptor {
  * Recompresses layers and writes them to the target.
  *
  * @param tasks Each digest once.
- * @returns The new blob of each layer by its old digest.
  * @throws {CacheportError} USAGE and NOT_SUPPORTED for the choice; DIGEST_MISMATCH
  *   for a wrong diffID too, SIZE_MISMATCH, COMPRESSION_INVALID, BLOB_MISSING,
- *   INTERRUPTED, and what writing throws. Temporary files are gone in any case.
+ *   INTERRUPTED, and what writing throws. Temporary files are gone then.
  */
 export async function recompressLayers(
   source: ContentReader,
@@ -131,9 +137,9 @@ export async function recompressLayers(
   choice: CompressionChoice,
   target: ContentWriter,
   options: RecompressOptions,
-): Promise<Map<Digest, NewBlob>> {
+): Promise<RecompressedLayers> {
   const packer = choosePacker(choice);
-  if (tasks.length === 0) return new Map();
+  if (tasks.length === 0) return { blobs: new Map(), dispose: async () => {} };
   const { progress, signal } = options;
   progress.expect({
     tasks: tasks.length,
@@ -152,6 +158,8 @@ export async function recompressLayers(
       error,
     );
   }
+  const dispose = (): Promise<void> =>
+    rm(folder, { recursive: true, force: true });
   const thread = new HashThread();
   try {
     // The largest first, so that none of them is left for the end.
@@ -163,10 +171,9 @@ export async function recompressLayers(
         const task = progress.start("recompress", layer.digest, layer.size);
         const path = join(folder, String(index));
         try {
+          const stored = await source.open(layer, signal);
           const stream = toByteStream(
-            countBytes(await source.open(layer, signal), (count) =>
-              task.advance(count),
-            ),
+            tapChunks(stored, ({ length }) => task.advance(length)),
           );
           const made = await packFile(
             stream,
@@ -180,21 +187,25 @@ export async function recompressLayers(
           const blob = { ...made, compression: choice.compression };
           const descriptor = describeNewBlob(layer, blob);
           const store = new TemporaryBlob(path, blob.size);
-          await target.put(descriptor, { store }, { signal });
+          const outcome = await target.put(descriptor, { store }, { signal });
+          // Otherwise the disk would hold what is in the target already.
+          if (!target.defers || outcome === "skipped")
+            await rm(path, { force: true });
           task.end("done");
           return [layer.digest, blob];
         } catch (error) {
           task.end("failed");
           throw systemError(`Cannot recompress layer "${layer.digest}"`, error);
-        } finally {
-          await rm(path, { force: true });
         }
       },
     );
-    return new Map(blobs);
+    if (!target.defers) await dispose();
+    return { blobs: new Map(blobs), dispose };
+  } catch (error) {
+    await dispose();
+    throw error;
   } finally {
     thread.close();
-    await rm(folder, { recursive: true, force: true });
   }
 }
 
@@ -218,7 +229,10 @@ function choosePacker({
   return (stream) => compressStream(stream, compression, checked);
 }
 
-/** Recompresses a stream into a new file; the stored bytes are checked on the way. */
+/**
+ * Recompresses a stream into a new file; the stored bytes are checked on the way. This
+ * thread unpacks, the other one hashes, the runtime's own pool packs.
+ */
 async function packFile(
   stream: ReadableStream<Uint8Array>,
   layer: Descriptor,
@@ -227,12 +241,14 @@ async function packFile(
   thread: HashThread,
   signal: AbortSignal | undefined,
 ): Promise<{ digest: Digest; size: number; diffId: Digest }> {
-  const what = `layer "${layer.digest}"`;
   const stored = toByteStream(checkChunks(stream, layer, thread));
   const diffHasher = thread.start("sha256", layer.size);
   const unpacked = toByteStream(
-    // The bytes decide, as they do in containerd: a media type may be wrong.
-    hashChunks(decompressStream(stored, undefined, what), diffHasher),
+    tapChunks(
+      // The bytes decide, as they do in containerd: a media type may be wrong.
+      decompressStream(stored, undefined, `layer "${layer.digest}"`),
+      (chunk) => diffHasher.update(chunk),
+    ),
   );
   const packed = pack?.(unpacked);
   const hasher = packed && thread.start("sha256", layer.size);
@@ -251,7 +267,7 @@ async function packFile(
   return { digest: (await hasher?.digest()) ?? diffId, size, diffId };
 }
 
-/** Checks a stream as verifiedStream does, with the hash on the other thread. */
+/** Passes a stream on and checks it as verifiedStream does, but hashed on the other thread. */
 async function* checkChunks(
   stream: ReadableStream<Uint8Array>,
   expected: Descriptor,
@@ -270,22 +286,13 @@ async function* checkChunks(
   if (actual !== expected.digest) throw digestMismatch(expected.digest, actual);
 }
 
-async function* hashChunks(
+/** The chunks of a stream, shown to a function on their way. */
+async function* tapChunks(
   stream: ReadableStream<Uint8Array>,
-  hasher: StreamHasher,
+  show: (chunk: Uint8Array) => Promise<void> | void,
 ): AsyncGenerator<Uint8Array, void, void> {
   for await (const chunk of readChunks(stream)) {
-    await hasher.update(chunk);
-    yield chunk;
-  }
-}
-
-async function* countBytes(
-  stream: ReadableStream<Uint8Array>,
-  onBytes: (count: number) => void,
-): AsyncGenerator<Uint8Array, void, void> {
-  for await (const chunk of readChunks(stream)) {
-    onBytes(chunk.length);
+    await show(chunk);
     yield chunk;
   }
 }

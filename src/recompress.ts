@@ -47,6 +47,10 @@ export interface CacheParts {
 export interface RecompressedCache extends CacheParts {
   /** Blobs that were made anew and written to the target. */
   changed: number;
+  /** Bytes of those. */
+  changedBytes: number;
+  /** Removes the temporary files; to be called once the target has published, or has failed to. */
+  dispose(): Promise<void>;
 }
 
 /**
@@ -76,17 +80,30 @@ export async function recompressCache(
     if (diffId !== undefined) task.diffIds.push(parseDigest(diffId));
     tasks.set(layer.digest, task);
   }
-  const blobs = await recompressLayers(
+  const { blobs, dispose } = await recompressLayers(
     source,
     [...tasks.values()],
     choice,
     target,
     options,
   );
-  const changed = new Set<Digest>();
-  for (const [old, { digest }] of blobs)
-    if (digest !== old) changed.add(digest);
-  if (changed.size === 0) return { ...cache, changed: 0 };
+  try {
+    return { ...moveCache(cache, blobs), dispose };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+/** A cache whose layers have become other blobs. */
+function moveCache(
+  cache: CacheParts,
+  blobs: ReadonlyMap<Digest, NewBlob>,
+): Omit<RecompressedCache, "dispose"> {
+  const changed = new Map<Digest, number>();
+  for (const [old, { digest, size }] of blobs)
+    if (digest !== old) changed.set(digest, size);
+  if (changed.size === 0) return { ...cache, changed: 0, changedBytes: 0 };
 
   const config = normalizeCacheConfig({
     layers: cache.config.layers.map((layer) =>
@@ -110,6 +127,7 @@ export async function recompressCache(
       ),
     ),
     changed: changed.size,
+    changedBytes: [...changed.values()].reduce((sum, size) => sum + size, 0),
   };
 }
 

@@ -34,6 +34,8 @@ export interface RefusalContext {
   readonly missing?: ErrorCode | undefined;
   /** A further word on why credentials may be wrong. */
   readonly credentials?: string | undefined;
+  /** True when credentials were there to be sent. */
+  readonly authenticated?: boolean | undefined;
   /** The document that was refused. */
   readonly document?: RefusedDocument | undefined;
   /** Takes secrets out of the server's text. */
@@ -154,18 +156,31 @@ export function refusalError(
   ) {
     return fail(
       "REGISTRY_DENIED",
-      status === 401
-        ? "the registry wants a login that it accepts"
-        : "the registry does not allow it",
-      context.credentials
-        ? `Credentials were looked for, but ${context.credentials}`
-        : "Log in with docker login, or give --username and --password-stdin; a missing repository may be reported in the same way",
+      deniedReason(status, context),
+      hintAtLogin(context),
     );
   }
   return (
     documentRefusal(status, codes, context, fail) ??
     otherRefusal(status, codes, context, fail)
   );
+}
+
+function deniedReason(
+  status: number,
+  { authenticated = false }: RefusalContext,
+): string {
+  if (status !== 401) return "the registry does not allow it";
+  return authenticated
+    ? "the registry does not accept the login"
+    : "the registry wants a login";
+}
+
+function hintAtLogin({ credentials, authenticated }: RefusalContext): string {
+  if (credentials) return `Credentials were looked for, but ${credentials}`;
+  return authenticated
+    ? "Check the user name and the password, and what they permit; a missing repository may be reported in the same way"
+    : "Log in with docker login, or give --username and --password-stdin; a missing repository may be reported in the same way";
 }
 
 type Fail = (code: ErrorCode, reason: string, hint?: string) => CacheportError;

@@ -123,16 +123,16 @@ export class RepositoryClient {
     reply: Reply,
     { missing, document }: RefusalNote = {},
   ): Promise<CacheportError> {
+    const { transport } = this;
     const denied = reply.status === 401 || reply.status === 403;
     return refusalError(reply, {
       action,
       location: this.location,
       missing,
       document,
-      credentials: denied
-        ? await this.transport.credentialProblem()
-        : undefined,
-      redact: (text) => this.transport.redact(text),
+      credentials: denied ? await transport.credentialProblem() : undefined,
+      authenticated: denied && (await transport.authenticated()),
+      redact: (text) => transport.redact(text),
     });
   }
 }

@@ -77,13 +77,29 @@ async function fetchTag(
   limit: number,
 ): Promise<FetchedDocument> {
   const action = `Cannot read "${client.location}:${tag}"`;
-  const reply = await client.transport.request(
-    client.manifest("GET", tag),
-    limit,
-  );
+  const reply = await requestDocument(client, tag, limit, action);
   if (reply.status === 404) throw await notFound(client, action, reply);
   if (reply.status !== 200) throw await client.refusal(action, reply);
   return readDocument(reply, action);
+}
+
+/** Asks for a document; one that is over the limit is told by its name. */
+async function requestDocument(
+  client: RepositoryClient,
+  name: string,
+  limit: number,
+  action: string,
+): Promise<Reply> {
+  try {
+    return await client.transport.request(client.manifest("GET", name), limit);
+  } catch (error) {
+    if (!isCacheportError(error, "DOCUMENT_TOO_LARGE")) throw error;
+    const message = `${action}: it has more than ${limit} bytes`;
+    throw new CacheportError(error.code, message, {
+      hint: error.hint,
+      cause: error,
+    });
+  }
 }
 
 async function findDigest(
@@ -93,10 +109,7 @@ async function findDigest(
   keep: (document: FetchedDocument) => void,
 ): Promise<Descriptor> {
   const action = `Cannot read "${client.location}@${digest}"`;
-  const reply = await client.transport.request(
-    client.manifest("GET", digest),
-    limit,
-  );
+  const reply = await requestDocument(client, digest, limit, action);
   if (reply.status === 200) {
     const found = readDocument(reply, action, digest);
     keep(found);

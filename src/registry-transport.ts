@@ -110,6 +110,11 @@ export class RegistryTransport {
     return this.#auth.problem();
   }
 
+  /** True when requests carry, or would carry, credentials of the user. */
+  authenticated(): Promise<boolean> {
+    return this.#auth.authenticated();
+  }
+
   /** Closes idle connections. */
   close(): void {
     this.#connection.close();

@@ -21,11 +21,13 @@ import { checkContent } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { checkDocumentSize } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
-import type { CacheportError, ErrorCode } from "./errors.ts";
+import { CacheportError } from "./errors.ts";
+import type { ErrorCode } from "./errors.ts";
 import { isDocumentType } from "./media-types.ts";
 import type { NormalizedReference } from "./reference.ts";
 import { DocumentCache } from "./registry-documents.ts";
 import { openDownload } from "./registry-download.ts";
+import { parseFaults } from "./registry-errors.ts";
 import { StoreFeed, bytesFeed, fileFeed } from "./registry-feed.ts";
 import type { BlobFeed } from "./registry-feed.ts";
 import { hostGate } from "./registry-limits.ts";
@@ -127,7 +129,10 @@ export class RegistryRepository implements Store, ContentWriter {
     descriptor: Descriptor,
     signal?: AbortSignal,
   ): Promise<ReadableStream<Uint8Array>> {
-    return await this.#download(descriptor, true, signal);
+    const known = this.#documents.get(descriptor.digest);
+    return known
+      ? new Blob([known as Uint8Array<ArrayBuffer>]).stream()
+      : await this.#download(descriptor, true, signal);
   }
 
   #download(
@@ -275,19 +280,30 @@ export class RegistryRepository implements Store, ContentWriter {
    * @throws {CacheportError} NAME_NOT_FOUND, NOT_SUPPORTED, REGISTRY_DENIED, REGISTRY_FAILED
    */
   async deleteTag(name: string): Promise<void> {
-    await this.#delete(tagOf(this.#client, name), "NAME_NOT_FOUND");
+    const tag = tagOf(this.#client, name);
+    await this.#delete(tag, "NAME_NOT_FOUND", refusesTags);
   }
 
-  async #delete(name: string, missing: ErrorCode): Promise<void> {
+  async #delete(
+    name: string,
+    missing: ErrorCode,
+    unsupported?: (reply: Reply) => boolean,
+  ): Promise<void> {
     const call = this.#client.manifest("DELETE", name, "delete");
     const reply = await this.#client.transport.request(call);
     if (reply.status >= 200 && reply.status < 300) return;
     const separator = name.includes(":") ? "@" : ":";
-    throw await this.#client.refusal(
-      `Cannot delete "${this.location}${separator}${name}"`,
-      reply,
-      { missing },
-    );
+    const action = `Cannot delete "${this.location}${separator}${name}"`;
+    if (unsupported?.(reply)) {
+      throw new CacheportError(
+        "NOT_SUPPORTED",
+        `${action}: this registry does not delete single tags`,
+        {
+          hint: "Delete it with the registry's own tool, or move it to other content with cacheport tag",
+        },
+      );
+    }
+    throw await this.#client.refusal(action, reply, { missing });
   }
 
   async close(): Promise<void> {
@@ -303,6 +319,19 @@ export class RegistryRepository implements Store, ContentWriter {
   ): Promise<ReadableStream<Uint8Array>> {
     return repository.#download(descriptor, false, signal);
   }
+}
+
+/**
+ * Tells whether a registry takes digests alone for what is to be deleted: the
+ * reference registry, version 2, takes the tag for a digest that is invalid.
+ */
+function refusesTags({ status, body }: Reply): boolean {
+  if (status === 405 || status === 501) return true;
+  const codes = parseFaults(body).map(({ code }) => code.toUpperCase());
+  return (
+    status === 400 &&
+    codes.some((code) => /^(?:DIGEST_INVALID|UNSUPPORTED)$/.test(code))
+  );
 }
 
 /** Makes a blob ready to be sent, in the way that costs least. */

@@ -131,10 +131,15 @@ async function removeIfDead(path: string): Promise<void> {
   const lock = await acquireLock(join(path, LOCK), {
     timeout: 0,
     create: false,
+  }).catch((error: unknown) => {
+    // A run has its lock before it has anything else, so one that has files and no
+    // lock died while it was being removed.
+    const cause = error instanceof CacheportError ? error.cause : error;
+    if (systemCode(cause) !== "ENOENT") throw error;
   });
   try {
     await rm(path, { recursive: true, force: true });
   } finally {
-    await lock.release();
+    await lock?.release();
   }
 }

@@ -50,6 +50,12 @@ const REGISTRY: readonly OptionSpec[] = [
     description: "Read the registry's password or token from standard input",
   },
   {
+    name: "login-host",
+    value: "HOST",
+    description:
+      "Registry that the login is for, where several are named (default the last)",
+  },
+  {
     name: "ca-file",
     value: "FILE",
     description: "Trust the certificate authorities in this PEM file too",

@@ -9,7 +9,7 @@ import {
   write as writeDescriptor,
   writeSync,
 } from "node:fs";
-import { systemCode } from "./errors.ts";
+import { CacheportError, systemCode } from "./errors.ts";
 
 /** Standard output or standard error. */
 export interface OutputStream {
@@ -31,6 +31,7 @@ export interface TerminalSize {
 /** Standard input. */
 export interface InputStream {
   readonly isTerminal: boolean;
+  /** @throws {CacheportError} USAGE the second time */
   open(): ReadableStream<Uint8Array>;
 }
 
@@ -96,11 +97,20 @@ export function outputStream(
 
 /** Opens standard input. */
 export function inputStream(terminal: () => Terminal): InputStream {
+  let isOpen = false;
   return {
     get isTerminal() {
       return isTerminalAt(0, terminal);
     },
-    open: () => Bun.stdin.stream(),
+    open() {
+      if (isOpen) {
+        throw new CacheportError("USAGE", "Cannot read standard input twice", {
+          hint: "Write one of its uses to a file first",
+        });
+      }
+      isOpen = true;
+      return Bun.stdin.stream();
+    },
   };
 }
 

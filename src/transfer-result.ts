@@ -1,5 +1,5 @@
 /** How commands that move content report what they did. */
-import type { CommandContext } from "./command.ts";
+import type { Arguments, CommandContext } from "./command.ts";
 import type { TransferCounts } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
@@ -73,13 +73,46 @@ export function formatTransfer(
   );
 }
 
-/** Puts the source that the user wrote into a hint that names a command for it. */
-export function nameSource(error: unknown, source: string): unknown {
-  if (
-    !isCacheportError(error, "REGISTRY_REJECTED") ||
-    !error.hint?.includes(" SRC ")
-  )
-    return error;
-  const hint = error.hint.replace(" SRC ", ` ${source} `);
+/** Options that a command for another try needs as well. */
+const REPEATED_OPTIONS = ["platform", "username", "login-host", "ca-file"];
+const REPEATED_FLAGS = [
+  "password-stdin",
+  "insecure",
+  "plain-http",
+  "allow-private-upload",
+];
+
+/**
+ * Completes a hint that names a command: with the source that the user wrote and
+ * the options without which it would not get there.
+ *
+ * @param source The source's text, for the target that the hint names.
+ */
+export function completeHint(
+  error: unknown,
+  source: (target: string) => string,
+  args: Arguments,
+): unknown {
+  if (!isCacheportError(error, "REGISTRY_REJECTED")) return error;
+  const hint = error.hint?.replace(/ SRC (\S+)(.*)$/, (_, target, rest) => {
+    const options = [
+      ...REPEATED_OPTIONS.flatMap((name) => {
+        const value = args.value(name);
+        return value === undefined ? [] : [`--${name}`, shellWord(value)];
+      }),
+      ...REPEATED_FLAGS.filter((name) => args.flag(name)).map(
+        (name) => `--${name}`,
+      ),
+    ];
+    const words = [shellWord(source(target)), `${target}${rest}`, ...options];
+    return ` ${words.join(" ")}`;
+  });
   return new CacheportError(error.code, error.message, { hint, cause: error });
+}
+
+/** A word as a shell reads it. */
+function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text)
+    ? text
+    : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -38,7 +38,13 @@ describe("copy keeps every digest", () => {
   test.each(FIXTURES)("%s", async (name) => {
     const target = join(tempFolder(), "target");
     const [entry] = readIndex(fixture(name)).manifests;
-    const run = await cacheport(["copy", fixture(name), target, "--json"]);
+    const run = await cacheport([
+      "copy",
+      fixture(name),
+      target,
+      "--json",
+      "--progress=none",
+    ]);
     expect(run.stderr).toBe("");
     expect(run.code).toBe(0);
     expect(run.json().digest).toBe(entry.digest);

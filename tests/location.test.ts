@@ -128,6 +128,12 @@ describe("of what does not exist, the looks decide", () => {
     ["user@host:v1", "directory user@host v1 undefined"],
     ["new.tar", "archive new.tar undefined undefined"],
     ["new.tar:v1", "archive new.tar v1 undefined"],
+    [
+      "sub/new.tar:reg.example/team/app:1.0",
+      "archive sub/new.tar reg.example/team/app:1.0 undefined",
+    ],
+    ["/dev/stdout", "stream - undefined undefined"],
+    ["/dev/stdout:v1", "stream - v1 undefined"],
     ["sub/new.TAR.GZ", "archive sub/new.TAR.GZ undefined undefined"],
     ["new.tgz:v1", "archive new.tgz v1 undefined"],
     ["new.tar.zst", "archive new.tar.zst undefined undefined"],

@@ -297,6 +297,24 @@ describe("recompressCache on BuildKit's caches", () => {
 });
 
 describe("recompressCache", () => {
+  test("keeps large layers whole too, whatever they come as", async () => {
+    const content = new Uint8Array(9_000_000).map((_, at) => at * (at >>> 9));
+    for (const packed of [
+      content,
+      Bun.zstdCompressSync(content, { level: 1 }),
+    ]) {
+      const reader = new MemoryReader();
+      const layer = reader.add(packed, TAR, digestOf(content));
+      const { result, writer } = await inMemory(reader, [layer], {
+        level: 1,
+        force: true,
+      });
+      const { digest } = result.layers[0] as Descriptor;
+      const bytes = writer.blobs.get(digest) as Uint8Array;
+      expect(digestOf(Bun.zstdDecompressSync(bytes))).toBe(digestOf(content));
+    }
+  });
+
   test("takes gzip of several members whole", async () => {
     const reader = new MemoryReader();
     const half = CONTENT.length / 2;
@@ -324,6 +342,36 @@ describe("recompressCache", () => {
         disposable: true,
       },
     ]);
+  });
+
+  test("keeps the files for a target that reads them later, until it is told", async () => {
+    const reader = new MemoryReader();
+    const layer = reader.add(gzipSync(CONTENT), `${TAR}+gzip`, DIFF_ID);
+    const folder = tempFolder();
+    const later: [Descriptor, ContentReader][] = [];
+    const writer: ContentWriter = {
+      location: "memory",
+      defers: true,
+      async put(descriptor, source) {
+        if ("store" in source) later.push([descriptor, source.store]);
+        return "copied";
+      },
+      async publish() {},
+      async close() {},
+    };
+    const result = await recompressCache(
+      reader,
+      cacheOf([layer]),
+      { compression: "uncompressed", force: false },
+      writer,
+      { jobs: 1, progress: noProgress, tempFolder: folder },
+    );
+    const [[descriptor, store]] = later as [[Descriptor, ContentReader]];
+    expect(await store.read(descriptor, 1e6)).toEqual(Buffer.from(CONTENT));
+    expect(await store.stat(descriptor)).toBe(CONTENT.length);
+    expect(result.changedBytes).toBe(CONTENT.length);
+    await result.dispose();
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   test("adds the diffID where a descriptor has none", async () => {
@@ -526,6 +574,20 @@ describe("recompressCache refuses and leaves no temporary file", () => {
         reader.blobs.set(layer.digest, gzipSync(CONTENT.toReversed()));
         return { ...layer, size: gzipSync(CONTENT.toReversed()).length };
       },
+    ],
+    [
+      "stored bytes with another digest, large enough for the other thread",
+      "DIGEST_MISMATCH",
+      (reader) => {
+        const layer = reader.add(new Uint8Array(2_000_000), TAR);
+        reader.blobs.set(layer.digest, new Uint8Array(2_000_000).fill(1));
+        return layer;
+      },
+    ],
+    [
+      "a wrong diffID of a large blob",
+      "DIGEST_MISMATCH",
+      (reader) => reader.add(new Uint8Array(2_000_000), TAR, digestOf("other")),
     ],
     [
       "a blob that was cut short",

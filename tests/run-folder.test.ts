@@ -35,6 +35,9 @@ describe("RunFolder", () => {
     writeFileSync(join(dead, "lock"), "");
     writeFileSync(join(dead, "rest"), "");
     mkdirSync(join(root, ".cacheport", "run-before-it-was-locked"));
+    const removed = join(root, ".cacheport", "run-while-it-was-removed");
+    mkdirSync(removed);
+    writeFileSync(join(removed, "rest"), "");
     mkdirSync(join(root, ".cacheport", "other"));
     const next = await RunFolder.open(root);
     const names = readdirSync(join(root, ".cacheport"));

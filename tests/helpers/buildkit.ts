@@ -178,7 +178,10 @@ export function parseSteps(log: string): BuildStep[] {
       if (!steps.has(number)) steps.set(number, { name: text, cached: false });
     }
     const step = steps.get(number);
-    if (step && text === "CACHED") step.cached = true;
+    // A result that is fetched is one of a cache. Whether the step then ends as CACHED
+    // or, once its layers are extracted, as DONE is a matter of timing.
+    if (step && /^(?:CACHED$|(?:extracting )?sha256:[0-9a-f]{64} )/.test(text))
+      step.cached = true;
   }
   return [...steps.values()];
 }

@@ -59,6 +59,8 @@ describe.skipIf(!hasPeers)("interop: recompress", () => {
           "b/c.txt": String(Math.random()),
         });
         const cache = join(folder, "cache");
+        // BuildKit remembers for a while what a reference led to.
+        const pushed = `${PEERS_REGISTRY}/interop/recompress:run-${Date.now()}`;
         await buildkit.build({
           context,
           cacheTo: [`type=local,dest=${cache},mode=max`],
@@ -71,11 +73,7 @@ describe.skipIf(!hasPeers)("interop: recompress", () => {
           ["zstd", join(folder, "zstd"), `type=local,src=${folder}/zstd`],
           ["uncompressed", join(folder, "tar"), `type=local,src=${folder}/tar`],
           ["gzip", join(folder, "gzip"), `type=local,src=${folder}/gzip`],
-          [
-            "zstd",
-            `${PEERS_REGISTRY}/interop/recompress:zstd`,
-            `type=registry,ref=${PEERS_REGISTRY}/interop/recompress:zstd`,
-          ],
+          ["zstd", pushed, `type=registry,ref=${pushed}`],
         ] as const) {
           const run = await cacheport([
             "convert",
@@ -102,7 +100,7 @@ describe.skipIf(!hasPeers)("interop: recompress", () => {
             output: `type=local,dest=${output}`,
           });
           expect(steps.length).toBeGreaterThanOrEqual(4);
-          expect(notCached(steps)).toEqual([]);
+          expect([from, ...notCached(steps)]).toEqual([from]);
           expect(filesOf(output)).toEqual(files);
         }
       }),
