@@ -217,7 +217,7 @@ export class BlobWriter {
   /** Takes the bytes from a local file: moved when that is allowed and possible, else copied. */
   async #takeFile(
     descriptor: Descriptor,
-    { disposable, ...source }: BlobLocation,
+    { disposable, hashed, ...source }: BlobLocation,
     options: PutOptions,
   ): Promise<void> {
     const { digest, size } = descriptor;
@@ -226,7 +226,8 @@ export class BlobWriter {
     let counting = options;
     if (disposable && source.offset === 0) {
       const job = { source, algorithm, seal: true };
-      checkResult(descriptor, await this.#pool.run(job, counting));
+      if (hashed) await seal(source.path, descriptor);
+      else checkResult(descriptor, await this.#pool.run(job, counting));
       try {
         return await this.#place(digest, source.path);
       } catch (error) {
@@ -365,6 +366,23 @@ async function gather(
   }
   if (received !== descriptor.size) throw sizeMismatch(descriptor, received);
   return piece.subarray(0, filled);
+}
+
+/**
+ * Makes a file whose digest is known read-only and brings it to the disk.
+ *
+ * @throws {CacheportError} SIZE_MISMATCH
+ */
+async function seal(path: string, descriptor: Descriptor): Promise<void> {
+  const file = await open(path, "r");
+  try {
+    const { size } = await file.stat();
+    if (size !== descriptor.size) throw sizeMismatch(descriptor, size);
+    await file.chmod(0o444);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
 
 /** @throws {CacheportError} SIZE_MISMATCH, DIGEST_MISMATCH */

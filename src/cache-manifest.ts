@@ -92,6 +92,15 @@ export function parseCacheManifest(
   return { shape, mediaType, config, layers };
 }
 
+/** The descriptor of a cache config: BuildKit gives it a media type and nothing more. */
+export function describeCacheConfig(bytes: Uint8Array): Descriptor {
+  return {
+    mediaType: CACHE_CONFIG,
+    digest: digestOf(bytes),
+    size: bytes.length,
+  };
+}
+
 /**
  * Writes a cache's top document, byte for byte as BuildKit would have exported it.
  * The layers keep their order and their repetitions; only their media types follow

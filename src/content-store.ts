@@ -16,6 +16,8 @@ export interface BlobLocation {
   readonly size: number;
   /** The file is temporary and holds this blob alone: whoever takes it may rename it away. */
   readonly disposable: boolean;
+  /** This process hashed the bytes when it wrote them: with `disposable`, no need to do it again. */
+  readonly hashed?: boolean;
 }
 
 /** Reads content by descriptor. The media type decides where a registry looks for it. */

@@ -8,7 +8,11 @@
 import { assertCacheConfig } from "./cache-check.ts";
 import { encodeCacheConfig } from "./cache-config.ts";
 import type { CacheConfig } from "./cache-config.ts";
-import { CACHE_SHAPES, encodeCacheManifest } from "./cache-manifest.ts";
+import {
+  CACHE_SHAPES,
+  describeCacheConfig,
+  encodeCacheManifest,
+} from "./cache-manifest.ts";
 import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
 import type { Cache } from "./cache-normal.ts";
 import { mapLimit } from "./concurrency.ts";
@@ -21,9 +25,8 @@ import { copyBlobs } from "./copy.ts";
 import type { TransferCounts, TransferOptions } from "./copy.ts";
 import { bareDescriptor } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { digestOf, sizeMismatch } from "./digest.ts";
+import { sizeMismatch } from "./digest.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
-import { CACHE_CONFIG } from "./media-types.ts";
 import { mergeCaches } from "./merge-caches.ts";
 import type { CacheSet } from "./read-cache.ts";
 import type { CompressionChoice } from "./recompress.ts";
@@ -97,11 +100,7 @@ export function encodeCache({ config, layers }: Cache): WritableCache {
     config,
     layers,
     configBytes,
-    configDescriptor: {
-      mediaType: CACHE_CONFIG,
-      digest: digestOf(configBytes),
-      size: configBytes.length,
-    },
+    configDescriptor: describeCacheConfig(configBytes),
     isNewConfig: true,
   };
 }

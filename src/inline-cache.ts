@@ -6,14 +6,14 @@
  */
 import { encodeCacheConfig, parseCacheRecords } from "./cache-config.ts";
 import type { CacheConfig } from "./cache-config.ts";
+import { describeCacheConfig } from "./cache-manifest.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { digestOf, parseDigest } from "./digest.ts";
+import { parseDigest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import type { ImageConfig } from "./image-config.ts";
 import {
   ANNOTATION_CREATED_AT,
   ANNOTATION_UNCOMPRESSED,
-  CACHE_CONFIG,
 } from "./media-types.ts";
 
 /** An inline cache in the form of any other: a cache config and a descriptor for each layer. */
@@ -56,11 +56,7 @@ export function readInlineCache(
   return {
     config,
     configBytes,
-    configDescriptor: {
-      mediaType: CACHE_CONFIG,
-      digest: digestOf(configBytes),
-      size: configBytes.length,
-    },
+    configDescriptor: describeCacheConfig(configBytes),
     layers: describeLayers(image, layers),
   };
 }

@@ -350,6 +350,12 @@ class TemporaryBlob implements ContentReader {
 
   async locate(): Promise<BlobLocation> {
     const size = this.#size;
-    return { path: this.location, offset: 0, size, disposable: true };
+    return {
+      path: this.location,
+      offset: 0,
+      size,
+      disposable: true,
+      hashed: true,
+    };
   }
 }

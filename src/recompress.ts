@@ -10,16 +10,13 @@
  */
 import { encodeCacheConfig } from "./cache-config.ts";
 import type { CacheConfig, CacheLayer } from "./cache-config.ts";
+import { describeCacheConfig } from "./cache-manifest.ts";
 import { normalizeCacheConfig } from "./cache-normal.ts";
 import type { ContentReader, ContentWriter } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { digestOf, parseDigest } from "./digest.ts";
+import { parseDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
-import {
-  ANNOTATION_UNCOMPRESSED,
-  CACHE_CONFIG,
-  layerTypeIn,
-} from "./media-types.ts";
+import { ANNOTATION_UNCOMPRESSED, layerTypeIn } from "./media-types.ts";
 import {
   describeNewBlob,
   isToRecompress,
@@ -115,11 +112,7 @@ function moveCache(
   return {
     config,
     configBytes,
-    configDescriptor: {
-      mediaType: CACHE_CONFIG,
-      digest: digestOf(configBytes),
-      size: configBytes.length,
-    },
+    configDescriptor: describeCacheConfig(configBytes),
     layers: listLayers(
       config,
       cache.layers.map((layer) =>

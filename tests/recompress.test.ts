@@ -340,6 +340,7 @@ describe("recompressCache", () => {
         offset: 0,
         size: result.layers[0]?.size as number,
         disposable: true,
+        hashed: true,
       },
     ]);
   });
