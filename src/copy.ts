@@ -117,9 +117,10 @@ export async function copyBlobs(
   writer: ContentWriter,
   options: TransferOptions,
 ): Promise<TransferCounts> {
+  // The largest first, so that none of them is left to run alone at the end.
   const distinct = [
     ...new Map(blobs.map((blob) => [blob.digest, blob])).values(),
-  ];
+  ].toSorted((a, b) => b.size - a.size);
   const counts: TransferCounts = { copied: 0, skipped: 0, bytes: 0 };
   options.progress.expect({
     tasks: distinct.length,

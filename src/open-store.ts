@@ -276,6 +276,7 @@ export async function openWriter(
   settings: StoreSettings,
   options: ArchiveOptions = {},
 ): Promise<ContentWriter> {
+  refuseArchiveOptions(location, options);
   const { jobs, lockTimeout, signal } = settings;
   switch (location.kind) {
     case "directory": {
@@ -295,6 +296,22 @@ export async function openWriter(
     case "registry":
       return openRepository(location, settings);
   }
+}
+
+/** What is meant for an archive must not be passed over where none is written. */
+function refuseArchiveOptions(
+  { kind, text }: Location,
+  { rewrite, compress }: ArchiveOptions,
+): void {
+  if (kind === "archive" || kind === "stream" || (!rewrite && !compress))
+    return;
+  throw new CacheportError(
+    "USAGE",
+    `Cannot write to "${text}" with ${rewrite ? "--rewrite" : "--compress"}: that is for archives`,
+    compress
+      ? { hint: "--compression recompresses the layers of an image or a cache" }
+      : {},
+  );
 }
 
 /** A folder on the file system that a location lies on, for what has to be unpacked. */

@@ -141,6 +141,22 @@ describe("copy keeps every digest", () => {
   });
 });
 
+test.each(["--compress=gzip", "--rewrite"])(
+  "%s is refused where no archive is written",
+  async (option) => {
+    const target = join(tempFolder(), "target");
+    const run = await cacheport([
+      "copy",
+      fixture("multi-cache"),
+      target,
+      option,
+    ]);
+    expect(run.code).toBe(2);
+    expect(run.stderr).toContain("that is for archives");
+    expect(existsSync(target)).toBe(false);
+  },
+);
+
 describe("names in the target", () => {
   test("the source's names are kept, a given one wins, tags are added", async () => {
     const target = join(tempFolder(), "target");
