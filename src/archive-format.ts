@@ -1,6 +1,7 @@
 /** How an archive as a whole is compressed, told from its first bytes. */
+import { open } from "node:fs/promises";
 import { detectCompression } from "./compression.ts";
-import { CacheportError } from "./errors.ts";
+import { CacheportError, systemCode, systemError } from "./errors.ts";
 import type { Compression } from "./media-types.ts";
 
 /** Bytes that {@link detectArchiveFormat} looks at. */
@@ -42,4 +43,35 @@ export function detectArchiveFormat(
     );
   }
   return detectCompression(start);
+}
+
+/**
+ * Tells from a file's first bytes how it is compressed.
+ *
+ * @param location The file as the user wrote it, for messages.
+ * @throws {CacheportError} LOCATION_NOT_FOUND, ARCHIVE_INVALID, NOT_SUPPORTED
+ */
+export async function archiveFileFormat(
+  path: string,
+  location: string = path,
+): Promise<Compression> {
+  try {
+    const file = await open(path, "r");
+    try {
+      const head = new Uint8Array(ARCHIVE_MAGIC_LENGTH);
+      const { bytesRead } = await file.read(head, 0, head.length, 0);
+      return detectArchiveFormat(head.subarray(0, bytesRead), location);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") {
+      throw new CacheportError(
+        "LOCATION_NOT_FOUND",
+        `Cannot open archive "${location}": there is no such file`,
+        { cause: error },
+      );
+    }
+    throw systemError(`Cannot open archive "${location}"`, error);
+  }
 }

@@ -50,7 +50,7 @@ export const gcCommand: CommandSpec = {
       dryRun: args.flag("dry-run"),
       location: args.operand(0),
     });
-    for (const note of notes(report)) context.note(note);
+    for (const note of garbageNotes(report)) context.note(note);
     await context.result(report, () => formatReport(report));
   },
 };
@@ -83,7 +83,8 @@ function layoutFolder(location: Location): string {
   );
 }
 
-function notes({ young, postponed }: GarbageReport): string[] {
+/** What a collection has left, and why. */
+export function garbageNotes({ young, postponed }: GarbageReport): string[] {
   const found: string[] = [];
   if (young > 0)
     found.push(

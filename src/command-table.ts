@@ -80,7 +80,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "untag",
-    summary: "Remove names from a layout folder or a repository",
+    summary: "Remove names from a layout or a repository",
     load: async () => (await import("./command-tag.ts")).untagCommand,
   },
   {

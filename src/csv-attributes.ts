@@ -6,6 +6,7 @@
  * exportcache.go (keys), cache/remotecache/{local,registry} and
  * util/compression/attrs.go (values and error words).
  */
+import type { CacheShape } from "./cache-manifest.ts";
 import { CacheportError } from "./errors.ts";
 
 /** How new layers are to be compressed, in BuildKit's words. */
@@ -28,6 +29,18 @@ export interface LocationAttributes {
   dockerArchive?: boolean | undefined;
   /** Sentences on attributes that were accepted and have no effect here. */
   notes: string[];
+}
+
+/** The shape of cache that attributes ask for; BuildKit's own default where they do not. */
+export function shapeOfAttributes({
+  imageManifest,
+  ociMediaTypes,
+}: Pick<
+  LocationAttributes,
+  "imageManifest" | "ociMediaTypes"
+> = {}): CacheShape {
+  if (ociMediaTypes === false) return "docker-list";
+  return imageManifest === false ? "oci-index" : "image-manifest";
 }
 
 /** The attributes of an option text by their lower-case keys. */

@@ -44,6 +44,7 @@ export async function makeDockerManifest(
     throw refused(
       location,
       `it would hold ${others.length + 1} images, not one`,
+      "Write each image to a file of its own, or all to a type=oci archive",
     );
 
   const what = `manifest "${descriptor.digest}"`;
@@ -74,10 +75,14 @@ export async function makeDockerManifest(
   ]);
 }
 
-function refused(location: string, reason: string): CacheportError {
+function refused(
+  location: string,
+  reason: string,
+  hint = "Write a type=oci archive, which holds anything",
+): CacheportError {
   return new CacheportError(
     "NOT_SUPPORTED",
     `Cannot write "${location}" for docker load: ${reason}`,
-    { hint: "Write a type=oci archive, which holds anything" },
+    { hint },
   );
 }

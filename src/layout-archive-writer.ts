@@ -5,9 +5,14 @@
  * What is put is only noted down; publishing writes everything in one pass, in
  * BuildKit's order, so that the same content always gives the same bytes.
  */
-import type { Stats } from "node:fs";
-import { open, realpath, rename, stat, unlink } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import {
+  checkArchiveFolder,
+  followLinks,
+  isArchiveDevice,
+  replaceArchiveFile,
+} from "./archive-file.ts";
 import {
   appendArchiveFile,
   archiveChunks,
@@ -22,6 +27,7 @@ import type {
   BlobSource,
   ContentReader,
   ContentWriter,
+  NamedEntry,
   PutOptions,
   PutOutcome,
   Root,
@@ -32,12 +38,11 @@ import type { Digest } from "./digest.ts";
 import { makeDockerManifest } from "./docker-manifest.ts";
 import { DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
-import { syncFolder, writeAll } from "./durable-file.ts";
+import { writeAll } from "./durable-file.ts";
 import {
   CacheportError,
   interrupted,
   isCacheportError,
-  systemCode,
   systemError,
 } from "./errors.ts";
 import { acquireLock } from "./file-lock.ts";
@@ -46,13 +51,15 @@ import {
   applyNames,
   emptyLayoutIndex,
   encodeLayoutIndex,
+  removeEntries,
   sameIndex,
 } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
-import { archiveFileFormat } from "./layout-stream.ts";
-import { basename, dirname, join, resolve } from "./paths.ts";
-import { TAR_END } from "./tar-header.ts";
+import { openOldArchive, reopenOldArchive } from "./old-archive.ts";
+import type { OldArchive } from "./old-archive.ts";
+import type { Compression } from "./media-types.ts";
 import { PutReader } from "./put-reader.ts";
+import { TAR_END } from "./tar-header.ts";
 import { planArchive } from "./tar-write.ts";
 import type { ArchiveBlob, ArchivePlan } from "./tar-write.ts";
 import { WorkerPool } from "./worker-pool.ts";
@@ -70,11 +77,11 @@ export interface LayoutArchiveWriterOptions {
    * is replaced. `append`: blobs and names are added to a file that is there, the
    * old ones stay readable at every instant. `rewrite`: as append, but the file is
    * written anew, without what stands in it twice and without what `keeps` leaves
-   * out. The latter two create a file that is not there.
+   * out. The latter two create a file that is not there or is empty.
    */
   mode: "create" | "append" | "rewrite";
-  /** Compresses the archive as a whole. */
-  compress?: "gzip" | "zstd" | undefined;
+  /** Compresses the archive as a whole; one that is written anew is as the old one unless told. */
+  compress?: Compression | undefined;
   /** Writes a manifest.json too, from which `docker load` takes the image. */
   docker?: boolean | undefined;
   /**
@@ -99,6 +106,8 @@ export interface LayoutArchiveWriterOptions {
   signal?: AbortSignal | undefined;
 }
 
+type ChangeIndex = (index: LayoutIndex) => LayoutIndex;
+
 /** Writes a layout into a tar. */
 export class LayoutArchiveWriter implements ContentWriter {
   readonly location: string;
@@ -109,43 +118,54 @@ export class LayoutArchiveWriter implements ContentWriter {
   /** What the old archive had when it was put, with the sizes. */
   readonly #skipped = new Map<Digest, number>();
   readonly #pool: WorkerPool;
-  /** The archive that is added to or written anew, as it was when the writer was opened. */
-  #old: LayoutArchive | undefined;
+  /** The archive that is added to or written anew, as it was when it was last looked at. */
+  #old: OldArchive | undefined;
 
   private constructor(
     target: ArchiveTarget,
     options: LayoutArchiveWriterOptions,
-    old: LayoutArchive | undefined,
+    location: string,
+    old: OldArchive | undefined,
   ) {
     this.#target = target;
     this.#options = options;
     this.#old = old;
-    this.location = options.location ?? ("path" in target ? target.path : "-");
+    this.location = location;
     this.#pool = new WorkerPool(options.jobs ?? 4);
   }
 
   /**
    * Opens an archive for writing. Nothing is written before {@link publish}.
    *
-   * @throws {CacheportError} NOT_SUPPORTED for adding to a compressed archive or to a
-   *   stream; and those of {@link LayoutArchive.open}
+   * @throws {CacheportError} LOCATION_NOT_FOUND when the folder of the archive is
+   *   missing; NOT_SUPPORTED for adding to a compressed archive or to a stream; and
+   *   those of {@link LayoutArchive.open}
    */
   static async open(
     target: ArchiveTarget,
     options: LayoutArchiveWriterOptions,
   ): Promise<LayoutArchiveWriter> {
-    if (options.mode === "create")
-      return new LayoutArchiveWriter(target, options, undefined);
+    const { mode } = options;
     if ("sink" in target) {
+      const { location = "-" } = options;
+      if (mode === "create")
+        return new LayoutArchiveWriter(target, options, location, undefined);
       throw new CacheportError(
         "NOT_SUPPORTED",
-        `Cannot add to "${options.location ?? "-"}": a stream can only be written from its start`,
+        `Cannot add to "${location}": a stream can only be written from its start`,
       );
     }
-    const resolved = { path: await followLinks(target.path) };
-    const location = options.location ?? target.path;
-    const old = await openOld(resolved.path, location, options);
-    return new LayoutArchiveWriter(resolved, { ...options, location }, old);
+    const { location = target.path } = options;
+    await checkArchiveFolder(target.path, location);
+    // What /dev/stdout links to is no path that could be opened.
+    const path = (await isArchiveDevice(target.path))
+      ? target.path
+      : await followLinks(target.path);
+    const old =
+      mode === "create"
+        ? undefined
+        : await openOldArchive(path, { ...options, mode, location });
+    return new LayoutArchiveWriter({ path }, options, location, old);
   }
 
   /**
@@ -162,7 +182,7 @@ export class LayoutArchiveWriter implements ContentWriter {
     if ("bytes" in source) checkContent(source.bytes, descriptor);
     const { size } = descriptor;
     if (this.#blobs.get(digest)?.descriptor.size === size) return "skipped";
-    if ((await this.#old?.stat(descriptor)) === size) {
+    if ((await this.#old?.content.stat(descriptor)) === size) {
       this.#skipped.set(digest, size);
       return "skipped";
     }
@@ -185,66 +205,93 @@ export class LayoutArchiveWriter implements ContentWriter {
     const options = { signal, onBytes, jobs: this.#options.jobs ?? 4 };
     for (const { descriptor, bytes } of roots)
       await this.put(descriptor, { bytes }, { signal });
+    await this.#write(
+      (index) => applyNames(index, roots, this.location),
+      options,
+    );
+  }
+
+  /**
+   * Removes entries from the index; blobs stay. To be called instead of {@link publish}.
+   *
+   * @param fits Says of each entry whether it goes.
+   * @returns The entries that were removed.
+   * @throws {CacheportError} as {@link publish}
+   */
+  async removeNames(
+    fits: (entry: NamedEntry) => boolean,
+  ): Promise<NamedEntry[]> {
+    let removed: NamedEntry[] = [];
+    const { signal, jobs = 4 } = this.#options;
+    await this.#write(
+      (index) => {
+        removed = index.entries.filter(fits);
+        return removeEntries(index, fits);
+      },
+      { signal, jobs },
+    );
+    return removed;
+  }
+
+  async close(): Promise<void> {
+    this.#pool.close();
+    await this.#old?.content.close();
+    this.#old = undefined;
+  }
+
+  async #write(
+    change: ChangeIndex,
+    options: ArchiveWriteOptions,
+  ): Promise<void> {
+    const target = this.#target;
     try {
-      if (this.#options.mode === "create") await this.#create(roots, options);
-      else await this.#change(roots, options);
+      if ("sink" in target) {
+        await this.#stream(await this.#planNew(change), target.sink, options);
+      } else if (await isArchiveDevice(target.path)) {
+        await this.#writeDevice(
+          target.path,
+          await this.#planNew(change),
+          options,
+        );
+      } else {
+        await this.#writeFile(target.path, change, options);
+      }
     } catch (error) {
       throw systemError(`Cannot write archive "${this.location}"`, error);
     }
   }
 
-  async close(): Promise<void> {
-    this.#pool.close();
-    await this.#old?.close();
-    this.#old = undefined;
-  }
-
-  async #create(
-    roots: readonly Root[],
-    options: ArchiveWriteOptions,
-  ): Promise<void> {
-    const index = applyNames(emptyLayoutIndex(), roots, this.location);
-    const plan = planArchive({
-      blobs: [...this.#blobs.values()],
-      index: encodeLayoutIndex(index),
-      dockerManifest: await this.#dockerManifest(index),
-    });
-    if ("sink" in this.#target)
-      await this.#stream(plan, this.#target.sink, options);
-    else
-      await this.#replaceFile(
-        await followLinks(this.#target.path),
-        plan,
-        options,
-      );
-  }
-
-  /** Adds to an archive or writes it anew, on the grounds of what it holds now. */
-  async #change(
-    roots: readonly Root[],
+  /** Creates an archive, adds to it or writes it anew, on the grounds of what it holds now. */
+  async #writeFile(
+    path: string,
+    change: ChangeIndex,
     options: ArchiveWriteOptions,
   ): Promise<void> {
     const { mode, lockTimeout } = this.#options;
-    const { path } = this.#target as { path: string };
     const lock = await acquireLock(`${path}.lock`, {
       timeout: lockTimeout,
       signal: options.signal,
     });
     try {
-      await this.#old?.close();
-      this.#old = await openOld(path, this.location, this.#options);
-      this.#checkSkipped(this.#old);
-      if (!this.#old) await this.#create(roots, options);
-      else if (mode === "append") await this.#append(this.#old, roots, options);
-      else await this.#rewrite(this.#old, roots, options);
+      if (mode !== "create") {
+        const { location } = this;
+        const opening = { ...this.#options, mode, location };
+        this.#old = await reopenOldArchive(this.#old, path, opening);
+        this.#checkSkipped();
+      }
+      const old = this.#old;
+      if (mode === "append" && old?.content instanceof LayoutArchive)
+        await this.#append(old.content, change, options);
+      else if (old) await this.#rewrite(old, path, change, options);
+      else await this.#replace(path, await this.#planNew(change), options);
     } finally {
       await lock.release();
     }
   }
 
   /** Another process may have written the archive anew. */
-  #checkSkipped(old: LayoutArchive | undefined): void {
-    const there = old?.blobs();
+  #checkSkipped(): void {
+    const there = this.#old?.content.blobs();
     for (const [digest, size] of this.#skipped) {
       if (there?.get(digest) === size) continue;
       throw new CacheportError(
@@ -255,12 +302,22 @@ export class LayoutArchiveWriter implements ContentWriter {
     }
   }
 
+  /** An archive that holds what was put and nothing else. */
+  async #planNew(change: ChangeIndex): Promise<ArchivePlan> {
+    const index = change(emptyLayoutIndex());
+    return planArchive({
+      blobs: [...this.#blobs.values()],
+      index: encodeLayoutIndex(index),
+      dockerManifest: await this.#dockerManifest(index),
+    });
+  }
+
   async #append(
     old: LayoutArchive,
-    roots: readonly Root[],
+    change: ChangeIndex,
     options: ArchiveWriteOptions,
   ): Promise<void> {
-    const index = applyNames(old.index, roots, this.location);
+    const index = change(old.index);
     const there = old.blobs();
     const blobs = [...this.#blobs.values()].filter(
       ({ descriptor }) => there.get(descriptor.digest) !== descriptor.size,
@@ -272,7 +329,7 @@ export class LayoutArchiveWriter implements ContentWriter {
         blobs,
         index: encodeLayoutIndex(index),
         dockerManifest: await this.#dockerManifest(index),
-        hasFrame: old.scan.members.has("oci-layout"),
+        hasFrame: old.hasMember("oci-layout"),
       },
       old.scan.end + TAR_END.length,
     );
@@ -290,11 +347,12 @@ export class LayoutArchiveWriter implements ContentWriter {
   }
 
   async #rewrite(
-    old: LayoutArchive,
-    roots: readonly Root[],
+    { content: old, compression }: OldArchive,
+    path: string,
+    change: ChangeIndex,
     options: ArchiveWriteOptions,
   ): Promise<void> {
-    const index = applyNames(old.index, roots, this.location);
+    const index = change(old.index);
     const { keeps } = this.#options;
     const listed = index.entries.map((entry) => entry.descriptor);
     const kept = await keeps?.(this.#reader(), listed);
@@ -311,24 +369,20 @@ export class LayoutArchiveWriter implements ContentWriter {
     const plan = planArchive({
       blobs: [...blobs.values()],
       index: encodeLayoutIndex(index),
-      dockerManifest: await this.#dockerManifest(
-        index,
-        old.scan.members.has("manifest.json"),
-      ),
+      dockerManifest: await this.#dockerManifest(index),
     });
-    await this.#replaceFile(old.path, plan, options);
+    const { compress = compression } = this.#options;
+    await this.#replace(path, plan, options, compress);
   }
 
   /**
-   * The manifest.json, when it was asked for. An archive that had one and is written
-   * anew keeps one, as long as it still holds a single image.
+   * The manifest.json, when it was asked for. An archive that had one gets one again,
+   * as long as it holds a single image.
    */
-  async #dockerManifest(
-    index: LayoutIndex,
-    hadOne = false,
-  ): Promise<Uint8Array | undefined> {
+  async #dockerManifest(index: LayoutIndex): Promise<Uint8Array | undefined> {
     const { docker, limits = DEFAULT_LIMITS } = this.#options;
-    if (!docker && !hadOne) return undefined;
+    if (!docker && !this.#old?.content.hasMember("manifest.json"))
+      return undefined;
     const reader = this.#reader();
     const read = (descriptor: Descriptor): Promise<Uint8Array> =>
       reader.read(descriptor, limits.manifest);
@@ -342,60 +396,43 @@ export class LayoutArchiveWriter implements ContentWriter {
 
   /** Reads what was put, and what the old archive holds. */
   #reader(): ContentReader {
-    return new PutReader(this.location, this.#blobs, this.#old);
+    return new PutReader(this.location, this.#blobs, this.#old?.content);
   }
 
   async #stream(
     plan: ArchivePlan,
     sink: (bytes: Uint8Array) => Promise<void>,
     options: PutOptions,
+    compress = this.#options.compress,
   ): Promise<void> {
-    const { compress } = this.#options;
     const tar = archiveChunks(plan, options);
-    const chunks = compress
-      ? compressStream(
-          toByteStream(tar),
-          compress,
-          compressionLevel(compress, undefined),
-        )
-      : tar;
+    const chunks =
+      compress === undefined || compress === "uncompressed"
+        ? tar
+        : compressStream(
+            toByteStream(tar),
+            compress,
+            compressionLevel(compress, undefined),
+          );
     for await (const chunk of chunks) if (chunk.length > 0) await sink(chunk);
   }
 
-  /** Writes a file beside the target and renames it into its place. */
-  async #replaceFile(
+  async #replace(
     path: string,
     plan: ArchivePlan,
     options: ArchiveWriteOptions,
+    compress = this.#options.compress,
   ): Promise<void> {
-    const replaced = await statIfThere(path);
-    if (replaced && !replaced.isFile())
-      return this.#writeDevice(path, plan, options);
-    const folder = dirname(path);
-    const temporary = join(
-      folder,
-      `.${basename(path)}.${crypto.randomUUID()}.tmp`,
-    );
-    const file = await open(temporary, "wx", 0o644);
-    try {
-      if (replaced) await file.chmod(replaced.mode & 0o7777);
-      if (this.#options.compress)
-        await this.#stream(plan, (bytes) => writeAll(file, bytes), options);
-      else
-        await writeArchiveFile(
-          plan,
-          new OpenArchiveFile(file, temporary, this.#pool),
-          options,
-        );
-      await file.sync();
-      await file.close();
-      await rename(temporary, path);
-    } catch (error) {
-      await file.close();
-      await unlink(temporary).catch(() => {});
-      throw error;
-    }
-    await syncFolder(folder);
+    await replaceArchiveFile(path, async (file, temporary) => {
+      if (compress === undefined || compress === "uncompressed") {
+        const target = new OpenArchiveFile(file, temporary, this.#pool);
+        await writeArchiveFile(plan, target, options);
+      } else {
+        const sink = (bytes: Uint8Array): Promise<void> =>
+          writeAll(file, bytes);
+        await this.#stream(plan, sink, options, compress);
+      }
+    });
   }
 
   /** A pipe or a device, such as /dev/stdout, is written to and not replaced. */
@@ -411,41 +448,4 @@ export class LayoutArchiveWriter implements ContentWriter {
       await file.close();
     }
   }
-}
-
-/** The file that a path means, so that a symbolic link to an archive stays one. */
-async function followLinks(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch {
-    return resolve(path);
-  }
-}
-
-async function statIfThere(path: string): Promise<Stats | undefined> {
-  try {
-    return await stat(path);
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") return undefined;
-    throw error;
-  }
-}
-
-/** The archive that is to be changed; undefined when there is none. */
-async function openOld(
-  path: string,
-  location: string,
-  { limits }: LayoutArchiveWriterOptions,
-): Promise<LayoutArchive | undefined> {
-  if (!(await statIfThere(path))) return undefined;
-  const format = await archiveFileFormat(path, location);
-  if (format === "uncompressed")
-    return LayoutArchive.open(path, { location, limits });
-  throw new CacheportError(
-    "NOT_SUPPORTED",
-    `Cannot add to archive "${location}": it is compressed with ${format}`,
-    {
-      hint: "Copy all of it to a new archive: cacheport copy --all OLD NEW",
-    },
-  );
 }

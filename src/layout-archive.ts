@@ -106,6 +106,11 @@ export class LayoutArchive implements Store {
     return blobs;
   }
 
+  /** Tells whether the archive has a member with this path, whatever it is. */
+  hasMember(path: string): boolean {
+    return this.scan.members.has(path);
+  }
+
   async stat({ digest }: Descriptor): Promise<number | undefined> {
     return this.#member(digest)?.size;
   }

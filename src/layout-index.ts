@@ -393,6 +393,13 @@ export function removeEntries(
 export function sameIndex(a: LayoutIndex, b: LayoutIndex): boolean {
   return (
     a.entries.length === b.entries.length &&
-    a.entries.every((entry, position) => entry.raw === b.entries[position]?.raw)
+    a.entries.every((entry, position) => {
+      const other = b.entries[position] as IndexEntry;
+      // A name that is given again is another object with the same text.
+      return (
+        entry.raw === other.raw ||
+        JSON.stringify(entry.raw) === JSON.stringify(other.raw)
+      );
+    })
   );
 }

@@ -3,7 +3,8 @@
  * one that is compressed. It is unpacked into a temporary layout folder, from which
  * a writer may move the blobs away.
  */
-import { mkdtemp, open, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { ARCHIVE_MAGIC_LENGTH, detectArchiveFormat } from "./archive-format.ts";
 import { toByteStream } from "./byte-stream.ts";
 import { decompressStream } from "./compression.ts";
@@ -18,12 +19,15 @@ import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
-import { CacheportError, systemCode, systemError } from "./errors.ts";
+import { CacheportError, systemError } from "./errors.ts";
+import { readIndexFile } from "./index-file.ts";
 import { noLayout } from "./layout-archive.ts";
 import { LayoutDirectory } from "./layout-directory.ts";
+import type { LayoutIndex } from "./layout-index.ts";
 import type { Compression } from "./media-types.ts";
 import { join, resolve } from "./paths.ts";
 import { unpackLayout } from "./tar-unpack.ts";
+import type { UnpackedLayout } from "./tar-unpack.ts";
 import { readChunks } from "./verified-stream.ts";
 
 /** How to read a layout from a stream. */
@@ -45,19 +49,22 @@ const BELIEVED_RATIO = 100;
 /** A layout that was unpacked from a tar stream. */
 export class LayoutStream implements Store {
   readonly location: string;
+  readonly index: LayoutIndex;
   readonly #folder: string;
   readonly #layout: LayoutDirectory;
-  readonly #blobs: ReadonlyMap<Digest, number>;
+  readonly #content: UnpackedLayout;
 
   private constructor(
     folder: string,
     layout: LayoutDirectory,
-    blobs: ReadonlyMap<Digest, number>,
+    index: LayoutIndex,
+    content: UnpackedLayout,
   ) {
     this.location = layout.location;
+    this.index = index;
     this.#folder = folder;
     this.#layout = layout;
-    this.#blobs = blobs;
+    this.#content = content;
   }
 
   /**
@@ -78,16 +85,17 @@ export class LayoutStream implements Store {
     const done = new AbortController();
     const ended = AbortSignal.any([done.signal, ...(signal ? [signal] : [])]);
     try {
-      const { blobs, paths, isComplete } = await unpackLayout(
+      const content = await unpackLayout(
         plainTar(source, location, ended),
         folder,
         { location, limits },
       );
+      const { paths, isComplete } = content;
       if (!paths.has("index.json")) throw noLayout(paths, isComplete, location);
       const layout = await LayoutDirectory.open(folder, { limits, location });
       // What is damaged comes to light here and not when somebody asks for it.
-      await layout.list();
-      return new LayoutStream(folder, layout, blobs);
+      const index = await readIndexFile(folder, location);
+      return new LayoutStream(folder, layout, index, content);
     } catch (error) {
       await rm(folder, { recursive: true, force: true });
       throw systemError(`Cannot read archive "${location}"`, error);
@@ -98,7 +106,12 @@ export class LayoutStream implements Store {
 
   /** The blobs that the archive held, by digest, with their sizes in bytes. */
   blobs(): Map<Digest, number> {
-    return new Map(this.#blobs);
+    return new Map(this.#content.blobs);
+  }
+
+  /** Tells whether the archive had a member with this path, whatever it was. */
+  hasMember(path: string): boolean {
+    return this.#content.paths.has(path);
   }
 
   async stat(descriptor: Descriptor): Promise<number | undefined> {
@@ -122,7 +135,7 @@ export class LayoutStream implements Store {
   }
 
   async list(): Promise<NamedEntry[]> {
-    return this.#layout.list();
+    return [...this.index.entries];
   }
 
   async resolve(query: NameQuery): Promise<Resolved> {
@@ -139,7 +152,15 @@ async function makeFolder(tempRoot: string): Promise<string> {
   try {
     return await mkdtemp(join(resolve(tempRoot), ".cacheport-"));
   } catch (error) {
-    throw systemError(`Cannot make a temporary folder in "${tempRoot}"`, error);
+    const failure = systemError(
+      `Cannot make a temporary folder in "${tempRoot}"`,
+      error,
+    );
+    if (resolve(tempRoot) !== resolve(tmpdir())) throw failure;
+    throw new CacheportError(failure.code, failure.message, {
+      hint: "Set TMPDIR to a folder with room for the archive",
+      cause: error,
+    });
   }
 }
 
@@ -197,36 +218,5 @@ async function* decompress(
       );
     }
     yield chunk;
-  }
-}
-
-/**
- * Tells from a file's first bytes how it is compressed.
- *
- * @param location The file as the user wrote it, for messages.
- * @throws {CacheportError} LOCATION_NOT_FOUND, ARCHIVE_INVALID, NOT_SUPPORTED
- */
-export async function archiveFileFormat(
-  path: string,
-  location: string = path,
-): Promise<Compression> {
-  try {
-    const file = await open(path, "r");
-    try {
-      const head = new Uint8Array(ARCHIVE_MAGIC_LENGTH);
-      const { bytesRead } = await file.read(head, 0, head.length, 0);
-      return detectArchiveFormat(head.subarray(0, bytesRead), location);
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") {
-      throw new CacheportError(
-        "LOCATION_NOT_FOUND",
-        `Cannot open archive "${location}": there is no such file`,
-        { cause: error },
-      );
-    }
-    throw systemError(`Cannot open archive "${location}"`, error);
   }
 }

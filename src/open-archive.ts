@@ -1,10 +1,14 @@
-/** Opens layouts in tar files and tar streams, compressed or not. */
-import { existsSync } from "node:fs";
+/**
+ * Opens layouts in tar files and tar streams, compressed or not. What unpacks and what
+ * writes is loaded when it is needed: most archives are only read.
+ */
+import { isArchiveDevice, statIfThere } from "./archive-file.ts";
+import { archiveFileFormat } from "./archive-format.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import { LayoutArchive } from "./layout-archive.ts";
-import { LayoutArchiveWriter } from "./layout-archive-writer.ts";
-import { archiveFileFormat, LayoutStream } from "./layout-stream.ts";
+import type { LayoutArchiveWriter } from "./layout-archive-writer.ts";
+import type { LayoutStream, LayoutStreamOptions } from "./layout-stream.ts";
 import type { Location } from "./location.ts";
 import type { ArchiveOptions, StoreSettings } from "./open-store.ts";
 import type { Store } from "./content-store.ts";
@@ -36,19 +40,29 @@ export async function openArchive(
         },
       );
     }
-    return LayoutStream.open(settings.stdin(), { tempRoot, limits, signal });
+    return openStream(settings.stdin(), { tempRoot, limits, signal });
   }
   const { path } = location;
-  if ((await archiveFileFormat(path)) === "uncompressed") {
-    return LayoutArchive.open(path, { limits });
-  }
-  const source = Bun.file(path).stream();
-  return LayoutStream.open(source, {
-    tempRoot,
-    location: path,
-    limits,
-    signal,
-  });
+  const stream = (): Promise<LayoutStream> =>
+    openStream(Bun.file(path).stream(), {
+      tempRoot,
+      location: path,
+      limits,
+      signal,
+    });
+  // What is read from a pipe to look at it is gone.
+  if (await isArchiveDevice(path)) return stream();
+  return (await archiveFileFormat(path)) === "uncompressed"
+    ? LayoutArchive.open(path, { limits })
+    : stream();
+}
+
+async function openStream(
+  source: ReadableStream<Uint8Array>,
+  options: LayoutStreamOptions,
+): Promise<LayoutStream> {
+  const { LayoutStream } = await import("./layout-stream.ts");
+  return LayoutStream.open(source, options);
 }
 
 /**
@@ -61,6 +75,7 @@ export async function openArchiveWriter(
   settings: StoreSettings,
   options: ArchiveOptions,
 ): Promise<LayoutArchiveWriter> {
+  const { LayoutArchiveWriter } = await import("./layout-archive-writer.ts");
   const { limits, jobs, lockTimeout, signal } = settings;
   const docker = location.attributes?.dockerArchive;
   const common = { docker, limits, jobs, lockTimeout, signal };
@@ -82,23 +97,40 @@ export async function openArchiveWriter(
     );
   }
   const { path } = location;
-  const compress = options.compress ?? compressionOfName(path);
-  const mode = !existsSync(path)
-    ? "create"
-    : options.rewrite
-      ? "rewrite"
-      : "append";
+  const isNew = await isNewArchive(path);
+  if (!isNew && !options.rewrite && options.compress)
+    throw addsUncompressed(path, options.compress);
   return LayoutArchiveWriter.open(
     { path },
     {
       ...common,
-      mode,
-      compress,
+      // Another process may make the file meanwhile, so what is new is appended, too.
+      mode: (await isArchiveDevice(path))
+        ? "create"
+        : options.rewrite
+          ? "rewrite"
+          : "append",
+      compress:
+        options.compress ?? (isNew ? compressionOfName(path) : undefined),
       async keeps(reader, roots): Promise<Set<Digest>> {
         const nodes = await walk(reader, roots, { limits, signal });
         return new Set(nodes.map((node) => node.descriptor.digest));
       },
     },
+  );
+}
+
+/** Tells whether there is nothing that could be added to. */
+async function isNewArchive(path: string): Promise<boolean> {
+  const stats = await statIfThere(path);
+  return !stats || !stats.isFile() || stats.size === 0;
+}
+
+function addsUncompressed(path: string, kind: string): CacheportError {
+  return new CacheportError(
+    "USAGE",
+    `Cannot add to archive "${path}" with --compress ${kind}: what is there stays as it is`,
+    { hint: "Write it anew with --rewrite, or leave out --compress" },
   );
 }
 

@@ -83,7 +83,7 @@ export async function storeSettings(
     stdin: () => context.stdin(),
     write: (bytes) => context.write(bytes),
     stdinIsTerminal: context.stdinIsTerminal,
-    stdoutIsTerminal: context.columns > 0,
+    stdoutIsTerminal: context.stdoutIsTerminal,
     login: await readLogin(context, args, registryHosts(args.operands)),
     caFile: args.value("ca-file"),
     insecure: args.flag("insecure"),

@@ -144,6 +144,9 @@ export function createContext(
     get stdinIsTerminal() {
       return stdin.isTerminal;
     },
+    get stdoutIsTerminal() {
+      return stdout.isTerminal;
+    },
     async result(value, text) {
       progress.close({ summary: true });
       await output.result(value, text);

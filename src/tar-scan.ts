@@ -6,6 +6,7 @@
  * containerd read archives with.
  */
 import { fstatSync, readSync } from "node:fs";
+import type { CacheportError } from "./errors.ts";
 import {
   archiveInvalid,
   cutAtNul,
@@ -80,10 +81,22 @@ export function scanTar(fd: number, archive: string): TarScan {
       const isComplete = block.length === TAR_BLOCK;
       return { members, end: offset, isComplete };
     }
-    if (block.length < TAR_BLOCK) throw truncated(archive, offset);
-    const header = decodeTarHeader(block);
-    if (typeof header === "string")
-      throw archiveInvalid(archive, `the header at byte ${offset} ${header}`);
+    if (block.length < TAR_BLOCK)
+      throw offset === 0
+        ? noTar(archive, "it ends within its first header")
+        : truncated(archive, offset);
+    let header = decodeTarHeader(block);
+    if (typeof header === "string") {
+      // It may have been read while another process was writing just this block.
+      file.refresh();
+      header = decodeTarHeader(file.read(offset, TAR_BLOCK));
+    }
+    if (typeof header === "string") {
+      const reason = `the header at byte ${offset} ${header}`;
+      throw offset === 0
+        ? noTar(archive, reason)
+        : archiveInvalid(archive, reason);
+    }
     if (++count > MAX_TAR_MEMBERS) {
       throw archiveInvalid(
         archive,
@@ -105,6 +118,8 @@ export function scanTar(fd: number, archive: string): TarScan {
       ? skipSparseMap(file, start, archive)
       : start;
     const end = dataStart + member.size;
+    // Another process may have added members since the scan began.
+    if (end > file.size) file.refresh();
     if (end > file.size) throw truncatedMember(archive, member, end, file.size);
     members.set(member.path, { ...member, offset: dataStart });
     extension = {};
@@ -119,11 +134,22 @@ class WindowedFile {
   readonly #window = new Uint8Array(WINDOW);
   #start = 0;
   #length = 0;
-  readonly size: number;
+  #size: number;
 
   constructor(fd: number) {
     this.#fd = fd;
-    this.size = fstatSync(fd).size;
+    this.#size = fstatSync(fd).size;
+  }
+
+  /** Bytes of the file when it was last looked at. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Forgets what was read, and looks at the size again. */
+  refresh(): void {
+    this.#length = 0;
+    this.#size = fstatSync(this.#fd).size;
   }
 
   /** Up to `length` bytes, fewer at the end of the file; valid until the next call. */
@@ -303,6 +329,11 @@ function skipSparseMap(
     offset += TAR_BLOCK;
     if (block[504] === 0) return offset;
   }
+}
+
+/** The error for what is not even the start of a tar. */
+export function noTar(archive: string, reason: string): CacheportError {
+  return archiveInvalid(archive, `it is no tar: ${reason}`);
 }
 
 const TRUNCATED_HINT = "Get the archive again from where it was made";

@@ -18,7 +18,7 @@ import {
   TAR_END,
   tarPadding,
 } from "./tar-header.ts";
-import { checkMemberPath, MAX_TAR_MEMBERS } from "./tar-scan.ts";
+import { checkMemberPath, MAX_TAR_MEMBERS, noTar } from "./tar-scan.ts";
 
 /** What was in a stream. */
 export interface UnpackedLayout {
@@ -222,7 +222,12 @@ class Unpacking {
     if (error instanceof CacheportError) return error;
     const { location } = this.#options;
     const message = error instanceof Error ? error.message : String(error);
-    if (message === "Unexpected end of data") {
+    const isCutShort = message === "Unexpected end of data";
+    if (this.#count === 0 && this.#fed < TAR_BLOCK)
+      return noTar(location, "it ends within its first header");
+    if (this.#count === 0 && !isCutShort)
+      return noTar(location, "its first header is damaged");
+    if (isCutShort) {
       return archiveInvalid(
         location,
         `it is truncated at byte ${this.#fed}`,

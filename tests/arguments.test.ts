@@ -68,6 +68,7 @@ describe("options", () => {
     expect(parse(["x", "--tag=a=b"]).value("tag")).toBe("a=b");
     expect(parse(["x", "--tag=-b"]).value("tag")).toBe("-b");
     expect(parse(["x", "--tag", "-"]).value("tag")).toBe("-");
+    expect(parse(["x", "--tag", "-:v1"]).value("tag")).toBe("-:v1");
     expect(parse(["x", "--tag", "a b"]).value("tag")).toBe("a b");
   });
 
@@ -130,6 +131,10 @@ describe("options", () => {
 describe("operands", () => {
   test("a dash alone is one, and so is all that follows --", () => {
     expect(parse(["-", "--", "--json"]).operands).toEqual(["-", "--json"]);
+    expect(parse(["-:v1", "-@sha256:1"]).operands).toEqual([
+      "-:v1",
+      "-@sha256:1",
+    ]);
     expect(parse(["--", "--"]).operands).toEqual(["--"]);
   });
 

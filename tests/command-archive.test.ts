@@ -1,21 +1,16 @@
-/** The commands on layouts in tar files and on pipes. */
+/** The commands on layouts in tar files. */
 import { describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { run as runInProcess } from "../src/cli.ts";
 import { cacheport } from "./helpers/binary.ts";
-import { failure } from "./helpers/errors.ts";
-import { fakeHost } from "./helpers/host.ts";
 import {
-  addBlob,
   blobFile,
   layoutFaults,
   readIndex,
   snapshot,
-  writeLayout,
 } from "./helpers/layout.ts";
 import { shell } from "./helpers/shell.ts";
-import { blobNames, fixture, tempFolder } from "./helpers/temp.ts";
+import { fixture, tempFolder } from "./helpers/temp.ts";
 
 /** What a run must have given: nothing on standard error, and a value. */
 async function value<T = any>(...args: string[]): Promise<T> {
@@ -170,13 +165,6 @@ describe("convert", () => {
       "zstd.tar",
     ]);
   });
-
-  test("standard input needs a target", async () => {
-    const tar = readFileSync(fixture("image.tar"));
-    const run = await cacheport(["convert", "-"], { stdin: tar });
-    expect(run.code).toBe(2);
-    expect(run.stderr).toContain("give a target");
-  });
 });
 
 /** Zero bytes at the end. */
@@ -248,12 +236,13 @@ describe("copy", () => {
   });
 
   test("to a name that is taken moves it, and nothing new writes nothing", async () => {
-    const path = await packed("image-dir");
-    await value("copy", fixture("image-inline"), `${path}:1.0`);
-    const { digest } = await value("resolve", `${path}:1.0`);
+    const path = await packed("grown");
+    await value("copy", fixture("image-inline"), `${path}:main`);
+    const { digest } = await value("resolve", `${path}:main`);
     expect(digest).toBe(top("image-inline").digest);
+    expect(await namesIn(path)).toEqual(["main", "feature"]);
     const before = readFileSync(path);
-    await value("copy", fixture("image-inline"), `${path}:1.0`);
+    await value("copy", fixture("image-inline"), `${path}:main`);
     expect(readFileSync(path).equals(before)).toBe(true);
   });
 
@@ -495,115 +484,4 @@ describe("names, merges and differences", () => {
       await value("verify", "--deep", join(folder, "m.tar")),
     ).toMatchObject({ ok: true });
   });
-});
-
-describe("pipes", () => {
-  test("carry a layout from one cacheport to the next", async () => {
-    const folder = tempFolder();
-    const run = await shell(
-      folder,
-      `cacheport copy -q "${fixture("image.tar")}" layout:1.0 >out
-       cacheport copy layout - 2>out | cacheport copy -q - other:1 >out
-       cacheport copy -q --compress zstd --all "${fixture("grown")}" - | cacheport copy -q -:feature other >out
-       cacheport copy layout - --quiet | cacheport ls - --json
-       rm out; ls -A`,
-    );
-    expect(run.stderr).toBe("");
-    expect(run.stdout).toContain(top("image-dir").digest);
-    expect(run.stdout.split("\n").slice(-3)).toEqual(["layout", "other", ""]);
-    const other = join(folder, "other");
-    expect(readIndex(other).manifests).toHaveLength(2);
-    expect(layoutFaults(other)).toEqual([]);
-  });
-
-  test("may be named, as the shell does it for <(...)", async () => {
-    const folder = tempFolder();
-    const run = await shell(
-      folder,
-      `mkfifo in out
-       cat "${fixture("image.tar")}" >in & cacheport resolve in
-       cacheport resolve - <out & cacheport copy -q "${fixture("image.tar")}" out; wait
-       cat "${fixture("image.tar")}" | cacheport resolve /dev/stdin
-       cacheport copy "${fixture("image.tar")}" /dev/stdout 2>log | cacheport resolve -
-       rm in out log; ls -A`,
-    );
-    expect(run.stderr).toBe("");
-    expect(run.stdout).toBe(`${top("image-dir").digest}\n`.repeat(4));
-  });
-
-  test("standard input is read once", async () => {
-    const tar = readFileSync(fixture("image.tar"));
-    const run = await cacheport(["diff", "-", "-"], { stdin: tar });
-    expect(run.code).toBe(2);
-    expect(run.stderr).toContain("Cannot read standard input twice");
-  });
-
-  test("a terminal gets no tar and gives none", async () => {
-    for (const args of [
-      ["copy", fixture("image.tar"), "-"],
-      ["ls", "-"],
-    ]) {
-      const terminal = fakeHost({ columns: 80 });
-      terminal.host.stdin.isTerminal = true as never;
-      expect(await runInProcess(args, terminal.host)).toBe(2);
-      expect(terminal.stdout()).toBe("");
-      expect(terminal.stderr()).toContain("terminal");
-    }
-  });
-
-  test.skipIf(!Bun.which("strace"))(
-    "into a folder, blobs are unpacked once and then moved",
-    async () => {
-      const folder = tempFolder();
-      const source = join(folder, "source");
-      const layer = addBlob(source, Buffer.alloc(8_000_000, 7), "text/plain");
-      const config = addBlob(source, "{}", "application/vnd.oci.empty.v1+json");
-      const mediaType = "application/vnd.oci.image.manifest.v1+json";
-      const manifest = { schemaVersion: 2, mediaType, config, layers: [layer] };
-      writeLayout(source, [addBlob(source, manifest, mediaType)]);
-      const run = await shell(
-        folder,
-        `tar -C source -cf all.tar .
-         strace -f -qq -o trace -e trace=write,pwrite64,rename,copy_file_range "$CACHEPORT" copy -q - target <all.tar >out`,
-      );
-      expect(run.code).toBe(0);
-      const trace = readFileSync(join(folder, "trace"), "utf8");
-      const hex = layer.digest.slice(7);
-      expect(trace).toMatch(
-        new RegExp(
-          `rename\\("[^"]*/\\.cacheport-[^"]*${hex}", "[^"]*/target/blobs/sha256/${hex}"`,
-        ),
-      );
-      const written = [
-        ...trace.matchAll(/(?:write|pwrite64|copy_file_range)\(.* = (\d+)$/gm),
-      ];
-      const total = written.reduce((sum, [, count]) => sum + Number(count), 0);
-      expect(total).toBeGreaterThanOrEqual(8_000_000);
-      expect(total).toBeLessThan(8_100_000);
-      expect(layoutFaults(join(folder, "target"))).toEqual([]);
-    },
-  );
-
-  test.skipIf(!existsSync("/dev/shm"))(
-    "into a folder on another file system than the temporary one",
-    async () => {
-      const folder = tempFolder();
-      const made = await shell(
-        folder,
-        "mktemp -d /dev/shm/cacheport-test-XXXXXX",
-      );
-      const other = made.stdout.trim();
-      try {
-        const run = await shell(
-          folder,
-          `cacheport copy -q --all - "${other}/target" <"${await packed("grown")}" >out; ls -A "${other}"`,
-        );
-        expect(run.stdout).toBe("target\n");
-        expect(layoutFaults(join(other, "target"))).toEqual([]);
-        expect(blobNames(join(other, "target")).length).toBeGreaterThan(10);
-      } finally {
-        await shell(folder, `rm -rf "${other}"`);
-      }
-    },
-  );
 });

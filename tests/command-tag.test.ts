@@ -209,7 +209,8 @@ describe("cacheport untag", () => {
     [["untag", "LAYOUT:nobody"], 3],
     [["untag", "LAYOUT:main", "LAYOUT:nobody"], 3],
     [["untag", "LAYOUT:main", "--dry-run"], 0],
-    [["untag", fixture("image.tar") + ":latest"], 2],
+    [["untag", "-:main"], 2],
+    [["untag", fixture("image.tar") + ":nobody"], 3],
   ])("%j ends with %d and changes nothing", async (args, code) => {
     const layout = fixtureCopy("grown");
     const before = entriesOf(layout);

@@ -13,6 +13,7 @@ import {
   parseLayoutIndex,
   removeEntries,
   resolveEntry,
+  sameIndex,
 } from "../src/layout-index.ts";
 import type { LayoutIndex } from "../src/layout-index.ts";
 import { OCI_MANIFEST } from "../src/media-types.ts";
@@ -216,6 +217,22 @@ describe("applyNames", () => {
       ["y", digest("b")],
       ["z", digest("c")],
     ]);
+  });
+
+  test("a name that is given again changes nothing", () => {
+    const names = [{ kind: "set" as const, name: { refName: "latest" } }];
+    const root = (annotations: Record<string, string>): Root => ({
+      descriptor: entry("a", annotations),
+      bytes: bytes("{}"),
+      names,
+    });
+    const first = applyNames(index(), [root({ a: "1" })], "x");
+    expect(sameIndex(applyNames(first, [root({ a: "1" })], "x"), first)).toBe(
+      true,
+    );
+    expect(sameIndex(applyNames(first, [root({ a: "2" })], "x"), first)).toBe(
+      false,
+    );
   });
 
   test("unknown fields of the index and of entries are kept", () => {

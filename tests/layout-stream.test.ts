@@ -9,7 +9,8 @@ import {
   LayoutDirectory,
   LayoutDirectoryWriter,
 } from "../src/layout-directory.ts";
-import { archiveFileFormat, LayoutStream } from "../src/layout-stream.ts";
+import { archiveFileFormat } from "../src/archive-format.ts";
+import { LayoutStream } from "../src/layout-stream.ts";
 import { copyAll, makeTar, paxRecords } from "./helpers/archives.ts";
 import type { TestMember } from "./helpers/archives.ts";
 import { failure } from "./helpers/errors.ts";

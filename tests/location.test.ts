@@ -475,6 +475,12 @@ describe("option texts", () => {
     ["target", "type=oci", "USAGE", /type=oci requires dest/],
     [
       "target",
+      "type=oci,dest=-,tar=false",
+      "USAGE",
+      /dest cannot be stdout for oci exporter/,
+    ],
+    [
+      "target",
       "type=oci,dest=x,tar=yes",
       "USAGE",
       /non-bool value specified for tar/,

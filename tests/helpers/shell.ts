@@ -6,7 +6,11 @@ import type { RunResult } from "./binary.ts";
  * Runs a script of sh in a folder, with `cacheport` for the binary under test. It
  * fails with the first command that does, in a pipe only with the last one.
  */
-export async function shell(cwd: string, script: string): Promise<RunResult> {
+export async function shell(
+  cwd: string,
+  script: string,
+  env: Record<string, string | undefined> = {},
+): Promise<RunResult> {
   const child = Bun.spawn(
     ["sh", "-ec", `cacheport() { "$CACHEPORT" "$@"; }\n${script}`],
     {
@@ -16,6 +20,7 @@ export async function shell(cwd: string, script: string): Promise<RunResult> {
         HOME: "/nonexistent",
         TMPDIR: cwd,
         CACHEPORT: BINARY,
+        ...env,
       },
       stdin: "ignore",
       stdout: "pipe",

@@ -1,0 +1,109 @@
+/**
+ * The file of an archive as a whole: where it is, and how a new one takes the place
+ * of an old one.
+ */
+import type { Stats } from "node:fs";
+import {
+  open,
+  readdir,
+  realpath,
+  rename,
+  stat,
+  unlink,
+} from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { keepOwner, syncFolder } from "./durable-file.ts";
+import { CacheportError, systemCode } from "./errors.ts";
+import { basename, dirname, join, resolve } from "./paths.ts";
+
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** The file that a path means, so that a symbolic link to an archive stays one. */
+export async function followLinks(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    return resolve(path);
+  }
+}
+
+/** What a path leads to; undefined for nothing. */
+export async function statIfThere(path: string): Promise<Stats | undefined> {
+  try {
+    return await stat(path);
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** Tells whether a path leads to something that has no content to keep: a pipe, a device. */
+export async function isArchiveDevice(path: string): Promise<boolean> {
+  const stats = await statIfThere(path);
+  return stats !== undefined && !stats.isFile() && !stats.isDirectory();
+}
+
+/**
+ * Refuses a path in a folder that is not there, before anything is read for it.
+ *
+ * @throws {CacheportError} LOCATION_NOT_FOUND
+ */
+export async function checkArchiveFolder(
+  path: string,
+  location: string,
+): Promise<void> {
+  const folder = dirname(path);
+  if ((await statIfThere(folder))?.isDirectory()) return;
+  throw new CacheportError(
+    "LOCATION_NOT_FOUND",
+    `Cannot write archive "${location}": there is no folder "${folder}"`,
+    { hint: "Make the folder first, or check the path" },
+  );
+}
+
+/**
+ * Writes a file beside a path and renames it into its place, whole or not at all.
+ * What a run that died has left there is removed.
+ *
+ * @param path No symbolic link. Its lock is held: nobody else is writing beside it.
+ * @param write Writes the content; is given the path of the open file, too.
+ * @throws The error of the failed system call and those of `write`; the old file is
+ *   as it was then.
+ */
+export async function replaceArchiveFile(
+  path: string,
+  write: (file: FileHandle, temporary: string) => Promise<void>,
+): Promise<void> {
+  const folder = dirname(path);
+  await removeLeftovers(path);
+  const replaced = await statIfThere(path);
+  const temporary = join(
+    folder,
+    `.${basename(path)}.${crypto.randomUUID()}.tmp`,
+  );
+  const file = await open(temporary, "wx", 0o644);
+  try {
+    if (replaced) {
+      await keepOwner(file, replaced);
+      await file.chmod(replaced.mode & 0o7777);
+    }
+    await write(file, temporary);
+    await file.sync();
+    await file.close();
+    await rename(temporary, path);
+  } catch (error) {
+    await file.close();
+    await unlink(temporary).catch(() => {});
+    throw error;
+  }
+  await syncFolder(folder);
+}
+
+async function removeLeftovers(path: string): Promise<void> {
+  const start = `.${basename(path)}.`;
+  for (const name of await readdir(dirname(path))) {
+    if (!name.startsWith(start) || !name.endsWith(".tmp")) continue;
+    if (!UUID.test(name.slice(start.length, -".tmp".length))) continue;
+    await unlink(join(dirname(path), name)).catch(() => {});
+  }
+}
