@@ -25,7 +25,7 @@ const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   [
     "content",
     `archive-* blob-* byte-* compression content-store docker-manifest durable-file hash-* file-*
-     index-file layer-files layout-* put-reader registry*
+     index-file layer-files layout-* old-archive put-reader registry*
      run-folder system-facts tar-* trash verified-stream worker-pool`,
   ],
   [

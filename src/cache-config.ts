@@ -5,6 +5,7 @@
  * Source: BuildKit cache/remotecache/v1/types/spec.go, parse.go, chains.go.
  */
 import * as v from "valibot";
+import { readPlainConfig } from "./cache-config-plain.ts";
 import { DigestSchema } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { checkSchema, goStruct } from "./documents.ts";
@@ -78,12 +79,10 @@ const list = <T extends v.GenericSchema>(item: T) =>
   v.nullish(v.array(item), []);
 const text = v.nullish(v.string(), "");
 const position = v.nullish(v.pipe(v.number(), v.safeInteger()), 0);
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/;
 const time = v.pipe(
   v.nullish(v.string(), ZERO_TIME),
-  v.regex(
-    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/,
-    "Invalid time: Expected RFC 3339",
-  ),
+  v.regex(TIME, "Invalid time: Expected RFC 3339"),
 );
 
 const LayerAnnotationsSchema = goStruct({
@@ -128,11 +127,11 @@ const RecordListSchema = list(CacheRecordSchema);
  * @throws {CacheportError} DOCUMENT_INVALID
  */
 export function parseCacheConfig(bytes: Uint8Array, what: string): CacheConfig {
-  return checkSchema(
-    CacheConfigSchema,
-    parseJson(bytes, what),
-    what,
-  ) as CacheConfig;
+  const value = parseJson(bytes, what);
+  return (
+    readPlainConfig(value, (text) => TIME.test(text)) ??
+    (checkSchema(CacheConfigSchema, value, what) as CacheConfig)
+  );
 }
 
 /**

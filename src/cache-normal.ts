@@ -73,21 +73,35 @@ export function dropUnused(config: CacheConfig): CacheConfig {
 }
 
 /**
- * A digest for each record that stands for its key and everything below it: the
- * same for two records, in one config or in two, when their digests are equal and
- * each input has the same set of alternatives, linked to records of the same
- * identity through the same selectors. Results do not matter.
+ * A digest for records that stands for their key and everything below it: the same
+ * for two records, in one config or in two, when their digests are equal and each
+ * input has the same set of alternatives, linked to records of the same identity
+ * through the same selectors. Results do not matter.
  *
  * @param records Without loops and broken links.
+ * @param wanted Positions of records; all of them unless told otherwise.
+ * @returns The identities of those records and of all below them.
  */
-export function recordIdentities(records: readonly CacheRecord[]): string[] {
+export function recordIdentities(
+  records: readonly CacheRecord[],
+  wanted: Iterable<number> = records.keys(),
+): string[] {
   const identities: string[] = [];
+  const isNeeded = new Uint8Array(records.length);
+  const open = [...wanted];
+  for (let at = open.pop(); at !== undefined; at = open.pop()) {
+    if (isNeeded[at] === 1) continue;
+    isNeeded[at] = 1;
+    for (const input of (records[at] as CacheRecord).inputs)
+      for (const { link } of input) open.push(link);
+  }
   for (const at of inputsFirst(records)) {
+    if (isNeeded[at] === 0) continue;
     const { digest, inputs } = records[at] as CacheRecord;
     const parts = inputs.map((alternatives) =>
       alternatives
         .map(({ selector, link }) => `${identities[link]} ${selector}`)
-        .toSorted(compareBytes),
+        .sort(),
     );
     identities[at] = digestOf(JSON.stringify([digest, parts]));
   }
@@ -236,12 +250,35 @@ function sortRecords(records: readonly CacheRecord[]): number[] {
     }
     return 0;
   };
-  // Few caches have records that only this tells apart.
-  let identities: string[] | undefined;
-  const compareIdentity = (a: number, b: number): number => {
-    identities ??= recordIdentities(records);
-    return compareBytes(identities[a] as string, identities[b] as string);
-  };
+  const digests = records.map(({ digest }) => digest);
+  const inputCount = (at: number): number =>
+    (records[at] as CacheRecord).inputs.length;
+  const compareKeys = (a: number, b: number): number =>
+    compareBytes(digests[a] as string, digests[b] as string) ||
+    inputCount(a) - inputCount(b) ||
+    compareInputs(a, b);
+  return breakTies(records, [...records.keys()].sort(compareKeys), compareKeys);
+}
+
+/** Puts records that are equal so far into an order that what is below them, and their results, decide. */
+function breakTies(
+  records: readonly CacheRecord[],
+  order: number[],
+  compare: (a: number, b: number) => number,
+): number[] {
+  const ties: [start: number, end: number][] = [];
+  for (let start = 0, end = 1; end <= order.length; end++) {
+    const isTie =
+      end < order.length &&
+      compare(order[end - 1] as number, order[end] as number) === 0;
+    if (isTie) continue;
+    if (end - start > 1) ties.push([start, end]);
+    start = end;
+  }
+  const identities = recordIdentities(
+    records,
+    ties.flatMap(([start, end]) => order.slice(start, end)),
+  );
   const resultsOf = (at: number): string => {
     const { results, chains } = records[at] as CacheRecord;
     return JSON.stringify([
@@ -249,16 +286,16 @@ function sortRecords(records: readonly CacheRecord[]): number[] {
       chains.map(({ createdAt }) => createdAt),
     ]);
   };
-  const digests = records.map(({ digest }) => digest);
-  const inputCount = (at: number): number =>
-    (records[at] as CacheRecord).inputs.length;
-  return [...records.keys()].sort(
-    (a, b) =>
-      compareBytes(digests[a] as string, digests[b] as string) ||
-      inputCount(a) - inputCount(b) ||
-      compareInputs(a, b) ||
-      compareIdentity(a, b) ||
-      compareBytes(resultsOf(a), resultsOf(b)) ||
-      a - b,
-  );
+  for (const [start, end] of ties) {
+    const sorted = order
+      .slice(start, end)
+      .sort(
+        (a, b) =>
+          compareBytes(identities[a] as string, identities[b] as string) ||
+          compareBytes(resultsOf(a), resultsOf(b)) ||
+          a - b,
+      );
+    for (const [i, at] of sorted.entries()) order[start + i] = at;
+  }
+  return order;
 }

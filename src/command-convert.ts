@@ -7,6 +7,7 @@ import {
   compressionChoice,
 } from "./compression-options.ts";
 import type { NameUpdate } from "./content-store.ts";
+import { shapeOfAttributes } from "./csv-attributes.ts";
 import { convertCache, planConversion } from "./convert.ts";
 import type { ConvertResult } from "./convert.ts";
 import { CacheportError } from "./errors.ts";
@@ -173,9 +174,7 @@ async function convert(
 function chosenShape(args: Arguments, target: Location): CacheShape | "auto" {
   const given = args.value("to");
   if (given !== undefined) return given as CacheShape | "auto";
-  const { imageManifest, ociMediaTypes } = target.attributes ?? {};
-  if (ociMediaTypes === false) return "docker-list";
-  return imageManifest === false ? "oci-index" : "image-manifest";
+  return shapeOfAttributes(target.attributes);
 }
 
 /** In place a name is moved, unless --tag gives others. */

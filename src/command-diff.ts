@@ -1,19 +1,26 @@
-import type { CommandContext, CommandSpec } from "./command.ts";
+import type { Cache } from "./cache-normal.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
 import { toWritable } from "./convert.ts";
+import type { Descriptor } from "./descriptor.ts";
 import { diffCaches } from "./diff-caches.ts";
-import type { CacheDifference, RecordMiss } from "./diff-caches.ts";
+import type { CacheDifference, MissReason, RecordMiss } from "./diff-caches.ts";
 import { shortDigest } from "./digest.ts";
-import { openSource, storeSettings } from "./open-store.ts";
+import type { Digest } from "./digest.ts";
+import { CacheportError } from "./errors.ts";
+import { storeSettings } from "./open-store.ts";
 import type { StoreSettings } from "./open-store.ts";
 import { readCache } from "./read-cache.ts";
-import type { Cache } from "./cache-normal.ts";
+import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
 import { formatFields, formatTable } from "./table.ts";
 import { formatBytes } from "./units.ts";
 
-const REASONS = {
-  content: "its content is not the same",
-  definition: "the step is another one",
-  inputs: "the same step on other inputs",
+/** Rows that a table shows without --all. */
+const ROWS = 20;
+
+const REASONS: Record<MissReason, string> = {
+  content: "other content",
+  definition: "another step",
+  inputs: "same step, other inputs",
 };
 
 /** `cacheport diff A B`: what one cache has and the other has not. */
@@ -21,16 +28,17 @@ export const diffCommand: CommandSpec = {
   name: "diff",
   summary: "Show what one cache has and another has not, and where they part",
   description:
-    "Compares two caches by their records and layers. For each record that only one of them has, it tells the nearest record below it that both have, and where the difference starts: a first answer to why a step was not cached. Records are hashes of steps, so they have no names. The exit code is 0 whether they differ or not.",
+    "Compares two caches by their records and layers. For each record that only one of them has it tells why the other has not got it, where that begins, and the nearest record below that both have: a first answer to why a step was not cached. A record is a hash of a step or of some content, so it has no name. The reasons are: other content (a file or a base image differs), another step (the Dockerfile or an argument differs), same step on other inputs (something below differs).\n\nThe exit code is 0 whether they differ or not; .equal in the JSON value tells.",
   operands: [
     { name: "A", description: "A cache", kind: "location" },
     { name: "B", description: "Another cache", kind: "location" },
   ],
   options: [
+    PLATFORM_OPTION,
     {
       name: "all",
       short: "a",
-      description: "List every record, not the first 20",
+      description: `List every record and layer, not the first ${ROWS}`,
     },
   ],
   examples: [
@@ -39,43 +47,88 @@ export const diffCommand: CommandSpec = {
       description: "What a branch's cache adds",
     },
     {
-      command: "cacheport diff ./before ./after --json | jq .records.onlyB",
-      description: "The records that are new",
+      command:
+        "cacheport diff ./cache registry.example/app/cache:main --json | jq .records.onlyB",
+      description: "The records that only the registry has",
     },
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const a = await load(args.operand(0), settings);
-    const b = await load(args.operand(1), settings);
-    const difference = diffCaches(a, b);
-    await context.result(difference, () =>
-      render(difference, context, args.flag("all")),
+    if (args.operand(0) === "-" && args.operand(1) === "-") {
+      throw new CacheportError(
+        "USAGE",
+        "Cannot read two archives from standard input",
+        { hint: "Write one of them to a file first" },
+      );
+    }
+    const a = await load(args, 0, settings);
+    const b = await load(args, 1, settings);
+    const difference = diffCaches(a.cache, b.cache);
+    const value = { a: a.source, b: b.source, ...difference };
+    await context.result(value, () =>
+      render(value, context, args.flag("all") ? Infinity : ROWS),
     );
   },
 };
 
-async function load(text: string, settings: StoreSettings): Promise<Cache> {
-  const { store, query } = await openSource(text, settings);
+/** Where a cache came from, for the JSON value. */
+interface Source {
+  location: string;
+  digest: Digest;
+  shape: string;
+  records: number;
+}
+
+async function load(
+  args: Arguments,
+  position: number,
+  settings: StoreSettings,
+): Promise<{ source: Source; cache: Cache }> {
+  const text = args.operand(position);
+  const { store, descriptor } = await resolveSource(text, settings, args);
   try {
-    const { descriptor } = await store.resolve(query);
-    return toWritable(await readCache(store, descriptor, settings));
+    const set = await readCache(store, descriptor, settings);
+    const cache = toWritable(set);
+    const source = {
+      location: text,
+      digest: set.descriptor.digest,
+      shape: set.shape,
+      records: cache.config.records.length,
+    };
+    return { source, cache };
   } finally {
     await store.close();
   }
 }
 
 function render(
-  difference: CacheDifference,
+  value: CacheDifference & { a: Source; b: Source },
   context: CommandContext,
-  all: boolean,
+  rows: number,
 ): string {
-  const { records, layers, size } = difference;
-  if (difference.equal)
-    return "The caches have the same records, results and layers\n";
-  const head = formatFields(
+  const { a, b, records, layers, size } = value;
+  const summary = (
+    { location, shape, records: count }: Source,
+    bytes: number,
+  ) =>
+    `${location}: ${shape}, ${count} records, ${formatBytes(bytes)} of layers`;
+  const head: [string, string | undefined][] = [
+    ["A", summary(a, size.a)],
+    ["B", summary(b, size.b)],
+  ];
+  if (value.equal) {
+    return `${formatFields(head, context)}The caches have the same records, results and layers\n`;
+  }
+  const fields = formatFields(
     [
-      ["A", `${formatBytes(size.a)}`],
-      ["B", `${formatBytes(size.b)}`],
+      ...head,
+      ["records in both", `${records.both}`],
+      [
+        "with other results",
+        records.results.length > 0 ? `${records.results.length}` : undefined,
+      ],
+      ["records only in A", `${records.onlyA.length}`],
+      ["records only in B", `${records.onlyB.length}`],
       [
         "layers in both",
         `${layers.both.count} (${formatBytes(layers.both.bytes)})`,
@@ -88,57 +141,69 @@ function render(
         "layers only in B",
         `${layers.onlyB.length} (${formatBytes(layers.onlyBBytes)})`,
       ],
-      ["records in both", `${records.both}`],
-      [
-        "with other results",
-        records.results.length > 0 ? `${records.results.length}` : undefined,
-      ],
-      ["records only in A", `${records.onlyA.length}`],
-      ["records only in B", `${records.onlyB.length}`],
     ],
     context,
   );
-  const tables = [
-    ["A", records.onlyA],
-    ["B", records.onlyB],
-  ] as const;
   return (
-    head +
-    tables
-      .map(([name, misses]) => missTable(name, misses, context, all))
-      .join("")
+    fields +
+    recordTable("A", records.onlyA, context, rows) +
+    recordTable("B", records.onlyB, context, rows) +
+    layerTable("A", layers.onlyA, context, rows) +
+    layerTable("B", layers.onlyB, context, rows)
   );
 }
 
-function missTable(
+function recordTable(
   name: string,
   misses: readonly RecordMiss[],
   { colors }: CommandContext,
-  all: boolean,
+  rows: number,
 ): string {
   if (misses.length === 0) return "";
-  const shown = all ? misses : misses.slice(0, 20);
   const table = formatTable(
     [
-      { title: `ONLY IN ${name}` },
+      { title: `RECORD ONLY IN ${name}` },
       { title: "WHY" },
-      { title: "STARTS AT" },
+      { title: "BEGINS AT" },
       { title: "NEAREST IN BOTH" },
       { title: "CREATED" },
     ],
-    shown.map((miss) => [
-      shortDigest(miss.digest),
-      REASONS[miss.reason],
-      miss.cause.index === miss.index
-        ? "here"
-        : `${shortDigest(miss.cause.digest)}: ${REASONS[miss.cause.reason]}`,
-      miss.nearest
-        ? `${shortDigest(miss.nearest.own.digest)}, ${miss.nearest.steps} below`
-        : "none",
-      miss.createdAt?.slice(0, 19).replace("T", " ") ?? "-",
-    ]),
+    misses
+      .slice(0, rows)
+      .map(({ index, digest, reason, cause, nearest, createdAt }) => [
+        shortDigest(digest),
+        REASONS[reason],
+        cause.index === index
+          ? "this record"
+          : `${shortDigest(cause.digest)} (${REASONS[cause.reason]})`,
+        nearest
+          ? `${shortDigest(nearest.own.digest)}, ${nearest.steps} below`
+          : "none",
+        createdAt?.slice(0, 19).replace("T", " ") ?? "-",
+      ]),
     { colors },
   );
-  const rest = misses.length - shown.length;
-  return `\n${table}${rest > 0 ? `... and ${rest} more; --all shows them\n` : ""}`;
+  return `\n${table}${rest(misses.length - rows)}`;
+}
+
+function layerTable(
+  name: string,
+  layers: readonly Descriptor[],
+  { colors }: CommandContext,
+  rows: number,
+): string {
+  if (layers.length === 0) return "";
+  const table = formatTable(
+    [{ title: `LAYER ONLY IN ${name}` }, { title: "SIZE", align: "right" }],
+    layers
+      .toSorted((x, y) => y.size - x.size)
+      .slice(0, rows)
+      .map(({ digest, size }) => [shortDigest(digest), formatBytes(size)]),
+    { colors },
+  );
+  return `\n${table}${rest(layers.length - rows)}`;
+}
+
+function rest(count: number): string {
+  return count > 0 ? `... and ${count} more; --all shows them\n` : "";
 }

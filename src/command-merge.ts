@@ -2,32 +2,41 @@ import { arch } from "node:os";
 import { CACHE_SHAPES } from "./cache-manifest.ts";
 import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
 import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
-import type { NamedEntry, NameUpdate, Store } from "./content-store.ts";
+import type {
+  EntryName,
+  NamedEntry,
+  NameUpdate,
+  Store,
+} from "./content-store.ts";
 import { shapesToTry } from "./convert.ts";
-import type { TransferCounts } from "./copy.ts";
-import type { Descriptor, Platform } from "./descriptor.ts";
-import { CacheportError } from "./errors.ts";
+import { shapeOfAttributes } from "./csv-attributes.ts";
+import { totalSize } from "./descriptor.ts";
+import type { Platform } from "./descriptor.ts";
+import { CacheportError, isCacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
-import { indexInto, mergeInto, planIndex, planMerge } from "./merge.ts";
-import type { CacheSource } from "./merge.ts";
+import { planIndex, planMerge } from "./merge.ts";
+import type { CacheSource, MergePart, MergePlan } from "./merge.ts";
 import {
   folderNear,
   locateTarget,
   locationName,
-  openSource,
   openWriter,
   storeSettings,
 } from "./open-store.ts";
 import type { StoreSettings } from "./open-store.ts";
-import { localPlatform, parsePlatform } from "./platform.ts";
+import { SourceStores } from "./open-sources.ts";
+import { formatPlatform, localPlatform, parsePlatform } from "./platform.ts";
 import { readCache } from "./read-cache.ts";
 import type { CacheSet } from "./read-cache.ts";
-import { chooseNames, nameTexts } from "./target-names.ts";
+import { chooseNames, fitNames, nameTexts } from "./target-names.ts";
 import {
   formatTransfer,
+  noteImportLimit,
   printTransfer,
   transferResult,
 } from "./transfer-result.ts";
+import type { TransferResult } from "./transfer-result.ts";
+import { formatBytes } from "./units.ts";
 
 const NOTHING = { copied: 0, skipped: 0, bytes: 0 };
 
@@ -36,11 +45,11 @@ export const mergeCommand: CommandSpec = {
   name: "merge",
   summary: "Merge several caches into one",
   description:
-    "Writes one cache that has what each of the sources has: matrix jobs or platforms that would overwrite each other's cache each export their own, and a last job merges them. Records with the same key and inputs become one with the newest result; layers are shared. The order of the sources does not matter. With --as-index the caches stand side by side in an index, one for each platform, which BuildKit itself does not import.",
+    "Writes one cache that has what each of the sources has. Jobs of a matrix, or of several platforms, would overwrite each other's cache: let each export its own and a last job merge them. Records with the same key and inputs become one, with the newest result; layers are shared. The order of the sources does not matter, and DST may be the place of one of them.\n\nA build with the merge finds what it would have found with any of the sources. Caches of images (inline) and indexes of caches can be sources, too. The result has the name that stands in DST or that --tag gives, else the one that all sources have, else latest.\n\nWith --as-index the caches stay apart, one for each platform, in an index from which convert --platform takes one again; BuildKit itself does not import such an index.",
   operands: [
     {
       name: "SRC",
-      description: "Caches to merge",
+      description: "The caches to merge",
       kind: "location",
       repeat: true,
     },
@@ -52,7 +61,7 @@ export const mergeCommand: CommandSpec = {
       value: "SHAPE",
       choices: [...CACHE_SHAPES, "auto"],
       description:
-        "Shape to write (default image-manifest); auto takes the first source's",
+        "Shape to write (default image-manifest); auto takes the one that all sources have",
     },
     {
       name: "tag",
@@ -63,162 +72,251 @@ export const mergeCommand: CommandSpec = {
     },
     {
       name: "as-index",
-      description: "Write an index of one cache for each platform",
+      description: "Write an index with one cache for each platform",
     },
     {
       name: "platform",
       value: "OS/ARCH[/VARIANT]",
       repeat: true,
       description:
-        "With --as-index: the platform of each source, in their order",
+        "With --as-index: the platform of each source that does not say it, in their order",
     },
     {
       name: "dry-run",
-      description: "Say what would be merged and write nothing",
+      description: "Say what would be written and write nothing",
     },
   ],
   examples: [
     {
       command: "cacheport merge ./cache-amd64 ./cache-arm64 ./cache",
-      description: "One cache for both platforms",
+      description: "One cache for builds on both platforms",
     },
     {
       command:
         "cacheport merge registry.example/app/cache:job-1 registry.example/app/cache:job-2 registry.example/app/cache:main",
-      description: "The caches of two jobs",
+      description: "The caches of two jobs, in their registry",
+    },
+    {
+      command: "cacheport merge ./cache:main ./cache:feature ./cache:main",
+      description: "Add what a branch has to the cache of main",
+    },
+    {
+      command:
+        "cacheport merge --as-index --platform linux/amd64 --platform linux/arm64 ./cache-amd64 ./cache-arm64 ./cache",
+      description: "Both caches under one name, each for its platform",
     },
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
     const target = locateTarget(args.operand(args.operands.length - 1));
-    for (const note of target.attributes?.notes ?? []) context.note(note);
-    const stores: Store[] = [];
+    const shape = chosenShape(args, target);
+    const stores = new SourceStores(settings, folderNear(target));
     try {
-      const sets: { store: Store; set: CacheSet }[] = [];
-      let entry: NamedEntry | undefined;
+      const inputs: MergeInput[] = [];
       for (const text of args.operands.slice(0, -1)) {
-        const { store, query } = await openSource(text, settings, {
-          near: folderNear(target),
-        });
-        stores.push(store);
-        const resolved = await store.resolve(query);
-        entry ??= resolved.entry;
-        sets.push({
-          store,
-          set: await readCache(store, resolved.descriptor, settings),
-        });
+        const { store, location, query } = await stores.open(text);
+        const { descriptor, entry } = await store.resolve(query);
+        const set = await readCache(store, descriptor, settings);
+        inputs.push({ location, store, entry, set });
       }
-      const names = chooseNames(
-        args.values("tag"),
-        locationName(target),
-        entry,
-      );
-      const sources = sets.flatMap(({ store, set }) =>
-        set.caches.map((cache) => ({ store, cache })),
-      );
-      const result = await merge(
-        context,
-        args,
-        settings,
-        sources,
-        target,
-        names,
-      );
-      if (!result) context.note("skipping cache export for empty result");
-      const value = {
-        ...transferResult(
-          result?.descriptor,
-          result?.shape ?? null,
-          result ? nameTexts(names) : [],
-          result?.counts ?? NOTHING,
-        ),
-        sources: sets.map(({ set }) => ({
-          digest: set.descriptor.digest,
-          shape: set.shape,
-        })),
-        dryRun: args.flag("dry-run"),
-      };
-      const verb = value.dryRun ? "would merge" : "merged";
-      await printTransfer(context, target, value, () =>
-        result
-          ? formatTransfer(
-              value,
-              [[verb, `${sources.length} caches -> ${result.shape}`]],
-              context,
-            )
-          : "",
-      );
+      for (const note of targetNotes(target)) context.note(note);
+      await merge(context, args, settings, inputs, target, shape);
     } finally {
-      await Promise.all(stores.map((store) => store.close()));
+      await stores.close();
     }
   },
 };
 
-/** What a merge made, or would make. */
-interface Merged {
-  descriptor: Descriptor;
-  shape: ReadableShape;
-  counts: TransferCounts;
+/** One source of a merge. */
+interface MergeInput {
+  location: Location;
+  store: Store;
+  entry: NamedEntry | undefined;
+  set: CacheSet;
+}
+
+/** The shape that --to asks for, else the target's attributes in BuildKit's own spelling. */
+function chosenShape(args: Arguments, target: Location): CacheShape | "auto" {
+  const given = args.value("to");
+  if (given === undefined) return shapeOfAttributes(target.attributes);
+  if (!args.flag("as-index")) return given as CacheShape | "auto";
+  throw new CacheportError(
+    "USAGE",
+    "Cannot use --to with --as-index: the caches in an index are image manifests",
+  );
+}
+
+function targetNotes({ attributes }: Location): string[] {
+  if (!attributes) return [];
+  return attributes.compression === undefined
+    ? attributes.notes
+    : [
+        ...attributes.notes,
+        `compression=${attributes.compression} has no effect: a merge keeps layers as they are, and cacheport convert --compression recompresses them`,
+      ];
 }
 
 async function merge(
   context: CommandContext,
   args: Arguments,
   settings: StoreSettings,
-  sources: readonly CacheSource[],
+  inputs: readonly MergeInput[],
   target: Location,
-  names: readonly NameUpdate[],
-): Promise<Merged | undefined> {
+  to: CacheShape | "auto",
+): Promise<void> {
+  const sources = inputs.flatMap(({ store, set }) =>
+    set.caches.map((cache) => ({ store, cache })),
+  );
   const platforms = sourcePlatforms(args, sources);
-  const first = sources[0]?.cache.shape;
-  const to = args.value("to") ?? "image-manifest";
-  const shapes = shapesToTry(first, to as CacheShape | "auto");
-  if (args.flag("dry-run")) {
-    const plan = platforms
-      ? planIndex(sources, platforms)
-      : planMerge(sources, shapes[0]);
-    return plan && { ...plan, counts: NOTHING };
-  }
+  const tags = args.values("tag");
+  const names = fitNames(
+    chooseNames(tags, locationName(target), commonName(inputs)),
+    target,
+    tags,
+  );
+  const plan = platforms
+    ? planIndex(
+        sources.map((source, at) => ({
+          ...source,
+          platform: platforms[at] as Platform,
+        })),
+      )
+    : planMerge(sources, shapesToTry(commonShape(sources), to));
+  if (!plan) context.note("skipping cache export for empty result");
+  const dryRun = args.flag("dry-run");
+  const made =
+    plan && !dryRun
+      ? await write(context, settings, target, plan, names)
+      : plan && { ...plan, counts: NOTHING };
+  for (const { cache, manifest } of plan?.parts ?? [])
+    noteImportLimit(context, manifest.descriptor, cache.configDescriptor);
+  const value = {
+    ...transferResult(
+      made?.descriptor,
+      made?.shape ?? null,
+      made ? nameTexts(names) : [],
+      made?.counts ?? NOTHING,
+    ),
+    ...describeParts(plan?.parts ?? []),
+    sources: inputs.map(({ location, set }) => ({
+      location: location.text,
+      digest: set.descriptor.digest,
+      shape: set.shape,
+    })),
+    dryRun,
+  };
+  await printTransfer(context, target, value, () =>
+    made ? render(value, sources.length, context) : "",
+  );
+}
+
+async function write(
+  context: CommandContext,
+  settings: StoreSettings,
+  target: Location,
+  plan: MergePlan,
+  names: readonly NameUpdate[],
+) {
   const writer = await openWriter(target, settings);
   try {
     const options = { ...settings, progress: context.progress, names };
-    return platforms
-      ? await indexInto(sources, platforms, writer, options)
-      : await mergeInto(sources, shapes, writer, options);
+    return await plan.write(writer, options);
+  } catch (error) {
+    if (!isCacheportError(error, "REGISTRY_REJECTED")) throw error;
+    // What the registry's own hint tells is how to convert one source.
+    const hint = error.hint?.includes(" SRC ")
+      ? "Leave out --to: every registry takes an image manifest"
+      : error.hint;
+    throw new CacheportError(error.code, error.message, { hint, cause: error });
   } finally {
     await writer.close();
   }
 }
 
-/** The platform of each source for --as-index; undefined without that option. */
+/** The name that all sources have; an inline cache has none, for the image's name stays with the image. */
+function commonName(inputs: readonly MergeInput[]): EntryName | undefined {
+  const [first, ...others] = inputs.map(({ entry, set }) =>
+    set.shape === "inline" ? undefined : entry,
+  );
+  const isCommon = others.every(
+    (other) =>
+      other?.refName === first?.refName &&
+      other?.imageName === first?.imageName,
+  );
+  return isCommon ? first : undefined;
+}
+
+/** The shape that all sources have. */
+function commonShape(
+  sources: readonly CacheSource[],
+): ReadableShape | undefined {
+  const shapes = new Set(sources.map(({ cache }) => cache.shape));
+  return shapes.size === 1 ? [...shapes][0] : undefined;
+}
+
+/** The platform of each cache for --as-index; undefined without that option. */
 function sourcePlatforms(
   args: Arguments,
   sources: readonly CacheSource[],
-): (Platform | undefined)[] | undefined {
+): Platform[] | undefined {
   const given = args.values("platform");
   if (!args.flag("as-index")) {
     if (given.length === 0) return undefined;
     throw new CacheportError(
       "USAGE",
       "Cannot use --platform here: it goes with --as-index",
-    );
-  }
-  if (args.value("to") !== undefined) {
-    throw new CacheportError(
-      "USAGE",
-      "Cannot use --to with --as-index: its caches are image manifests",
-    );
-  }
-  if (given.length > 0 && given.length !== sources.length) {
-    throw new CacheportError(
-      "USAGE",
-      `Cannot name the platforms of ${sources.length} caches with ${given.length} --platform options`,
-      { hint: "Give one for each source, in their order" },
+      {
+        hint: "A merge is for all platforms of its sources; take one platform out of an index with cacheport convert --platform",
+      },
     );
   }
   const local = localPlatform("linux", arch());
-  return sources.map(({ cache }, position) => {
-    const text = given[position];
-    return text === undefined ? cache.platform : parsePlatform(text, local);
-  });
+  const rest = given.map((text) => parsePlatform(text, local));
+  const unknown = sources.filter(({ cache }) => !cache.platform).length;
+  if (given.length !== unknown) {
+    throw new CacheportError(
+      "USAGE",
+      `Cannot tell the platforms of ${unknown} caches from ${given.length} --platform options`,
+      {
+        hint: "Give one for each source that is not from an index with platforms, in their order",
+      },
+    );
+  }
+  return sources.map(
+    ({ cache }) => cache.platform ?? (rest.shift() as Platform),
+  );
+}
+
+/** What a merge consists of, for its JSON value. */
+function describeParts(parts: readonly MergePart[]) {
+  const described = parts.map(({ platform, cache, manifest }) => ({
+    platform: platform ? formatPlatform(platform) : null,
+    digest: manifest.descriptor.digest,
+    records: cache.config.records.length,
+    totalSize: totalSize(cache.layers),
+  }));
+  return {
+    records: described.reduce((sum, { records }) => sum + records, 0),
+    totalSize: totalSize(parts.flatMap(({ cache }) => cache.layers)),
+    ...(parts.some(({ platform }) => platform) && { manifests: described }),
+  };
+}
+
+function render(
+  value: TransferResult &
+    ReturnType<typeof describeParts> & { dryRun: boolean },
+  count: number,
+  context: CommandContext,
+): string {
+  const { shape, records, totalSize: size, manifests = [], dryRun } = value;
+  const caches = count === 1 ? "1 cache" : `${count} caches`;
+  const fields: [string, string][] = [
+    [dryRun ? "would merge" : "merged", `${caches} -> ${shape}`],
+    ["records", `${records}, with ${formatBytes(size)} of layers`],
+    ...manifests.map(({ platform, digest }): [string, string] => [
+      platform ?? "",
+      digest,
+    ]),
+  ];
+  return formatTransfer(value, fields, context);
 }

@@ -1,33 +1,38 @@
 import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
+import { garbageNotes } from "./command-gc.ts";
 import type { NameUpdate } from "./content-store.ts";
-import { encodeCache, publishCache, sameShape, toWritable } from "./convert.ts";
-import type { WritableCache } from "./convert.ts";
+import { checkPresence } from "./convert.ts";
 import { parseDigest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
+import type { GarbageReport } from "./gc.ts";
 import { parseEntryName } from "./layout-index.ts";
-import { encodeCacheManifest } from "./cache-manifest.ts";
-import type { CacheShape } from "./cache-manifest.ts";
-import { openWriter, storeSettings } from "./open-store.ts";
+import type { Location } from "./location.ts";
+import { locate, openWriter, storeSettings } from "./open-store.ts";
 import type { StoreSettings } from "./open-store.ts";
-import { pruneCache } from "./prune-cache.ts";
-import type { PrunedCache, PruneLimits } from "./prune-cache.ts";
+import { planPrune, writePruned } from "./prune.ts";
+import type { PrunePlan } from "./prune.ts";
+import type { PruneLimits } from "./prune-cache.ts";
 import { readCache } from "./read-cache.ts";
 import { resolveSource } from "./resolve-source.ts";
 import type { ResolvedSource } from "./resolve-source.ts";
-import { nameTexts } from "./target-names.ts";
-import { transferResult } from "./transfer-result.ts";
 import { formatFields } from "./table.ts";
+import { fitNames, nameTexts } from "./target-names.ts";
+import {
+  completeHint,
+  noteImportLimit,
+  transferResult,
+} from "./transfer-result.ts";
 import { formatBytes } from "./units.ts";
-
-const NOTHING = { copied: 0, skipped: 0, bytes: 0 };
 
 /** `cacheport prune LOC`: a smaller cache from a bigger one. */
 export const pruneCommand: CommandSpec = {
   name: "prune",
   summary: "Drop results from a cache by size and age",
   description:
-    "Writes a smaller cache under the same name. Whole results go, the oldest first and of equal age the largest; a layer goes with the last result that needs it, and a record stays while it leads to a result. What is left is imported by BuildKit as before. Blobs stay in the store until gc; --gc runs it at once. Limits that hold nothing back change nothing.",
-  operands: [{ name: "LOC", description: "The cache", kind: "location" }],
+    "Writes a smaller cache under the same name. What goes are results of steps, the oldest first and of the same age the largest; a layer goes with the last result that needs it, and a result that costs no layer of its own stays. What is left, BuildKit imports as before; what went, it builds anew. Limits that hold nothing back change nothing, and a cache of which nothing would be left stays as it is: untag removes its name.\n\nOnly the cache's own documents are written. The blobs stay in the store until gc; --gc runs it on a folder at once.",
+  operands: [
+    { name: "LOC", description: "The cache to prune", kind: "location" },
+  ],
   options: [
     {
       name: "max-size",
@@ -37,12 +42,13 @@ export const pruneCommand: CommandSpec = {
     {
       name: "max-age",
       value: "DURATION",
-      description: "Drop results that are older",
+      description: "Drop results that were made longer ago",
     },
     {
       name: "keep-newest",
       value: "N",
-      description: "Keep the N newest results in any case",
+      description:
+        "Keep the N newest results, whatever their size and age; without --max-size and --max-age, these alone",
     },
     {
       name: "drop-layer",
@@ -60,19 +66,23 @@ export const pruneCommand: CommandSpec = {
     },
     {
       name: "gc",
-      description: "Remove what no name reaches any more; folders only",
+      description: "Then remove what no name reaches, from a layout folder",
     },
     {
       name: "grace",
       value: "DURATION",
-      description: "With --gc: spare what is younger (default 1h)",
+      description: "With --gc: keep what was written since (default 1h)",
     },
     { name: "dry-run", description: "Say what would go and write nothing" },
   ],
   examples: [
     {
       command: "cacheport prune ./cache --max-age 7d --max-size 5GB --gc",
-      description: "A week's cache of at most 5 GB",
+      description: "The results of a week, at most 5 GB of them",
+    },
+    {
+      command: "cacheport prune ./cache:main --keep-newest 50 --tag main-small",
+      description: "A second cache with the 50 newest results",
     },
     {
       command:
@@ -83,14 +93,9 @@ export const pruneCommand: CommandSpec = {
   async run(context, args) {
     const settings = await storeSettings(context, args);
     const limits = pruneLimits(args);
+    checkUsage(args, locate(args.operand(0), "source"));
     const source = await resolveSource(args.operand(0), settings, args);
     try {
-      if (args.flag("gc") && source.location.kind !== "directory") {
-        throw new CacheportError(
-          "NOT_SUPPORTED",
-          `Cannot use --gc on "${source.location.text}": only a layout folder has blobs to collect`,
-        );
-      }
       await prune(context, args, settings, source, limits);
     } finally {
       await source.store.close();
@@ -106,17 +111,38 @@ function pruneLimits(args: Arguments): PruneLimits {
     dropLayers: args.values("drop-layer").map(parseDigest),
     now: Date.now(),
   };
-  const { maxSize, maxAge, dropLayers } = limits;
-  if (
-    maxSize === undefined &&
-    maxAge === undefined &&
-    dropLayers.length === 0
-  ) {
-    throw new CacheportError("USAGE", "Cannot prune: no limit is given", {
-      hint: "Give --max-size, --max-age or --drop-layer",
-    });
+  const { maxSize, maxAge, keepNewest, dropLayers } = limits;
+  if ((maxSize ?? maxAge ?? keepNewest ?? dropLayers[0]) !== undefined)
+    return limits;
+  throw new CacheportError("USAGE", "Cannot prune: no limit is given", {
+    hint: "Give --max-size, --max-age, --keep-newest or --drop-layer",
+  });
+}
+
+function checkUsage(args: Arguments, location: Location): void {
+  if (location.kind === "stream") {
+    throw new CacheportError(
+      "USAGE",
+      "Cannot prune standard input: there is nothing to write the result to",
+      { hint: "Copy it to a folder first: cacheport copy - ./cache" },
+    );
   }
-  return limits;
+  if (!args.flag("gc")) {
+    if (args.value("grace") === undefined) return;
+    throw new CacheportError(
+      "USAGE",
+      "Cannot use --grace here: it goes with --gc",
+    );
+  }
+  if (location.kind !== "directory") {
+    throw new CacheportError(
+      "NOT_SUPPORTED",
+      `Cannot use --gc on "${location.text}": it is for layout folders`,
+      {
+        hint: "Leave out --gc: what is not named any more, a registry collects itself and copy --all --rewrite leaves out of an archive",
+      },
+    );
+  }
 }
 
 async function prune(
@@ -128,48 +154,58 @@ async function prune(
 ): Promise<void> {
   const { store, descriptor, location } = source;
   const set = await readCache(store, descriptor, settings);
-  if (set.shape === "inline") {
-    throw new CacheportError(
-      "NOT_A_CACHE",
-      `Cannot prune "${location.text}": it is an image with an inline cache`,
-      {
-        hint: "Make a cache of its own first: cacheport convert",
-      },
-    );
+  const known = new Set(
+    set.caches.flatMap(({ layers }) => layers.map(({ digest }) => digest)),
+  );
+  for (const digest of limits.dropLayers ?? []) {
+    if (!known.has(digest))
+      context.note(`The cache has no layer ${digest}, so none is dropped`);
   }
-  const before = toWritable(set);
-  const pruned = pruneCache(before, limits);
-  const isSame = pruned.config === before.config && !before.isNewConfig;
-  const after = isSame ? before : encodeCache(pruned);
-  const dryRun = args.flag("dry-run");
-  if (after.layers.length === 0) {
+  const plan = planPrune(set, limits, location.text);
+  // A registry looks itself when it takes the manifest.
+  if (plan.kind === "smaller" && location.kind !== "registry") {
+    await checkPresence(store, plan.cache, {
+      ...settings,
+      verb: "prune",
+      hint: "Get rid of what needs it with --drop-layer, or export the cache again",
+    });
+  }
+  const names = namesOf(args, source);
+  const isNew = plan.kind === "smaller" || args.values("tag").length > 0;
+  const isWritten = isNew && plan.kind !== "empty";
+  if (isWritten && !args.flag("dry-run")) {
+    const writer = await openWriter(location, settings);
+    try {
+      await writePruned(store, plan, names, writer, settings);
+    } catch (error) {
+      throw completeHint(error, () => location.text, args);
+    } finally {
+      await writer.close();
+    }
+  }
+  if (plan.kind === "empty") {
     context.note(
       `No result would be left, so the cache stays as it is; cacheport untag ${location.text} removes its name`,
     );
-    await report(context, args, pruned, undefined, [], null);
-    return;
+  } else if (plan.kind === "smaller") {
+    noteImportLimit(context, plan.descriptor, plan.cache.configDescriptor);
   }
-  const names = namesOf(args, source);
-  const shape = sameShape(set.shape);
-  const made =
-    dryRun || isSame
-      ? plan(after, shape)
-      : await write(settings, source, after, shape, names);
   const collected = args.flag("gc")
-    ? await collect(args, settings, source)
+    ? await collect(context, args, settings, source)
     : null;
-  await report(context, args, pruned, { ...made, shape }, names, collected);
+  const shown = plan.kind === "empty" ? keptNames(source) : names;
+  await report(context, args, plan, shown, collected);
 }
 
 /** The name is moved to the smaller cache, unless --tag gives others. */
-function namesOf(
-  args: Arguments,
-  { entry, location }: ResolvedSource,
-): NameUpdate[] {
+function namesOf(args: Arguments, source: ResolvedSource): NameUpdate[] {
+  const { location } = source;
   const tags = args.values("tag");
-  if (tags.length > 0)
-    return tags.map((tag) => ({ kind: "set", name: parseEntryName(tag) }));
-  if (entry && location.kind !== "stream") return [{ kind: "replace", entry }];
+  const names: NameUpdate[] =
+    tags.length > 0
+      ? tags.map((tag) => ({ kind: "set", name: parseEntryName(tag) }))
+      : keptNames(source);
+  if (names.length > 0) return fitNames(names, location, tags);
   throw new CacheportError(
     "USAGE",
     `Cannot prune "${location.text}": there is no name that could be moved to the result`,
@@ -177,93 +213,83 @@ function namesOf(
   );
 }
 
-function plan(
-  { configDescriptor: config, layers }: WritableCache,
-  shape: CacheShape,
-) {
-  return encodeCacheManifest({ config, layers }, shape);
+function keptNames({ entry }: ResolvedSource): NameUpdate[] {
+  return entry ? [{ kind: "replace", entry }] : [];
 }
 
-async function write(
-  settings: StoreSettings,
-  { location }: ResolvedSource,
-  cache: WritableCache,
-  shape: CacheShape,
-  names: readonly NameUpdate[],
-) {
-  const writer = await openWriter(location, settings);
-  try {
-    const { configDescriptor, configBytes } = cache;
-    await writer.put(
-      configDescriptor,
-      { bytes: configBytes },
-      { signal: settings.signal },
-    );
-    return await publishCache(cache, [shape], names, writer, settings.signal);
-  } finally {
-    await writer.close();
-  }
-}
-
-/** Runs gc on the folder; with --dry-run it tells only what is unreachable already. */
 async function collect(
+  context: CommandContext,
   args: Arguments,
   settings: StoreSettings,
   { location }: ResolvedSource,
-) {
+): Promise<GarbageReport | null> {
+  const { path } = location as { path: string };
+  if (args.flag("dry-run")) {
+    context.note(
+      `What gc would remove is known only once the cache is pruned; cacheport gc ${path} --dry-run tells it then`,
+    );
+    return null;
+  }
   const { collectGarbage, DEFAULT_GRACE } = await import("./gc.ts");
-  return collectGarbage((location as { path: string }).path, {
+  const collected = await collectGarbage(path, {
     ...settings,
     grace: args.duration("grace") ?? DEFAULT_GRACE,
-    dryRun: args.flag("dry-run"),
+    dryRun: false,
+    location: path,
   });
+  for (const note of garbageNotes(collected)) context.note(note);
+  return collected;
 }
 
 async function report(
   context: CommandContext,
   args: Arguments,
-  pruned: PrunedCache,
-  made:
-    | { descriptor: WritableCache["configDescriptor"]; shape: CacheShape }
-    | undefined,
+  plan: PrunePlan,
   names: readonly NameUpdate[],
-  collected: Awaited<ReturnType<typeof collect>> | null,
+  collected: GarbageReport | null,
 ): Promise<void> {
-  const { dropped, size } = pruned;
+  const { pruned, descriptor, shape } = plan;
+  const { dropped } = pruned;
+  const layers = new Set(pruned.layers.map(({ digest }) => digest)).size;
+  const dryRun = args.flag("dry-run");
   const value = {
-    ...transferResult(
-      made?.descriptor,
-      made?.shape ?? null,
-      nameTexts(names),
-      NOTHING,
-    ),
-    layersSize: size,
+    ...transferResult(descriptor, shape, nameTexts(names), {
+      copied: 0,
+      skipped: dryRun ? 0 : layers,
+      bytes: 0,
+    }),
+    records: pruned.config.records.length,
+    totalSize: pruned.size,
     dropped,
+    outcome: plan.kind,
     gc: collected,
-    dryRun: args.flag("dry-run"),
+    dryRun,
   };
-  const verb = value.dryRun ? "would drop" : "dropped";
   await context.result(value, () =>
     formatFields(
       [
         [
-          verb,
-          `${dropped.results} results, ${dropped.records} records, ${dropped.layers.length} layers (${formatBytes(dropped.bytes)})`,
+          dryRun ? "would drop" : "dropped",
+          `${count(dropped.results, "result")}, ${count(dropped.records, "record")}, ${count(dropped.layers.length, "layer")} (${formatBytes(dropped.bytes)})`,
         ],
         [
           "left",
-          `${formatBytes(size)} in ${new Set(pruned.layers.map((layer) => layer.digest)).size} layers`,
+          `${count(value.records, "record")}, ${count(layers, "layer")} (${formatBytes(value.totalSize)})`,
         ],
-        ["digest", value.digest ?? undefined],
+        ["digest", descriptor.digest],
         ["names", value.names.join(", ") || undefined],
         [
-          collected?.dryRun ? "would collect" : "collected",
+          "collected",
           collected
-            ? `${collected.removed.length} blobs (${formatBytes(collected.removedBytes)})`
+            ? `${count(collected.removed.length, "blob")} (${formatBytes(collected.removedBytes)})`
             : undefined,
         ],
       ],
       context,
     ),
   );
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }

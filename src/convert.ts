@@ -165,7 +165,11 @@ async function writeConverted(
   let counts: TransferCounts;
   if (options.inPlace) {
     if (options.checkBlobs && !options.compression) {
-      await checkPresence(source, cache, options);
+      await checkPresence(source, cache, {
+        ...options,
+        verb: "convert",
+        hint: "Export the cache again; a build with this cache would fail as well",
+      });
     }
     counts = { copied: 0, skipped: distinctBlobs(cache).length, bytes: 0 };
   } else {
@@ -269,11 +273,14 @@ function isWritableShape(
 /**
  * Checks that the store has every blob of the cache in the right size, without
  * opening one.
+ *
+ * @param options.verb What is to be done, for the message.
+ * @throws {CacheportError} BLOB_MISSING, SIZE_MISMATCH
  */
-async function checkPresence(
+export async function checkPresence(
   source: ContentReader,
   cache: WritableCache,
-  { jobs }: ConvertOptions,
+  { jobs, verb, hint }: { jobs: number; verb: string; hint: string },
 ): Promise<void> {
   await mapLimit(distinctBlobs(cache), jobs, async (blob) => {
     const size = await source.stat(blob);
@@ -282,10 +289,8 @@ async function checkPresence(
     if (size === undefined && !blob.urls?.length) {
       throw new CacheportError(
         "BLOB_MISSING",
-        `Cannot convert cache in "${source.location}": its layer ${blob.digest} is missing`,
-        {
-          hint: "Export the cache again; a build with this cache would fail as well",
-        },
+        `Cannot ${verb} cache in "${source.location}": its layer ${blob.digest} is missing`,
+        { hint },
       );
     }
   });

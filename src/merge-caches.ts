@@ -41,6 +41,8 @@ import { breakLoops } from "./record-loops.ts";
 export interface MergeOptions {
   /** `newest` (the default) keeps one result of a record, `all` every one, the newest first. */
   results?: "newest" | "all" | undefined;
+  /** What the cache at a position is called in messages: `cache 2` unless told otherwise. */
+  name?: ((position: number) => string) | undefined;
 }
 
 /**
@@ -52,11 +54,12 @@ export interface MergeOptions {
  */
 export function mergeCaches(
   caches: readonly Cache[],
-  { results: keep = "newest" }: MergeOptions = {},
+  {
+    results: keep = "newest",
+    name = (position) => `cache ${position + 1}`,
+  }: MergeOptions = {},
 ): Cache {
-  caches.forEach(({ config }, i) =>
-    assertCacheConfig(config, caches.length > 1 ? `cache ${i + 1}` : "cache"),
-  );
+  caches.forEach(({ config }, i) => assertCacheConfig(config, name(i)));
   const { count, classes } = uniteRecords(
     caches.map(({ config }) => config.records),
   );
@@ -155,19 +158,21 @@ class MergedRecord {
 
   /** The results, the newest first, each content once; of the same age, in the order of their content. */
   results(table: LayerChains): MergedResult[] {
-    const sorted = this.#results.toSorted(
+    if (this.#results.length < 2) return this.#results;
+    const compareAge = (a: MergedResult, b: MergedResult): number =>
+      compareTimes(b.time, a.time) || compareBytes(a.createdAt, b.createdAt);
+    const newest = new Map<string, MergedResult>();
+    for (const result of this.#results) {
+      const content = `${result.kind} ${result.layers.join(" ")}`;
+      const known = newest.get(content);
+      if (!known || compareAge(result, known) < 0) newest.set(content, result);
+    }
+    return [...newest.values()].sort(
       (a, b) =>
         compareTimes(b.time, a.time) ||
         compareBytes(b.kind, a.kind) ||
-        compareBytes(table.content(a.layers), table.content(b.layers)) ||
-        compareBytes(a.createdAt, b.createdAt),
+        compareBytes(table.content(a.layers), table.content(b.layers)),
     );
-    if (sorted.length < 2) return sorted;
-    const seen = new Set<string>();
-    return sorted.filter(({ kind, layers }) => {
-      const content = `${kind} ${layers.join(" ")}`;
-      return !seen.has(content) && seen.add(content);
-    });
   }
 }
 
@@ -286,6 +291,8 @@ class LayerChains {
 function withoutRandom(
   records: readonly CacheRecord[],
 ): { record: CacheRecord; index: number }[] {
+  if (!records.some(isRandomRecord))
+    return records.map((record, index) => ({ record, index }));
   const kept = [...records.entries()].filter(
     ([, record]) => !isRandomRecord(record),
   );
@@ -331,7 +338,7 @@ function chooseDescriptors(
     const known = chosen.get(descriptor.digest);
     if (
       !known ||
-      (known !== descriptor &&
+      (!Bun.deepEquals(descriptor, known) &&
         isBetter(orderDescriptor(descriptor), orderDescriptor(known)))
     )
       chosen.set(descriptor.digest, descriptor);

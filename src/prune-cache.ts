@@ -66,11 +66,16 @@ export interface PrunedCache extends Cache {
  * Prunes a cache. When the limits hold nothing back, the config and the layers are
  * those that were passed, the very same objects.
  *
+ * @param name What the cache is called in messages.
  * @returns The cache with one descriptor for each layer of its config, in their order.
  * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse the cache
  */
-export function pruneCache(cache: Cache, limits: PruneLimits): PrunedCache {
-  assertCacheConfig(cache.config, "cache");
+export function pruneCache(
+  cache: Cache,
+  limits: PruneLimits,
+  name = "cache",
+): PrunedCache {
+  assertCacheConfig(cache.config, name);
   const descriptors = new Map(cache.layers.map((each) => [each.digest, each]));
   const size = totalSize(descriptors.values());
   const unwanted = new Set(

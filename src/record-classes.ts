@@ -14,6 +14,8 @@
  * Source: BuildKit cache/remotecache/v1/chains.go (CacheChains.Add).
  */
 import type { CacheRecord } from "./cache-config.ts";
+import { inputsFirst, joinLists } from "./record-graph.ts";
+import type { RecordGraph } from "./record-graph.ts";
 
 /** Records put into classes. */
 export interface RecordClasses {
@@ -47,124 +49,6 @@ export function uniteRecords(
     }),
   );
   return { count: numbers.size, classes: numbered };
-}
-
-/**
- * The records of all lists as nodes, numbered on from list to list. Large caches
- * have some hundred thousand links, so they lie in flat arrays: those of one input
- * stand from `linkStarts[input]` up to the next start.
- */
-interface RecordGraph {
-  /** How many nodes there are. */
-  size: number;
-  /** For each node, its first input. */
-  inputStarts: Int32Array;
-  /** For each input, its first link. */
-  linkStarts: Int32Array;
-  /** For each link, the node that it goes to. */
-  links: Int32Array;
-  /** For each link, a number that stands for its selector. */
-  selectors: Int32Array;
-  /** How many numbers stand for selectors. */
-  selectorCount: number;
-  /** For each node, the first one of its digest and number of inputs; -1 where there is no other. */
-  groups: Int32Array;
-  /** For each node, its first user. */
-  userStarts: Int32Array;
-  /** Nodes that link to a node. */
-  users: Int32Array;
-}
-
-function joinLists(lists: readonly (readonly CacheRecord[])[]): RecordGraph {
-  const inputStarts: number[] = [0];
-  const linkStarts: number[] = [0];
-  const links: number[] = [];
-  const selectors: number[] = [];
-  const selectorNumbers = new Map<string, number>();
-  const groups: number[] = [];
-  const firstNodes = new Map<string, number>();
-  for (const records of lists) {
-    const offset = groups.length;
-    for (const { digest, inputs } of records) {
-      const key = `${inputs.length} ${digest}`;
-      const first = firstNodes.get(key);
-      if (first === undefined) firstNodes.set(key, groups.length);
-      else groups[first] = first;
-      groups.push(first ?? -1);
-      for (const alternatives of inputs) {
-        for (const { selector, link } of alternatives) {
-          let number = selectorNumbers.get(selector);
-          if (number === undefined)
-            selectorNumbers.set(selector, (number = selectorNumbers.size));
-          selectors.push(number);
-          links.push(link + offset);
-        }
-        linkStarts.push(links.length);
-      }
-      inputStarts.push(linkStarts.length - 1);
-    }
-  }
-  const graph = {
-    size: groups.length,
-    inputStarts: Int32Array.from(inputStarts),
-    linkStarts: Int32Array.from(linkStarts),
-    links: Int32Array.from(links),
-    selectors: Int32Array.from(selectors),
-    selectorCount: selectorNumbers.size,
-    groups: Int32Array.from(groups),
-  };
-  return { ...graph, ...findUsers(graph) };
-}
-
-/** Turns the links of a graph round. */
-function findUsers({
-  size,
-  inputStarts,
-  linkStarts,
-  links,
-}: Omit<RecordGraph, "users" | "userStarts">): Pick<
-  RecordGraph,
-  "users" | "userStarts"
-> {
-  const userStarts = new Int32Array(size + 1);
-  for (const link of links) userStarts[link + 1]! += 1;
-  for (let node = 0; node < size; node++)
-    userStarts[node + 1]! += userStarts[node] as number;
-  const users = new Int32Array(links.length);
-  const filled = userStarts.slice();
-  for (let node = 0; node < size; node++) {
-    const end = linkStarts[inputStarts[node + 1] as number] as number;
-    let at = linkStarts[inputStarts[node] as number] as number;
-    for (; at < end; at++) users[filled[links[at] as number]!++] = node;
-  }
-  return { users, userStarts };
-}
-
-/**
- * All nodes, each after those that it links to and no later than it must be: when
- * a node's turn comes, what it links to is united as a rule, in all lists.
- */
-function inputsFirst(graph: RecordGraph): Int32Array {
-  const { size, inputStarts, linkStarts, users, userStarts } = graph;
-  const waiting = new Int32Array(size);
-  const order = new Int32Array(size);
-  let found = 0;
-  for (let node = 0; node < size; node++) {
-    const start = linkStarts[inputStarts[node] as number] as number;
-    const end = linkStarts[inputStarts[node + 1] as number] as number;
-    waiting[node] = end - start;
-    if (start === end) order[found++] = node;
-  }
-  for (let next = 0; next < found; next++) {
-    const node = order[next] as number;
-    const end = userStarts[node + 1] as number;
-    for (let at = userStarts[node] as number; at < end; at++) {
-      const user = users[at] as number;
-      waiting[user]! -= 1;
-      if (waiting[user] === 0) order[found++] = user;
-    }
-  }
-  return order;
 }
 
 /** Unites all nodes that are the same. */
@@ -211,7 +95,8 @@ class ClassBuilder {
   place(node: number, again: number[]): void {
     this.#isPlaced[node] = 1;
     // Most nodes of caches of one project have nothing new to say.
-    for (const known of this.#candidates(node, [node])) {
+    const candidates = this.#candidates(node, [node]);
+    for (const known of candidates) {
       if (this.#membersOf(known).some((other) => this.#covers(other, node))) {
         this.#classes.unite(known, node);
         return;
@@ -219,21 +104,30 @@ class ClassBuilder {
     }
     this.#members.set(node, [node]);
     this.#register(node);
-    this.settle(node, again);
+    this.#settle(node, candidates, again);
   }
 
   /** Unites the class of a node with every class that shares an alternative in each input. */
   settle(node: number, again: number[]): void {
+    const members = this.#membersOf(this.#classes.find(node));
+    this.#settle(node, this.#candidates(node, members), again);
+  }
+
+  #settle(node: number, candidates: readonly number[], again: number[]): void {
     const group = this.#graph.groups[node] as number;
     if (this.#isCrowded[group] === 1) this.#index.add(node);
-    for (;;) {
+    for (let others = candidates; ;) {
       const own = this.#classes.find(node);
       const members = this.#membersOf(own);
-      const same = this.#candidates(node, members).find(
+      const same = others.find(
         (other) => other !== own && this.#overlap(members, other),
       );
       if (same === undefined) return;
       this.#unite(own, same, again);
+      others = this.#candidates(
+        node,
+        this.#membersOf(this.#classes.find(node)),
+      );
     }
   }
 
@@ -401,7 +295,7 @@ class AlternativeIndex {
       const holders = this.#holders.get(key);
       if (!holders) continue;
       const roots = new Set(holders.map((node) => this.#classes.find(node)));
-      this.#holders.set(key, [...roots]);
+      if (roots.size < holders.length) this.#holders.set(key, [...roots]);
       for (const root of roots) found.add(root);
     }
     return [...found];

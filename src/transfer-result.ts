@@ -3,6 +3,7 @@ import type { Arguments, CommandContext } from "./command.ts";
 import type { TransferCounts } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
+import { IMPORT_LIMIT } from "./inspect.ts";
 import type { Location } from "./location.ts";
 import { formatFields } from "./table.ts";
 import { formatBytes } from "./units.ts";
@@ -54,7 +55,7 @@ export async function printTransfer(
 
 /** A result in lines for people. */
 export function formatTransfer(
-  result: TransferResult,
+  result: TransferResult & { dryRun?: boolean },
   fields: readonly (readonly [string, string | undefined])[],
   { colors }: CommandContext,
 ): string {
@@ -66,11 +67,28 @@ export function formatTransfer(
       ["names", result.names.join(", ") || undefined],
       [
         "blobs",
-        `${copied} copied (${formatBytes(bytes)}), ${skipped} there already`,
+        result.dryRun
+          ? undefined
+          : `${copied} copied (${formatBytes(bytes)}), ${skipped} there already`,
       ],
     ],
     { colors },
   );
+}
+
+/** Warns of the documents of a cache that are too large for BuildKit to import. */
+export function noteImportLimit(
+  context: CommandContext,
+  manifest: Descriptor,
+  config: Descriptor,
+): void {
+  const documents = { manifest, "cache config": config };
+  for (const [what, { digest, size }] of Object.entries(documents)) {
+    if (size <= IMPORT_LIMIT) continue;
+    context.note(
+      `The ${what} ${digest} has ${formatBytes(size)} and BuildKit imports none over 1 MiB; cacheport prune makes a cache smaller`,
+    );
+  }
 }
 
 /** Options that a command for another try needs as well. */

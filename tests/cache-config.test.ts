@@ -1,0 +1,119 @@
+import { describe, expect, test } from "bun:test";
+import { encodeCacheConfig, parseCacheConfig } from "../src/cache-config.ts";
+import { readPlainConfig } from "../src/cache-config-plain.ts";
+import { failure } from "./helpers/errors.ts";
+import { CACHE_FIXTURES, fixtureCaches } from "./helpers/fixture-caches.ts";
+import { generateCache, random } from "./helpers/generated-cache.ts";
+
+const DIGEST = `sha256:${"a".repeat(64)}`;
+const TIME = "2026-01-01T00:00:00Z";
+const isTime = (text: string): boolean => /^\d{4}-.*Z$/.test(text);
+
+const parse = (value: unknown) =>
+  parseCacheConfig(new TextEncoder().encode(JSON.stringify(value)), "it");
+
+/** The same through the schema: a field that is spelled in another way sends it there. */
+const parseBySchema = (value: object) => parse({ ...value, OTHER: 1 });
+
+/** What parsing comes to, an error too. */
+async function outcome(run: () => unknown): Promise<unknown> {
+  try {
+    return run();
+  } catch (error) {
+    return (await failure(() => Promise.reject(error))).message;
+  }
+}
+
+describe("the short way to read a cache config", () => {
+  test.each(
+    fixtureCaches(...CACHE_FIXTURES).map(
+      (cache) => [cache.name, cache] as const,
+    ),
+  )("is taken for what BuildKit writes: %s", (_name, { configBytes }) => {
+    const value = JSON.parse(new TextDecoder().decode(configBytes));
+    const plain = readPlainConfig(value, isTime);
+    expect(plain).toBeDefined();
+    expect(plain).toEqual(parseBySchema(value));
+    expect(encodeCacheConfig(plain!)).toEqual(new Uint8Array(configBytes));
+  });
+
+  test("gives what the schema gives for generated configs", () => {
+    for (const seed of [1, 2, 3]) {
+      const bytes = encodeCacheConfig(generateCache(seed, 200).config);
+      const value = JSON.parse(new TextDecoder().decode(bytes));
+      expect(readPlainConfig(value, isTime)).toEqual(parseBySchema(value));
+    }
+  });
+
+  test("agrees with the schema on anything else: values, and errors by their words", async () => {
+    const next = random(11);
+    const pick = <T>(items: readonly T[]): T =>
+      items[Math.floor(next() * items.length)] as T;
+    const ODD = [
+      undefined,
+      null,
+      0,
+      -1,
+      1.5,
+      2 ** 53,
+      "",
+      "x",
+      "0",
+      true,
+      [],
+      {},
+      [null],
+      DIGEST,
+      TIME,
+      "2026-01-01",
+      "2026-01-01T00:00:00.5+02:00",
+    ];
+    const maybe = (value: unknown): unknown =>
+      next() < 0.04 ? pick(ODD) : value;
+    const some = (make: () => unknown): unknown =>
+      maybe(
+        Array.from({ length: Math.floor(next() * 3) }, () => maybe(make())),
+      );
+    const named = (object: object): object =>
+      Object.fromEntries(
+        Object.entries(object).flatMap(([key, value]) =>
+          next() < 0.03
+            ? [[pick([key.toUpperCase(), "other", `${key} `]), value]]
+            : [[key, maybe(value)]],
+        ),
+      );
+    let refused = 0;
+    for (let round = 0; round < 3000; round++) {
+      const config = named({
+        layers: some(() => named({ blob: DIGEST, parent: pick([-1, 0, 1]) })),
+        records: some(() =>
+          named({
+            layers: some(() => named({ layer: 0, createdAt: TIME })),
+            chains: some(() => named({ layers: [0, 1], createdAt: TIME })),
+            digest: DIGEST,
+            inputs: some(() => some(() => named({ selector: "s", link: 1 }))),
+          }),
+        ),
+      });
+      const expected = await outcome(() => parseBySchema(config));
+      expect(await outcome(() => parse(config))).toEqual(expected);
+      if (typeof expected === "string") refused++;
+    }
+    expect(refused).toBeGreaterThan(500);
+    expect(refused).toBeLessThan(2500);
+  });
+
+  test.each([
+    [[]],
+    [null],
+    [{ layers: {} }],
+    [{ Layers: [] }],
+    [{ layers: [{ blob: DIGEST, annotations: { createdAt: TIME } }] }],
+    [{ layers: [{ blob: "x" }] }],
+    [{ records: [{ layers: [{ layer: 0 }] }] }],
+    [{ records: [{ inputs: [null] }] }],
+    [{ records: [{ chains: [{ layers: ["0"], createdAt: TIME }] }] }],
+  ])("is not taken for %j", (value) => {
+    expect(readPlainConfig(value, isTime)).toBeUndefined();
+  });
+});
