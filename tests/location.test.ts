@@ -535,16 +535,16 @@ describe("option texts", () => {
 test("relative paths are resolved against the working directory, for the probe too", () => {
   const asked: string[] = [];
   const options = {
-    cwd: "/work",
+    cwd: "/srv",
     probe: (path: string): PathKind => {
       asked.push(path);
-      return path === "/work/layout" ? "directory" : undefined;
+      return path === "/srv/layout" ? "directory" : undefined;
     },
   };
   expect(
     parseLocation("layout:v1", { role: "source", ...options }),
-  ).toMatchObject({ path: "/work/layout", name: "v1", text: "layout:v1" });
-  expect(asked).toEqual(["/work/layout:v1", "/work/layout"]);
+  ).toMatchObject({ path: "/srv/layout", name: "v1", text: "layout:v1" });
+  expect(asked).toEqual(["/srv/layout:v1", "/srv/layout"]);
   expect(
     parseLocation("type=local,dest=../new", { role: "target", ...options }),
   ).toMatchObject({ path: "/new" });
