@@ -1,5 +1,6 @@
 /** How an archive as a whole is compressed, told from its first bytes. */
 import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { detectCompression } from "./compression.ts";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
 import type { Compression } from "./media-types.ts";
@@ -55,15 +56,30 @@ export async function archiveFileFormat(
   path: string,
   location: string = path,
 ): Promise<Compression> {
+  const file = await openArchiveFile(path, location);
   try {
-    const file = await open(path, "r");
-    try {
-      const head = new Uint8Array(ARCHIVE_MAGIC_LENGTH);
-      const { bytesRead } = await file.read(head, 0, head.length, 0);
-      return detectArchiveFormat(head.subarray(0, bytesRead), location);
-    } finally {
-      await file.close();
-    }
+    const head = new Uint8Array(ARCHIVE_MAGIC_LENGTH);
+    const { bytesRead } = await file.read(head, 0, head.length, 0);
+    return detectArchiveFormat(head.subarray(0, bytesRead), location);
+  } catch (error) {
+    throw systemError(`Cannot open archive "${location}"`, error);
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Opens an archive for reading.
+ *
+ * @param location The file as the user wrote it, for messages.
+ * @throws {CacheportError} LOCATION_NOT_FOUND, PERMISSION_DENIED, IO_FAILED
+ */
+export async function openArchiveFile(
+  path: string,
+  location: string,
+): Promise<FileHandle> {
+  try {
+    return await open(path, "r");
   } catch (error) {
     if (systemCode(error) === "ENOENT") {
       throw new CacheportError(

@@ -58,11 +58,6 @@ const TYPE_SHAPES: Record<string, CacheManifest["shape"]> = {
   [DOCKER_MANIFEST]: "docker-manifest",
 };
 
-/** The media type of the top document in a shape. */
-export function shapeMediaType(shape: CacheShape): string {
-  return SHAPE_TYPES[shape];
-}
-
 /**
  * Reads a cache's top document. In a list the cache config is the last entry of
  * its type, wherever it stands; in a manifest only `config` counts.
@@ -119,7 +114,7 @@ export function encodeCacheManifest(
       `Cannot write cache "${cache.config.digest}": it has no layers`,
     );
   }
-  const mediaType = shapeMediaType(shape);
+  const mediaType = SHAPE_TYPES[shape];
   const mapType = shape === "docker-list" ? toDockerLayerType : toOciLayerType;
   const layers = cache.layers.map((layer) => ({
     ...layer,

@@ -10,6 +10,7 @@ import type { NameUpdate } from "./content-store.ts";
 import { shapeOfAttributes } from "./csv-attributes.ts";
 import { convertCache, planConversion } from "./convert.ts";
 import type { ConvertResult } from "./convert.ts";
+import { NOTHING_MOVED } from "./copy.ts";
 import { CacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
 import { parseEntryName } from "./layout-index.ts";
@@ -33,8 +34,6 @@ import {
   printTransfer,
   transferResult,
 } from "./transfer-result.ts";
-
-const NOTHING = { copied: 0, skipped: 0, bytes: 0 };
 
 /** `cacheport convert SRC [DST]`: a cache in another shape. */
 export const convertCommand: CommandSpec = {
@@ -144,7 +143,7 @@ async function convert(
       target,
       set,
       names,
-      plan && { ...plan, counts: NOTHING },
+      plan && { ...plan, counts: NOTHING_MOVED },
       true,
     );
     return;
@@ -215,7 +214,7 @@ async function report(
       result?.descriptor,
       result?.shape ?? null,
       nameTexts(names),
-      result?.counts ?? NOTHING,
+      result?.counts ?? NOTHING_MOVED,
     ),
     source: { digest: set.descriptor.digest, shape: set.shape },
     dryRun,

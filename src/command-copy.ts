@@ -10,7 +10,7 @@ import type {
   NameUpdate,
   Store,
 } from "./content-store.ts";
-import { copyContent } from "./copy.ts";
+import { copyContent, NOTHING_MOVED } from "./copy.ts";
 import type { CopyRoot, TransferCounts, TransferOptions } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError } from "./errors.ts";
@@ -55,8 +55,6 @@ interface Source {
   /** The text that names what was to become a target: `HOST/REPO:TAG`. */
   sourceOf(target: string): string;
 }
-
-const NOTHING = { copied: 0, skipped: 0, bytes: 0 };
 
 /** `cacheport copy SRC DST`: content with its digests. */
 export const copyCommand: CommandSpec = {
@@ -202,7 +200,7 @@ async function copyRecompressed(
     });
     return converted
       ? { roots: [converted.descriptor], counts: converted.counts }
-      : { roots: [], counts: NOTHING };
+      : { roots: [], counts: NOTHING_MOVED };
   }
   const { recompressImage } = await import("./recompress-image.ts");
   const made = await recompressImage(
@@ -306,7 +304,7 @@ async function transfer(
   const names = roots.flatMap((root) => nameTexts(root.names));
   let copied: Copied = {
     roots: roots.map((root) => root.descriptor),
-    counts: NOTHING,
+    counts: NOTHING_MOVED,
   };
   if (!dryRun) {
     const writer = await openWriter(target, settings, {

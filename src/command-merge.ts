@@ -12,6 +12,7 @@ import { shapesToTry } from "./convert.ts";
 import { shapeOfAttributes } from "./csv-attributes.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Platform } from "./descriptor.ts";
+import { NOTHING_MOVED } from "./copy.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
 import { planIndex, planMerge } from "./merge.ts";
@@ -37,8 +38,6 @@ import {
 } from "./transfer-result.ts";
 import type { TransferResult } from "./transfer-result.ts";
 import { formatBytes } from "./units.ts";
-
-const NOTHING = { copied: 0, skipped: 0, bytes: 0 };
 
 /** `cacheport merge SRC... DST`: several caches as one. */
 export const mergeCommand: CommandSpec = {
@@ -187,7 +186,7 @@ async function merge(
   const made =
     plan && !dryRun
       ? await write(context, settings, target, plan, names)
-      : plan && { ...plan, counts: NOTHING };
+      : plan && { ...plan, counts: NOTHING_MOVED };
   for (const { cache, manifest } of plan?.parts ?? [])
     noteImportLimit(context, manifest.descriptor, cache.configDescriptor);
   const value = {
@@ -195,7 +194,7 @@ async function merge(
       made?.descriptor,
       made?.shape ?? null,
       made ? nameTexts(names) : [],
-      made?.counts ?? NOTHING,
+      made?.counts ?? NOTHING_MOVED,
     ),
     ...describeParts(plan?.parts ?? []),
     sources: inputs.map(({ location, set }) => ({

@@ -37,6 +37,13 @@ export interface TransferCounts {
   bytes: number;
 }
 
+/** Where nothing was moved. */
+export const NOTHING_MOVED: Readonly<TransferCounts> = {
+  copied: 0,
+  skipped: 0,
+  bytes: 0,
+};
+
 /**
  * Copies roots and all that they reach, children before parents, and names them.
  *

@@ -5,8 +5,8 @@
  * Sources: OCI image-spec, image-layout.md; BuildKit exporter/oci/export.go for
  * what `type=oci` and `type=docker` archives hold.
  */
-import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { openArchiveFile } from "./archive-format.ts";
 import { detectBlobType, UNKNOWN_TYPE } from "./blob-type.ts";
 import type {
   BlobLocation,
@@ -20,7 +20,7 @@ import { blobPath, checkContent, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { checkDocumentSize, DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
-import { CacheportError, systemCode, systemError } from "./errors.ts";
+import { CacheportError, systemError } from "./errors.ts";
 import { parseLayoutIndex, resolveEntry } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
 import { checkLayoutMarker } from "./layout-marker.ts";
@@ -78,7 +78,7 @@ export class LayoutArchive implements Store {
     options: LayoutArchiveOptions = {},
   ): Promise<LayoutArchive> {
     const { location = path, limits = DEFAULT_LIMITS } = options;
-    const file = await openFile(path, location);
+    const file = await openArchiveFile(path, location);
     try {
       const scan = scanTar(file.fd, location);
       const index = await readIndex(file, scan, location, limits);
@@ -196,21 +196,6 @@ export function blobDigest(path: string): Digest | undefined {
   if (root !== "blobs" || more !== undefined) return undefined;
   const digest = `${algorithm}:${hex}`;
   return isDigest(digest) ? digest : undefined;
-}
-
-async function openFile(path: string, location: string): Promise<FileHandle> {
-  try {
-    return await open(path, "r");
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") {
-      throw new CacheportError(
-        "LOCATION_NOT_FOUND",
-        `Cannot open archive "${location}": there is no such file`,
-        { cause: error },
-      );
-    }
-    throw systemError(`Cannot open archive "${location}"`, error);
-  }
 }
 
 /** A member that is a plain file; a link in its place is refused, since it could lead anywhere. */

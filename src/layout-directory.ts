@@ -6,6 +6,7 @@
  */
 import { lstat } from "node:fs/promises";
 import { BlobWriter } from "./blob-writer.ts";
+import { detectBlobType, UNKNOWN_TYPE } from "./blob-type.ts";
 import type {
   BlobLocation,
   BlobSource,
@@ -22,12 +23,10 @@ import type {
 import type { Descriptor } from "./descriptor.ts";
 import { blobPath, checkContent, parseDigest, sizeMismatch } from "./digest.ts";
 import type { Digest } from "./digest.ts";
-import { detectDocumentType } from "./document-type.ts";
 import { checkDocumentSize, DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { readRegularFile, streamRegularFile } from "./durable-file.ts";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
-import { isJsonObject, parseJson } from "./go-json.ts";
 import {
   hasIndexFile,
   hasLayoutMarker,
@@ -40,9 +39,6 @@ import {
 import { applyNames, removeEntries, resolveEntry } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
 import { join, resolve } from "./paths.ts";
-
-/** The media type of content of which nothing more is known. */
-const UNKNOWN_TYPE = "application/octet-stream";
 
 /** How to open a layout folder for reading. */
 export interface LayoutOptions {
@@ -177,17 +173,7 @@ export class LayoutDirectory implements Store {
   async #detectType(digest: Digest, size: number): Promise<string> {
     if (size > this.#limits.manifest) return UNKNOWN_TYPE;
     const descriptor = { mediaType: UNKNOWN_TYPE, digest, size };
-    const bytes = await this.read(descriptor, this.#limits.manifest);
-    const what = this.#describe(digest);
-    try {
-      // Configs have fields of the same names, but no schemaVersion.
-      const value = parseJson(bytes, what);
-      if (!isJsonObject(value) || !("schemaVersion" in value))
-        return UNKNOWN_TYPE;
-      return detectDocumentType(bytes, what);
-    } catch {
-      return UNKNOWN_TYPE;
-    }
+    return detectBlobType(await this.read(descriptor, this.#limits.manifest));
   }
 
   #failure(digest: Digest, error: unknown): CacheportError {

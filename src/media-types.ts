@@ -34,7 +34,6 @@ export const ANNOTATION_IMAGE_NAME = "io.containerd.image.name";
 export const ANNOTATION_MANIFEST_SUBJECT = "io.containerd.manifest.subject";
 export const ANNOTATION_UNCOMPRESSED = "containerd.io/uncompressed";
 export const ANNOTATION_CREATED_AT = "buildkit/createdat";
-export const ANNOTATION_DESCRIPTION = "buildkit/description";
 
 const TO_DOCKER = new Map([
   [OCI_LAYER, DOCKER_LAYER],
@@ -95,13 +94,6 @@ export function layerTypeIn(
   const base = oci.startsWith(OCI_FOREIGN) ? OCI_FOREIGN : OCI_LAYER;
   const type = compression === "uncompressed" ? base : `${base}+${compression}`;
   return mediaType === oci ? type : toDockerLayerType(type);
-}
-
-/** The OCI media type of an ordinary layer in a compression. */
-export function ociLayerType(compression: Compression): string {
-  return compression === "uncompressed"
-    ? OCI_LAYER
-    : `${OCI_LAYER}+${compression}`;
 }
 
 /** Tells whether a document of this type lists manifests (an OCI index or a Docker list). */

@@ -52,14 +52,6 @@ export interface OpenedSource {
   query: NameQuery;
 }
 
-/** A location that was opened for writing. */
-export interface OpenedTarget {
-  writer: ContentWriter;
-  location: Location;
-  /** The name that the location ends with. */
-  name: string | undefined;
-}
-
 /**
  * Reads the shared options of a command line.
  *
@@ -241,25 +233,6 @@ async function openRepository(
     }),
     insecure: settings.insecure || attributes?.insecure === true,
   });
-}
-
-/**
- * Opens a location for writing. Nothing is changed before the first blob is put.
- *
- * @throws {CacheportError} USAGE, NOT_SUPPORTED, ...
- */
-export async function openTarget(
-  text: string,
-  settings: StoreSettings,
-  options: ArchiveOptions = {},
-): Promise<OpenedTarget> {
-  const location = locateTarget(text);
-  const { name } = locationQuery(location);
-  return {
-    writer: await openWriter(location, settings, options),
-    location,
-    name,
-  };
 }
 
 /** How an archive is to be written. */

@@ -1,0 +1,62 @@
+/**
+ * cacheport as a library: the pieces that its commands are made of. What is exported
+ * here is kept until the next major version; everything else may change at any time.
+ *
+ * @example
+ * const store = await LayoutDirectory.open("./cache", { limits: DEFAULT_LIMITS });
+ * const { descriptor } = await store.resolve({ name: "latest" });
+ * const set = await readCache(store, descriptor, { limits: DEFAULT_LIMITS });
+ * console.log(set.shape, set.caches[0]?.config.records.length);
+ *
+ * @module
+ */
+export { checkCacheConfig, layerChain, layerDepths } from "./cache-check.ts";
+export { encodeCacheConfig, parseCacheConfig } from "./cache-config.ts";
+export type { CacheConfig, CacheLayer, CacheRecord } from "./cache-config.ts";
+export {
+  CACHE_SHAPES,
+  encodeCacheManifest,
+  parseCacheManifest,
+} from "./cache-manifest.ts";
+export type { CacheManifest, CacheShape } from "./cache-manifest.ts";
+export { normalizeCacheConfig } from "./cache-normal.ts";
+export type { Cache } from "./cache-normal.ts";
+export type {
+  ContentReader,
+  ContentWriter,
+  NamedEntry,
+  NameQuery,
+  Resolved,
+  Store,
+} from "./content-store.ts";
+export { convertCache } from "./convert.ts";
+export { copyContent } from "./copy.ts";
+export type { Descriptor, Platform } from "./descriptor.ts";
+export { diffCaches } from "./diff-caches.ts";
+export { digestOf, isDigest, parseDigest } from "./digest.ts";
+export type { Digest } from "./digest.ts";
+export { DEFAULT_LIMITS } from "./documents.ts";
+export type { DocumentLimits } from "./documents.ts";
+export { CacheportError, EXIT_CODES, isCacheportError } from "./errors.ts";
+export type { ErrorCode } from "./errors.ts";
+export { collectGarbage } from "./gc.ts";
+export { inspect } from "./inspect.ts";
+export { LayoutArchive } from "./layout-archive.ts";
+export { LayoutArchiveWriter } from "./layout-archive-writer.ts";
+export { LayoutDirectory, LayoutDirectoryWriter } from "./layout-directory.ts";
+export { mergeCaches } from "./merge-caches.ts";
+export { matchPlatform, parsePlatform } from "./platform.ts";
+export { pruneCache } from "./prune-cache.ts";
+export { readCache } from "./read-cache.ts";
+export type { CacheSet, LoadedCache } from "./read-cache.ts";
+export {
+  canonicalName,
+  familiarReference,
+  formatReference,
+  normalizeReference,
+  parseReference,
+} from "./reference.ts";
+export type { Reference } from "./reference.ts";
+export { RegistryRepository } from "./registry.ts";
+export { verifyStore } from "./verify.ts";
+export { walk } from "./walk.ts";
