@@ -15,13 +15,8 @@ export interface ArchiveEntry {
 }
 
 /** A file. */
-export function file(
-  path: string,
-  content: Uint8Array | string,
-  mode = 0o644,
-): ArchiveEntry {
-  const bytes =
-    typeof content === "string" ? new TextEncoder().encode(content) : content;
+export function file(path: string, content: Uint8Array | string, mode = 0o644): ArchiveEntry {
+  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   return { path, mode, content: bytes };
 }
 
@@ -31,9 +26,7 @@ export function folder(path: string, mode = 0o755, owner = 0): ArchiveEntry {
 }
 
 /** Writes a tar with sorted members, without times and names of users. */
-export async function tar(
-  entries: readonly ArchiveEntry[],
-): Promise<Uint8Array> {
+export async function tar(entries: readonly ArchiveEntry[]): Promise<Uint8Array> {
   const stream = pack();
   for (const { path, mode, content, owner = 0 } of sorted(entries)) {
     const type = path.endsWith("/") ? "directory" : "file";
@@ -132,9 +125,7 @@ export function zip(entries: readonly ArchiveEntry[]): Uint8Array {
 }
 
 /** Little-endian numbers of 2 or 4 bytes. */
-function record(
-  fields: readonly (readonly [size: 2 | 4, value: number])[],
-): Uint8Array {
+function record(fields: readonly (readonly [size: 2 | 4, value: number])[]): Uint8Array {
   const bytes = Buffer.alloc(fields.reduce((sum, [size]) => sum + size, 0));
   let at = 0;
   for (const [size, value] of fields) at = bytes.writeUIntLE(value, at, size);

@@ -45,7 +45,7 @@ interface Contender {
   name: string;
   command: string[];
   /** What to do before each run, not timed. */
-  before?: () => void;
+  before?: (() => void) | undefined;
   /** Bytes for its standard input. */
   stdin?: string;
 }
@@ -69,20 +69,12 @@ interface Row extends Sample {
 const rows: Row[] = [];
 
 /** A peer's command, or nothing where there are no peers. */
-function peer(
-  name: string,
-  command: string[],
-  before?: () => void,
-): Contender[] {
+function peer(name: string, command: string[], before?: () => void): Contender[] {
   return peers ? [{ name, command: [peers, ...command], before }] : [];
 }
 
 /** A command of this machine, or nothing where it is not installed. */
-function local(
-  name: string,
-  command: string[],
-  before?: () => void,
-): Contender[] {
+function local(name: string, command: string[], before?: () => void): Contender[] {
   return Bun.which(command[0] as string) ? [{ name, command, before }] : [];
 }
 
@@ -101,8 +93,7 @@ async function measure(contender: Contender): Promise<Sample> {
   const stderr = await new Response(child.stderr).text();
   const code = await child.exited;
   const wall = (performance.now() - start) / 1000;
-  if (code !== 0)
-    throw new Error(`${name} ended with ${code}: ${stderr.slice(-500)}`);
+  if (code !== 0) throw new Error(`${name} ended with ${code}: ${stderr.slice(-500)}`);
   const usage = child.resourceUsage();
   return {
     wall,
@@ -136,9 +127,7 @@ async function group(title: string, contenders: Contender[]): Promise<void> {
     console.log(
       `  ${contender.name.padEnd(28)} ${figures.wall.toFixed(3).padStart(8)} s  cpu ${figures.cpu
         .toFixed(3)
-        .padStart(
-          8,
-        )} s  ${figures.memory.toFixed(0).padStart(5)} MiB  ${ratio.toFixed(2)}x`,
+        .padStart(8)} s  ${figures.memory.toFixed(0).padStart(5)} MiB  ${ratio.toFixed(2)}x`,
     );
   }
 }
@@ -156,8 +145,7 @@ function randomFile(path: string, size: number): string {
   return hash.digest("hex");
 }
 
-const sha256 = (bytes: string): string =>
-  createHash("sha256").update(bytes).digest("hex");
+const sha256 = (bytes: string): string => createHash("sha256").update(bytes).digest("hex");
 
 /** Makes a cache of random layers as an image manifest. */
 function makeCache(layout: string, sizes: number[]): void {
@@ -197,10 +185,7 @@ function makeCache(layout: string, sizes: number[]): void {
     "application/vnd.buildkit.cacheconfig.v0",
   );
   const mediaType = "application/vnd.oci.image.manifest.v1+json";
-  const manifest = put(
-    JSON.stringify({ schemaVersion: 2, mediaType, config, layers }),
-    mediaType,
-  );
+  const manifest = put(JSON.stringify({ schemaVersion: 2, mediaType, config, layers }), mediaType);
   const annotations = { "org.opencontainers.image.ref.name": "latest" };
   writeFileSync(
     join(layout, "index.json"),
@@ -215,8 +200,7 @@ const at = (name: string): string => join(work, name);
 const without =
   (...names: string[]) =>
   () => {
-    for (const name of names)
-      rmSync(at(name), { recursive: true, force: true });
+    for (const name of names) rmSync(at(name), { recursive: true, force: true });
   };
 
 const groups: Record<string, () => Promise<void>> = {
@@ -231,20 +215,9 @@ const groups: Record<string, () => Promise<void>> = {
     ]);
     await group("names of a small layout", [
       { name: "cacheport ls", command: [cacheport, "ls", at("small")] },
-      ...peer("oras repo tags", [
-        "oras",
-        "repo",
-        "tags",
-        "--oci-layout",
-        at("small"),
-      ]),
+      ...peer("oras repo tags", ["oras", "repo", "tags", "--oci-layout", at("small")]),
       ...peer("umoci ls", ["umoci", "ls", "--layout", at("small")]),
-      ...peer("skopeo inspect --raw", [
-        "skopeo",
-        "inspect",
-        "--raw",
-        `oci:${at("small")}:latest`,
-      ]),
+      ...peer("skopeo inspect --raw", ["skopeo", "inspect", "--raw", `oci:${at("small")}:latest`]),
     ]);
   },
   async convert() {
@@ -277,12 +250,7 @@ const groups: Record<string, () => Promise<void>> = {
       },
       ...peer(
         "skopeo copy",
-        [
-          "skopeo",
-          "copy",
-          `oci:${at("cache")}:latest`,
-          `oci-archive:${at("out.tar")}:latest`,
-        ],
+        ["skopeo", "copy", `oci:${at("cache")}:latest`, `oci-archive:${at("out.tar")}:latest`],
         without("out.tar"),
       ),
       ...local(
@@ -304,19 +272,10 @@ const groups: Record<string, () => Promise<void>> = {
       },
       ...peer(
         "skopeo copy",
-        [
-          "skopeo",
-          "copy",
-          `oci-archive:${at("in.tar")}:latest`,
-          `oci:${at("out")}:latest`,
-        ],
+        ["skopeo", "copy", `oci-archive:${at("in.tar")}:latest`, `oci:${at("out")}:latest`],
         without("out"),
       ),
-      ...local(
-        "tar xf (checks nothing)",
-        ["tar", "-C", at("out"), "-xf", at("in.tar")],
-        extract,
-      ),
+      ...local("tar xf (checks nothing)", ["tar", "-C", at("out"), "-xf", at("in.tar")], extract),
     ]);
     await group("names of a tar", [
       { name: "cacheport ls", command: [cacheport, "ls", at("in.tar")] },
@@ -329,11 +288,7 @@ const groups: Record<string, () => Promise<void>> = {
         before: without("out"),
         stdin: at("in.tar"),
       },
-      ...local(
-        "tar x (checks nothing)",
-        ["tar", "-C", at("out"), "-x"],
-        extract,
-      ).map((one) => ({
+      ...local("tar x (checks nothing)", ["tar", "-C", at("out"), "-x"], extract).map((one) => ({
         ...one,
         stdin: at("in.tar"),
       })),
@@ -349,12 +304,7 @@ const groups: Record<string, () => Promise<void>> = {
       },
       ...peer(
         "skopeo copy",
-        [
-          "skopeo",
-          "copy",
-          `oci:${at("cache")}:latest`,
-          `oci:${at("out")}:latest`,
-        ],
+        ["skopeo", "copy", `oci:${at("cache")}:latest`, `oci:${at("out")}:latest`],
         without("out"),
       ),
       ...peer(
@@ -369,11 +319,7 @@ const groups: Record<string, () => Promise<void>> = {
         ],
         without("out"),
       ),
-      ...local(
-        "cp -r (checks nothing)",
-        ["cp", "-r", at("cache"), at("out")],
-        without("out"),
-      ),
+      ...local("cp -r (checks nothing)", ["cp", "-r", at("cache"), at("out")], without("out")),
     ]);
     without("out")();
   },
@@ -385,9 +331,7 @@ const groups: Record<string, () => Promise<void>> = {
       const { command } = contender;
       const before = (): void => {
         const repository = `${registry}/bench/${process.pid}-${run++}`;
-        contender.command = command.map((word) =>
-          word.replace("REPO", repository),
-        );
+        contender.command = command.map((word) => word.replace("REPO", repository));
       };
       return Object.assign(contender, { before });
     };
@@ -413,13 +357,7 @@ const groups: Record<string, () => Promise<void>> = {
           `${at("cache")}:latest`,
           "REPO:latest",
         ]),
-        ...peer("crane push", [
-          "crane",
-          "push",
-          "--insecure",
-          at("cache"),
-          "REPO:latest",
-        ]),
+        ...peer("crane push", ["crane", "push", "--insecure", at("cache"), "REPO:latest"]),
       ].map(fresh),
     );
     const source = `${registry}/bench/${process.pid}-source:latest`;
@@ -443,14 +381,7 @@ const groups: Record<string, () => Promise<void>> = {
       ),
       ...peer(
         "oras cp",
-        [
-          "oras",
-          "cp",
-          "--from-plain-http",
-          "--to-oci-layout",
-          source,
-          `${at("out")}:latest`,
-        ],
+        ["oras", "cp", "--from-plain-http", "--to-oci-layout", source, `${at("out")}:latest`],
         without("out"),
       ),
       ...peer(
@@ -482,13 +413,7 @@ const groups: Record<string, () => Promise<void>> = {
           source,
           "REPO:latest",
         ]),
-        ...peer("crane copy", [
-          "crane",
-          "copy",
-          "--insecure",
-          source,
-          "REPO:latest",
-        ]),
+        ...peer("crane copy", ["crane", "copy", "--insecure", source, "REPO:latest"]),
       ].map(fresh),
     );
     without("out")();
@@ -497,16 +422,7 @@ const groups: Record<string, () => Promise<void>> = {
     const megabyte =
       Number(
         Bun.spawnSync(
-          [
-            "openssl",
-            "speed",
-            "-evp",
-            "sha256",
-            "-bytes",
-            "1048576",
-            "-seconds",
-            "3",
-          ],
+          ["openssl", "speed", "-evp", "sha256", "-bytes", "1048576", "-seconds", "3"],
           {
             stderr: "ignore",
           },
@@ -539,23 +455,12 @@ const groups: Record<string, () => Promise<void>> = {
     await group("gzip -> zstd, level 3", [
       {
         name: "cacheport convert",
-        command: [
-          cacheport,
-          "convert",
-          at("gz"),
-          at("out"),
-          "--compression",
-          "zstd",
-        ],
+        command: [cacheport, "convert", at("gz"), at("out"), "--compression", "zstd"],
         before: without("out"),
       },
       ...local(
         "gzip -dc | zstd -T0",
-        [
-          "sh",
-          "-c",
-          `gzip -dc ${raw}.gz | zstd -q -3 -T0 -c >${at("out.zst")}`,
-        ],
+        ["sh", "-c", `gzip -dc ${raw}.gz | zstd -q -3 -T0 -c >${at("out.zst")}`],
         without("out.zst"),
       ),
     ]);
@@ -568,18 +473,14 @@ function makeGzipCache(layout: string, raw: string): void {
   makeCache(layout, [1]);
   const blobs = join(layout, "blobs", "sha256");
   const hashOf = (path: string): string =>
-    Bun.spawnSync(["openssl", "dgst", "-sha256", path])
-      .stdout.toString()
-      .split("= ")[1]
-      ?.trim() ?? "";
+    Bun.spawnSync(["openssl", "dgst", "-sha256", path]).stdout.toString().split("= ")[1]?.trim() ??
+    "";
   const digest = `sha256:${hashOf(`${raw}.gz`)}`;
   const diffId = `sha256:${hashOf(raw)}`;
   Bun.spawnSync(["cp", `${raw}.gz`, join(blobs, digest.slice(7))]);
   const config = JSON.stringify({
     layers: [{ blob: digest, parent: -1 }],
-    records: [
-      { layers: [{ layer: 0, createdAt: "2026-01-01T00:00:00Z" }], digest },
-    ],
+    records: [{ layers: [{ layer: 0, createdAt: "2026-01-01T00:00:00Z" }], digest }],
   });
   writeFileSync(join(blobs, sha256(config)), config);
   const manifest = JSON.stringify({
@@ -619,9 +520,7 @@ console.log(
   `${cpus()[0]?.model ?? "unknown processor"}, ${availableParallelism()} cores; medians of ${rounds} rounds`,
 );
 const { memory: floor } = await measure({ name: "true", command: ["true"] });
-console.log(
-  `Peak memory under ${floor.toFixed(0)} MiB, this script's own, cannot be told`,
-);
+console.log(`Peak memory under ${floor.toFixed(0)} MiB, this script's own, cannot be told`);
 try {
   const each = Math.floor((megabytes * 1e6) / 12);
   makeCache(
@@ -631,8 +530,7 @@ try {
   for (const [name, run] of Object.entries(groups)) {
     if (!wanted || wanted.includes(name)) await run();
   }
-  if (values.json)
-    writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
+  if (values.json) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
 } finally {
   rmSync(work, { recursive: true, force: true });
 }

@@ -38,9 +38,7 @@ export type Target = (typeof TARGETS)[number];
  */
 function entryPoints(): string[] {
   const source = join(ROOT, "src");
-  const workers = readdirSync(source).filter((name) =>
-    name.endsWith("-worker.ts"),
-  );
+  const workers = readdirSync(source).filter((name) => name.endsWith("-worker.ts"));
   return ["main.ts", ...workers.toSorted()].map((name) => join(source, name));
 }
 
@@ -51,10 +49,7 @@ function entryPoints(): string[] {
  * @param target This machine's own system when undefined.
  * @returns The names of the packages whose code is in the file.
  */
-export async function compile(
-  outfile: string,
-  target?: Target,
-): Promise<string[]> {
+export async function compile(outfile: string, target?: Target): Promise<string[]> {
   mkdirSync(dirname(outfile), { recursive: true });
   // The compiler names files by their paths from here, and the names are in the bytes.
   process.chdir(ROOT);
@@ -117,9 +112,7 @@ export function executableName(target: Target = hostTarget()): string {
 export function parseTarget(text: string): Target {
   const target = TARGETS.find((one) => one === text);
   if (target) return target;
-  throw new Error(
-    `Cannot build for "${text}": the targets are ${TARGETS.join(", ")}`,
-  );
+  throw new Error(`Cannot build for "${text}": the targets are ${TARGETS.join(", ")}`);
 }
 
 /** What a build without a target is for: the system of the Bun that builds. */
@@ -129,8 +122,7 @@ function hostTarget(): Target {
     x64: "/lib/ld-musl-x86_64.so.1",
     arm64: "/lib/ld-musl-aarch64.so.1",
   };
-  const isMusl =
-    system === "linux" && runsOn(loader[process.arch as "x64" | "arm64"]);
+  const isMusl = system === "linux" && runsOn(loader[process.arch as "x64" | "arm64"]);
   return `${system}-${process.arch}${isMusl ? "-musl" : ""}` as Target;
 }
 

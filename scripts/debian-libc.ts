@@ -42,10 +42,7 @@ const LIBRARIES = ["libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0"];
  * @param source A libc6 package or a folder with its files; downloaded with apt
  *   when undefined.
  */
-export function cLibrary(
-  architecture: Architecture,
-  source: string | undefined,
-): CLibrary {
+export function cLibrary(architecture: Architecture, source: string | undefined): CLibrary {
   if (source !== undefined && !existsSync(source))
     throw new Error(`Cannot find the C library "${source}"`);
   if (source !== undefined && statSync(source).isDirectory())
@@ -76,8 +73,7 @@ function readFiles(
   const place = ["lib", "usr/lib"]
     .map((lib) => join(root, lib, folder))
     .find((path) => existsSync(join(path, "libc.so.6")));
-  if (place === undefined)
-    throw new Error(`Cannot find ${folder}/libc.so.6 in "${root}"`);
+  if (place === undefined) throw new Error(`Cannot find ${folder}/libc.so.6 in "${root}"`);
   const name = loader.replace(/.*\//, "");
   return {
     version,

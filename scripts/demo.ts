@@ -9,13 +9,9 @@ import { join } from "node:path";
 const root = join(import.meta.dir, "..");
 const binary = join(root, "dist", "cacheport");
 const folder = mkdtempSync(join(tmpdir(), "cacheport-demo-"));
-cpSync(
-  join(root, "tests", "fixtures", "app-oci-index"),
-  join(folder, "cache"),
-  {
-    recursive: true,
-  },
-);
+cpSync(join(root, "tests", "fixtures", "app-oci-index"), join(folder, "cache"), {
+  recursive: true,
+});
 
 function run(...args: string[]): void {
   console.log(`\n$ cacheport ${args.join(" ")}`);
@@ -24,20 +20,15 @@ function run(...args: string[]): void {
     stdout: "inherit",
     stderr: "inherit",
   });
-  if (exitCode !== 0)
-    throw new Error(`cacheport ended with exit code ${exitCode}`);
+  if (exitCode !== 0) throw new Error(`cacheport ended with exit code ${exitCode}`);
 }
 
 try {
-  console.log(
-    "A cache as BuildKit wrote it before version 0.21: an index of layers.",
-  );
+  console.log("A cache as BuildKit wrote it before version 0.21: an index of layers.");
   run("ls", "cache");
   run("inspect", "cache");
   run("convert", "cache", "--to", "image-manifest");
-  console.log(
-    "\nThe same cache, now an image manifest that every registry takes:",
-  );
+  console.log("\nThe same cache, now an image manifest that every registry takes:");
   run("ls", "cache", "--digests");
   run("verify", "cache");
 } finally {

@@ -7,14 +7,7 @@
  *
  * The same commit and the same version of libc6 always give the same bytes.
  */
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -23,14 +16,9 @@ import type { Descriptor } from "../src/descriptor.ts";
 import { digestOf } from "../src/digest.ts";
 import { encodeImageIndex } from "../src/image-index.ts";
 import { encodeImageManifest } from "../src/image-manifest.ts";
-import { LayoutArchiveWriter } from "../src/layout-archive-writer.ts";
+import { LayoutArchiveWriter } from "../src/archive-writer.ts";
 import { LayoutDirectoryWriter } from "../src/layout-directory.ts";
-import {
-  OCI_CONFIG,
-  OCI_INDEX,
-  OCI_LAYER_GZIP,
-  OCI_MANIFEST,
-} from "../src/media-types.ts";
+import { OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST } from "../src/media-types.ts";
 import { file, folder, gzip, tar } from "./archive.ts";
 import { commit, commitTime, compile, ROOT } from "./compile.ts";
 import type { Target } from "./compile.ts";
@@ -55,9 +43,7 @@ const { values } = parseArgs({
     outdir: { type: "string", default: join(ROOT, "dist") },
   },
 });
-const architectures = (values.only ?? Object.keys(TARGETS)).map(
-  parseArchitecture,
-);
+const architectures = (values.only ?? Object.keys(TARGETS)).map(parseArchitecture);
 const libraries = new Map(
   values.libc.map((text) => {
     const [name = "", path = ""] = text.split(/=(.*)/s);
@@ -66,9 +52,7 @@ const libraries = new Map(
 );
 const outdir = resolve(values.outdir);
 const { name, version, description, license } = project();
-const created = new Date(commitTime() * 1000)
-  .toISOString()
-  .replace(/\.\d+Z$/, "Z");
+const created = new Date(commitTime() * 1000).toISOString().replace(/\.\d+Z$/, "Z");
 
 /** A blob with its descriptor. */
 interface Blob {
@@ -84,13 +68,9 @@ if (existsSync(layout) && !existsSync(join(layout, "oci-layout")))
 const blobs: Blob[] = [];
 const manifests: Descriptor[] = [];
 const parts = new Map<string, Component>();
-for (const architecture of architectures)
-  manifests.push(await addImage(architecture));
+for (const architecture of architectures) manifests.push(await addImage(architecture));
 await writeLayouts();
-writeFileSync(
-  join(outdir, "image.spdx.json"),
-  spdxDocument([...parts.values()]),
-);
+writeFileSync(join(outdir, "image.spdx.json"), spdxDocument([...parts.values()]));
 
 function parseArchitecture(text: string): Architecture {
   if (text in TARGETS) return text as Architecture;
@@ -165,12 +145,10 @@ function layerFiles(binary: Uint8Array, { version, files }: CLibrary) {
     license: "LGPL-2.1-or-later",
     purl: `pkg:deb/debian/libc6${version ? `@${encodeURIComponent(version)}` : ""}`,
   });
-  const parents = ["usr/bin/", ...files.map(({ path }) => path)].flatMap(
-    (path) => {
-      const names = path.split("/").slice(0, -1);
-      return names.map((_, index) => names.slice(0, index + 1).join("/"));
-    },
-  );
+  const parents = ["usr/bin/", ...files.map(({ path }) => path)].flatMap((path) => {
+    const names = path.split("/").slice(0, -1);
+    return names.map((_, index) => names.slice(0, index + 1).join("/"));
+  });
   return [
     ...[...new Set(parents)].map((path) => folder(path)),
     file("usr/bin/cacheport", binary, 0o755),
@@ -211,17 +189,13 @@ async function writeLayouts(): Promise<void> {
     names: [{ kind: "set", name: { refName: version, imageName } }],
   };
   await fill(await LayoutDirectoryWriter.open(layout, { create: true }), root);
-  await fill(
-    await LayoutArchiveWriter.open({ path: archive }, { mode: "create" }),
-    root,
-  );
+  await fill(await LayoutArchiveWriter.open({ path: archive }, { mode: "create" }), root);
   console.log(`Wrote ${layout} and ${archive}, ${descriptor.digest}`);
 }
 
 async function fill(writer: ContentWriter, root: Root): Promise<void> {
   try {
-    for (const { descriptor, bytes } of blobs)
-      await writer.put(descriptor, { bytes });
+    for (const { descriptor, bytes } of blobs) await writer.put(descriptor, { bytes });
     await writer.publish([root]);
   } finally {
     await writer.close();

@@ -7,29 +7,16 @@
  * The same commit always gives the same bytes.
  */
 import { createHash } from "node:crypto";
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { loadCommands } from "../src/command-table.ts";
-import { completionScript } from "../src/completion-scripts.ts";
-import { manPage } from "../src/man-page.ts";
+import { completionScript } from "../src/cli-completion.ts";
+import { manPage } from "../src/cli-man.ts";
 import { file, folder, gzip, tar, zip } from "./archive.ts";
 import type { ArchiveEntry } from "./archive.ts";
-import {
-  compile,
-  executableName,
-  parseTarget,
-  ROOT,
-  TARGETS,
-} from "./compile.ts";
+import { compile, executableName, parseTarget, ROOT, TARGETS } from "./compile.ts";
 import type { Target } from "./compile.ts";
 import { components, licenseTexts, project, spdxDocument } from "./sbom.ts";
 
@@ -59,11 +46,7 @@ writeFileSync(join(outdir, "SHA256SUMS"), sumsFile());
 /** Only what an earlier release left: the folder may be anybody's. */
 function removeOldFiles(): void {
   for (const entry of readdirSync(outdir))
-    if (
-      /^(?:cacheport-.*\.(?:tar\.gz|zip|spdx\.json)|SHA256SUMS|install\.sh)$/.test(
-        entry,
-      )
-    )
+    if (/^(?:cacheport-.*\.(?:tar\.gz|zip|spdx\.json)|SHA256SUMS|install\.sh)$/.test(entry))
       rmSync(join(outdir, entry));
 }
 
@@ -82,10 +65,7 @@ async function documentation(): Promise<ArchiveEntry[]> {
   ];
 }
 
-async function releaseTarget(
-  target: Target,
-  documents: readonly ArchiveEntry[],
-): Promise<void> {
+async function releaseTarget(target: Target, documents: readonly ArchiveEntry[]): Promise<void> {
   const binary = join(scratch, target);
   const parts = components(await compile(binary, target));
   const top = `${name}-${version}-${target}`;
@@ -107,11 +87,7 @@ async function releaseTarget(
 }
 
 /** Writes a file of the release and notes its sum down. @returns Its name and size */
-function write(
-  path: string,
-  content: Uint8Array | string,
-  mode = 0o644,
-): string {
+function write(path: string, content: Uint8Array | string, mode = 0o644): string {
   writeFileSync(join(outdir, path), content, { mode });
   sums.set(path, createHash("sha256").update(content).digest("hex"));
   return `${path} (${(content.length / 1e6).toFixed(1)} MB)`;

@@ -47,12 +47,7 @@ function install() {
     .update(readFileSync(join(root, "package.json")))
     .update(readFileSync(join(root, "bun.lock")))
     .digest("hex");
-  if (
-    existsSync(bun) &&
-    existsSync(stamp) &&
-    readFileSync(stamp, "utf8") === lock
-  )
-    return;
+  if (existsSync(bun) && existsSync(stamp) && readFileSync(stamp, "utf8") === lock) return;
   const npm = process.platform === "win32" ? "npm.cmd" : "npm";
   const version = manifest.devDependencies.bun;
   if (!existsSync(bun)) {
@@ -71,9 +66,7 @@ function install() {
 }
 
 if (!Object.hasOwn(tasks, task)) {
-  console.error(
-    `Cannot run task "${task}": the tasks are ${Object.keys(tasks).join(", ")}`,
-  );
+  console.error(`Cannot run task "${task}": the tasks are ${Object.keys(tasks).join(", ")}`);
   process.exit(2);
 }
 install();

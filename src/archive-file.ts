@@ -3,16 +3,9 @@
  * of an old one.
  */
 import type { Stats } from "node:fs";
-import {
-  open,
-  readdir,
-  realpath,
-  rename,
-  stat,
-  unlink,
-} from "node:fs/promises";
+import { open, readdir, realpath, rename, stat, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { keepOwner, syncFolder } from "./durable-file.ts";
+import { keepOwner, syncFolder } from "./layout-durable.ts";
 import { CacheportError, systemCode } from "./errors.ts";
 import { basename, dirname, join, resolve } from "./paths.ts";
 
@@ -48,10 +41,7 @@ export async function isArchiveDevice(path: string): Promise<boolean> {
  *
  * @throws {CacheportError} LOCATION_NOT_FOUND
  */
-export async function checkArchiveFolder(
-  path: string,
-  location: string,
-): Promise<void> {
+export async function checkArchiveFolder(path: string, location: string): Promise<void> {
   const folder = dirname(path);
   if ((await statIfThere(folder))?.isDirectory()) return;
   throw new CacheportError(
@@ -77,10 +67,7 @@ export async function replaceArchiveFile(
   const folder = dirname(path);
   await removeLeftovers(path);
   const replaced = await statIfThere(path);
-  const temporary = join(
-    folder,
-    `.${basename(path)}.${crypto.randomUUID()}.tmp`,
-  );
+  const temporary = join(folder, `.${basename(path)}.${crypto.randomUUID()}.tmp`);
   const file = await open(temporary, "wx", 0o644);
   try {
     if (replaced) {

@@ -1,7 +1,7 @@
 /** How an archive as a whole is compressed, told from its first bytes. */
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { detectCompression } from "./compression.ts";
+import { detectCompression } from "./blob-compression.ts";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
 import type { Compression } from "./media-types.ts";
 
@@ -23,15 +23,9 @@ const OTHER_FORMS: readonly [name: string, magic: readonly number[]][] = [
  * @param archive The archive as the user wrote it, for messages.
  * @throws {CacheportError} ARCHIVE_INVALID when it is empty; NOT_SUPPORTED
  */
-export function detectArchiveFormat(
-  start: Uint8Array,
-  archive: string,
-): Compression {
+export function detectArchiveFormat(start: Uint8Array, archive: string): Compression {
   if (start.length === 0) {
-    throw new CacheportError(
-      "ARCHIVE_INVALID",
-      `Cannot read archive "${archive}": it is empty`,
-    );
+    throw new CacheportError("ARCHIVE_INVALID", `Cannot read archive "${archive}": it is empty`);
   }
   for (const [name, magic] of OTHER_FORMS) {
     if (!magic.every((byte, at) => start[at] === byte)) continue;
@@ -74,10 +68,7 @@ export async function archiveFileFormat(
  * @param location The file as the user wrote it, for messages.
  * @throws {CacheportError} LOCATION_NOT_FOUND, PERMISSION_DENIED, IO_FAILED
  */
-export async function openArchiveFile(
-  path: string,
-  location: string,
-): Promise<FileHandle> {
+export async function openArchiveFile(path: string, location: string): Promise<FileHandle> {
   try {
     return await open(path, "r");
   } catch (error) {

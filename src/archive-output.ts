@@ -17,15 +17,10 @@ import {
 } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { interrupted, systemError } from "./errors.ts";
-import {
-  encodeTarHeader,
-  TAR_BLOCK,
-  TAR_END,
-  tarPadding,
-} from "./tar-header.ts";
-import type { ArchiveBlob, ArchivePlan, PlacedMember } from "./tar-write.ts";
-import { readChunks } from "./verified-stream.ts";
-import type { WorkerPool } from "./worker-pool.ts";
+import { encodeTarHeader, TAR_BLOCK, TAR_END, tarPadding } from "./archive-header.ts";
+import type { ArchiveBlob, ArchivePlan, PlacedMember } from "./archive-plan.ts";
+import { readChunks } from "./blob-check.ts";
+import type { WorkerPool } from "./blob-threads.ts";
 
 /** A file that an archive is written into, with what a crash may do to it in view. */
 export interface ArchiveFile {
@@ -63,14 +58,9 @@ export class OpenArchiveFile implements ArchiveFile {
     }
   }
 
-  async copy(
-    blob: ArchiveBlob,
-    position: number,
-    options: PutOptions,
-  ): Promise<void> {
+  async copy(blob: ArchiveBlob, position: number, options: PutOptions): Promise<void> {
     const { descriptor, source } = blob;
-    const location =
-      "store" in source ? await source.store.locate(descriptor) : undefined;
+    const location = "store" in source ? await source.store.locate(descriptor) : undefined;
     if (location) {
       const { path, offset, size } = location;
       // Before a byte is written, since a larger blob would run over its neighbour.
@@ -203,8 +193,7 @@ async function* blobChunks(
   }
   if (received !== descriptor.size) throw sizeMismatch(descriptor, received);
   const actual = hasher.digest();
-  if (actual !== descriptor.digest)
-    throw digestMismatch(descriptor.digest, actual);
+  if (actual !== descriptor.digest) throw digestMismatch(descriptor.digest, actual);
   if (held) yield held;
 }
 

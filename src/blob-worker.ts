@@ -1,11 +1,11 @@
 /**
- * The thread that does file jobs for worker-pool.ts. It is an entry point of its
+ * The thread that does file jobs for blob-threads.ts. It is an entry point of its
  * own: a compiled program finds it only if the build lists it.
  */
 import { CacheportError, interrupted, systemCode } from "./errors.ts";
-import { runFileJob } from "./file-jobs.ts";
-import type { FileJob } from "./file-jobs.ts";
-import type { WorkerReply, WorkerRequest } from "./worker-pool.ts";
+import { runFileJob } from "./blob-jobs.ts";
+import type { FileJob } from "./blob-jobs.ts";
+import type { WorkerReply, WorkerRequest } from "./blob-threads.ts";
 
 declare const self: Worker;
 

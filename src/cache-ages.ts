@@ -51,20 +51,14 @@ export function resultAges(times: Iterable<string>): ResultAges {
     const time = parseCacheTime(text);
     if (!isKnownTime(time)) continue;
     moments.push(time.milliseconds);
-    if (!first || compareTimes(time, first) < 0)
-      [first, ages.oldest] = [time, text];
-    if (!last || compareTimes(time, last) > 0)
-      [last, ages.newest] = [time, text];
+    if (!first || compareTimes(time, first) < 0) [first, ages.oldest] = [time, text];
+    if (!last || compareTimes(time, last) > 0) [last, ages.newest] = [time, text];
   }
   if (!first || !last) return ages;
-  const { start, length, count } = spanOver(
-    first.milliseconds,
-    last.milliseconds,
-  );
+  const { start, length, count } = spanOver(first.milliseconds, last.milliseconds);
   if (count < 2) return ages;
   const results = new Uint32Array(count);
-  for (const moment of moments)
-    results[Math.floor((moment - start) / length)]! += 1;
+  for (const moment of moments) results[Math.floor((moment - start) / length)]! += 1;
   ages.spans = Array.from(results, (number, index) => ({
     from: new Date(start + index * length).toISOString().replace(".000", ""),
     length,
@@ -74,14 +68,9 @@ export function resultAges(times: Iterable<string>): ResultAges {
 }
 
 /** The spans that reach over two moments. */
-function spanOver(
-  first: number,
-  last: number,
-): { start: number; length: number; count: number } {
+function spanOver(first: number, last: number): { start: number; length: number; count: number } {
   for (let step = 0; ; step++) {
-    const length =
-      LENGTHS[step] ??
-      (LENGTHS.at(-1) as number) * 2 ** (step - LENGTHS.length + 1);
+    const length = LENGTHS[step] ?? (LENGTHS.at(-1) as number) * 2 ** (step - LENGTHS.length + 1);
     const offset = length >= WEEK ? FIRST_MONDAY : 0;
     const start = Math.floor((first - offset) / length) * length + offset;
     const count = Math.floor((last - start) / length) + 1;

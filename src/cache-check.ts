@@ -6,7 +6,7 @@
  * Source: BuildKit cache/remotecache/v1/parse.go (parseRecord, getRemoteChain) and
  * chains.go (Add).
  */
-import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-config.ts";
+import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
 import { CacheportError } from "./errors.ts";
 
 /** A kind of fault in a cache config. */
@@ -94,8 +94,7 @@ export function checkCacheConfig(config: CacheConfig): CacheProblem[] {
         else if (broken !== SOUND) reportBreak(broken);
       }
       for (const chain of chains) {
-        for (const layer of chain.layers)
-          if (!layers[layer]) reportMissing(layer, index);
+        for (const layer of chain.layers) if (!layers[layer]) reportMissing(layer, index);
       }
     },
   });
@@ -220,14 +219,9 @@ interface RecordVisitor {
 }
 
 /** Walks all records, inputs before the records that need them, in BuildKit's own order. */
-function visitRecords(
-  records: readonly CacheRecord[],
-  visitor: RecordVisitor,
-): void {
+function visitRecords(records: readonly CacheRecord[], visitor: RecordVisitor): void {
   const { starts, links } = listLinks(records);
-  const isRandom = Uint8Array.from(records, (record) =>
-    isRandomRecord(record) ? 1 : 0,
-  );
+  const isRandom = Uint8Array.from(records, (record) => (isRandomRecord(record) ? 1 : 0));
   const NEW = 0;
   const OPEN = 1;
   const LEFT = 2;
@@ -236,11 +230,7 @@ function visitRecords(
   const next = starts.slice();
   const open: number[] = [];
 
-  const fault = (
-    code: CacheProblemCode,
-    message: string,
-    index: number,
-  ): void => {
+  const fault = (code: CacheProblemCode, message: string, index: number): void => {
     visitor.fault({ code, message, place: "records", index });
   };
 
@@ -258,12 +248,9 @@ function visitRecords(
       }
       const link = links[next[at]!++] as number;
       const linked = state[link];
-      if (Number.isNaN(link))
-        fault("INPUT_EMPTY", `invalid empty input for record ${at}`, at);
-      else if (linked === undefined)
-        fault("RECORD_INDEX", `invalid record ID: ${link}`, at);
-      else if (linked === OPEN)
-        fault("RECORD_LOOP", "invalid looping record", at);
+      if (Number.isNaN(link)) fault("INPUT_EMPTY", `invalid empty input for record ${at}`, at);
+      else if (linked === undefined) fault("RECORD_INDEX", `invalid record ID: ${link}`, at);
+      else if (linked === OPEN) fault("RECORD_LOOP", "invalid looping record", at);
       else {
         if (isRandom[link] === 1) {
           fault(

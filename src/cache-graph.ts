@@ -5,13 +5,10 @@
  * Positions that lead nowhere are left out; {@link checkCacheConfig} reports them.
  */
 import { layerDepths } from "./cache-check.ts";
-import type { CacheConfig } from "./cache-config.ts";
+import type { CacheConfig } from "./cache-types.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
-import {
-  ANNOTATION_CREATED_AT,
-  ANNOTATION_UNCOMPRESSED,
-} from "./media-types.ts";
+import { ANNOTATION_CREATED_AT, ANNOTATION_UNCOMPRESSED } from "./media-types.ts";
 
 /** A layer in one place of a cache's chains. */
 export interface PlacedLayer {
@@ -138,8 +135,7 @@ function addCache(graph: CacheGraph, source: GraphSource): void {
     const to = firstRecord + index;
     inputs.forEach((alternatives, input) => {
       for (const { selector, link } of alternatives)
-        if (records[link])
-          graph.links.push({ from: firstRecord + link, to, input, selector });
+        if (records[link]) graph.links.push({ from: firstRecord + link, to, input, selector });
     });
   });
 }
@@ -150,35 +146,24 @@ function addCache(graph: CacheGraph, source: GraphSource): void {
  *
  * @param blobs The blobs that the manifest lists.
  */
-export function placeLayers(
-  config: CacheConfig,
-  blobs: readonly Descriptor[],
-): PlacedLayer[] {
+export function placeLayers(config: CacheConfig, blobs: readonly Descriptor[]): PlacedLayer[] {
   const descriptors = new Map(blobs.map((blob) => [blob.digest, blob]));
   const depths = layerDepths(config);
-  const placed = config.layers.map(
-    ({ blob, parent, annotations }, position): PlacedLayer => {
-      const descriptor = descriptors.get(blob);
-      const depth = depths[position] ?? 0;
-      return {
-        digest: blob,
-        size: descriptor?.size ?? annotations?.size ?? null,
-        mediaType: descriptor?.mediaType ?? annotations?.mediaType ?? null,
-        diffId:
-          descriptor?.annotations?.[ANNOTATION_UNCOMPRESSED] ??
-          annotations?.diffID ??
-          null,
-        createdAt:
-          descriptor?.annotations?.[ANNOTATION_CREATED_AT] ??
-          annotations?.createdAt ??
-          null,
-        // A parent that cannot be followed has counted as none.
-        parent: depth === 0 ? null : parent,
-        depth,
-        records: 0,
-      };
-    },
-  );
+  const placed = config.layers.map(({ blob, parent, annotations }, position): PlacedLayer => {
+    const descriptor = descriptors.get(blob);
+    const depth = depths[position] ?? 0;
+    return {
+      digest: blob,
+      size: descriptor?.size ?? annotations?.size ?? null,
+      mediaType: descriptor?.mediaType ?? annotations?.mediaType ?? null,
+      diffId: descriptor?.annotations?.[ANNOTATION_UNCOMPRESSED] ?? annotations?.diffID ?? null,
+      createdAt: descriptor?.annotations?.[ANNOTATION_CREATED_AT] ?? annotations?.createdAt ?? null,
+      // A parent that cannot be followed has counted as none.
+      parent: depth === 0 ? null : parent,
+      depth,
+      records: 0,
+    };
+  });
   const count = (top: number | undefined): void => {
     const layer = top === undefined ? undefined : placed[top];
     if (layer) layer.records++;

@@ -7,7 +7,7 @@
  */
 import type { Descriptor } from "./descriptor.ts";
 import { digestOf } from "./digest.ts";
-import { detectDocumentType } from "./document-type.ts";
+import { detectDocumentType } from "./document.ts";
 import { CacheportError } from "./errors.ts";
 import { encodeImageIndex, parseImageIndex } from "./image-index.ts";
 import { encodeImageManifest, parseImageManifest } from "./image-manifest.ts";
@@ -23,18 +23,13 @@ import {
 } from "./media-types.ts";
 
 /** The shapes that a cache can be written in. */
-export const CACHE_SHAPES = [
-  "image-manifest",
-  "oci-index",
-  "docker-list",
-] as const;
+export const CACHE_SHAPES = ["image-manifest", "oci-index", "docker-list"] as const;
 
 /** A shape that a cache can be written in. */
 export type CacheShape = (typeof CACHE_SHAPES)[number];
 
 /** Any shape that a cache can be read from. */
-export type ReadableShape =
-  CacheShape | "docker-manifest" | "inline" | "index-of-caches";
+export type ReadableShape = CacheShape | "docker-manifest" | "inline" | "index-of-caches";
 
 /** A cache's top document: its shape and the content that it lists. */
 export interface CacheManifest {
@@ -65,21 +60,14 @@ const TYPE_SHAPES: Record<string, CacheManifest["shape"]> = {
  * @returns The cache; undefined when the document is sound and no cache of its own.
  * @throws {CacheportError} DOCUMENT_INVALID
  */
-export function parseCacheManifest(
-  bytes: Uint8Array,
-  what: string,
-): CacheManifest | undefined {
+export function parseCacheManifest(bytes: Uint8Array, what: string): CacheManifest | undefined {
   const mediaType = detectDocumentType(bytes, what);
   const shape = TYPE_SHAPES[mediaType] as CacheManifest["shape"];
   if (isIndexType(mediaType)) {
     const { manifests } = parseImageIndex(bytes, what);
-    const config = manifests.findLast(
-      (entry) => entry.mediaType === CACHE_CONFIG,
-    );
+    const config = manifests.findLast((entry) => entry.mediaType === CACHE_CONFIG);
     if (!config) return undefined;
-    const layers = manifests.filter(
-      (entry) => entry.mediaType !== CACHE_CONFIG,
-    );
+    const layers = manifests.filter((entry) => entry.mediaType !== CACHE_CONFIG);
     return { shape, mediaType, config, layers };
   }
   const { config, layers } = parseImageManifest(bytes, what);

@@ -41,7 +41,6 @@ export function isKnownTime(time: CacheTime): boolean {
 
 /** Sorts times, the oldest first. */
 export function compareTimes(a: CacheTime, b: CacheTime): number {
-  if (a.milliseconds !== b.milliseconds)
-    return a.milliseconds < b.milliseconds ? -1 : 1;
+  if (a.milliseconds !== b.milliseconds) return a.milliseconds < b.milliseconds ? -1 : 1;
   return a.nanoseconds - b.nanoseconds;
 }

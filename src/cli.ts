@@ -1,21 +1,16 @@
 /** Dispatch: from the command line to a command and its exit code. */
-import { findCommand, hasFlag, parseArguments, quote } from "./arguments.ts";
-import type { CommandSpec } from "./command.ts";
+import { findCommand, hasFlag, parseArguments, quote } from "./cli-arguments.ts";
+import type { CommandSpec } from "./cli-command.ts";
 import type { CommandEntry } from "./command-table.ts";
 import { COMMANDS } from "./command-table.ts";
-import {
-  CacheportError,
-  interrupted,
-  systemCode,
-  systemError,
-} from "./errors.ts";
-import type { HelpStyle } from "./help.ts";
-import { commandHelp, programHelp } from "./help.ts";
-import type { Host } from "./output.ts";
-import { createContext, Output, takesColors } from "./output.ts";
-import { LEADING_OPTIONS, sharedOptions } from "./shared-options.ts";
-import type { OutputStream } from "./standard-streams.ts";
-import { nearest } from "./suggestion.ts";
+import { CacheportError, interrupted, systemCode, systemError } from "./errors.ts";
+import type { HelpStyle } from "./cli-help.ts";
+import { commandHelp, programHelp } from "./cli-help.ts";
+import type { Host } from "./cli-output.ts";
+import { createContext, Output, takesColors } from "./cli-output.ts";
+import { LEADING_OPTIONS, sharedOptions } from "./cli-options.ts";
+import type { OutputStream } from "./cli-streams.ts";
+import { nearest } from "./cli-suggestion.ts";
 import { NAME, VERSION } from "./version.ts";
 
 /**
@@ -49,8 +44,7 @@ export async function fail(
   host: Host,
   output = new Output(host, false),
 ): Promise<number> {
-  if (host.env["CACHEPORT_DEBUG"] === "1")
-    host.stderr.say(`${Bun.inspect(error)}\n`);
+  if (host.env["CACHEPORT_DEBUG"] === "1") host.stderr.say(`${Bun.inspect(error)}\n`);
   const failure = host.signal.aborted ? interrupted() : toFailure(error);
   // Where standard output itself has failed, the exit code still tells.
   await output.failure(failure).catch(() => undefined);
@@ -119,18 +113,11 @@ async function noCommand(
   commands: readonly CommandEntry[],
 ): Promise<number> {
   if (argv.length > 0) {
-    const options = [
-      ...LEADING_OPTIONS,
-      { name: "version", short: "V", description: "" },
-    ];
+    const options = [...LEADING_OPTIONS, { name: "version", short: "V", description: "" }];
     parseArguments({ command: NAME, operands: [], options }, argv);
-    throw new CacheportError(
-      "USAGE",
-      `Cannot run ${NAME}: no command is given`,
-      {
-        hint: `Run ${NAME} --help to see the commands`,
-      },
-    );
+    throw new CacheportError("USAGE", `Cannot run ${NAME}: no command is given`, {
+      hint: `Run ${NAME} --help to see the commands`,
+    });
   }
   host.stderr.say(programHelp(commands, helpStyle(host.stderr, host)));
   return 2;
@@ -141,23 +128,14 @@ function helpStyle(stream: OutputStream, host: Host): HelpStyle {
   return { columns, colors: takesColors(stream, host.env) };
 }
 
-async function load(
-  name: string,
-  commands: readonly CommandEntry[],
-): Promise<CommandSpec> {
+async function load(name: string, commands: readonly CommandEntry[]): Promise<CommandSpec> {
   const entry = commands.find((one) => one.name === name);
   if (entry) return entry.load();
   const listed = commands.filter((one) => !one.hidden).map((one) => one.name);
   const meant = nearest(name, [...listed, "help"]);
-  throw new CacheportError(
-    "USAGE",
-    `Cannot run command ${quote(name)}: there is no such command`,
-    {
-      hint: meant
-        ? `Did you mean ${meant}?`
-        : `Run ${NAME} --help to see the commands`,
-    },
-  );
+  throw new CacheportError("USAGE", `Cannot run command ${quote(name)}: there is no such command`, {
+    hint: meant ? `Did you mean ${meant}?` : `Run ${NAME} --help to see the commands`,
+  });
 }
 
 async function showProgramHelp(
@@ -167,35 +145,22 @@ async function showProgramHelp(
 ): Promise<void> {
   const listed = commands.filter((entry) => !entry.hidden);
   const value = listed.map(({ name, summary }) => ({ name, summary }));
-  await output.result(value, () =>
-    programHelp(commands, helpStyle(host.stdout, host)),
-  );
+  await output.result(value, () => programHelp(commands, helpStyle(host.stdout, host)));
 }
 
-async function showHelp(
-  output: Output,
-  spec: CommandSpec,
-  host: Host,
-): Promise<void> {
+async function showHelp(output: Output, spec: CommandSpec, host: Host): Promise<void> {
   const value = { ...spec, sharedOptions: sharedOptions(spec) };
-  await output.result(value, () =>
-    commandHelp(spec, helpStyle(host.stdout, host)),
-  );
+  await output.result(value, () => commandHelp(spec, helpStyle(host.stdout, host)));
 }
 
 /** Gives every failure a code: a system's error that nobody caught, a fault of the program. */
 function toFailure(error: unknown): CacheportError {
   if (error instanceof CacheportError) return error;
-  if (error instanceof Error && error.name === "AbortError")
-    return interrupted();
+  if (error instanceof Error && error.name === "AbortError") return interrupted();
   if (systemCode(error)) return systemError("Cannot finish the command", error);
   const reason = error instanceof Error ? error.message : String(error);
-  return new CacheportError(
-    "INTERNAL",
-    `Cannot finish the command: ${reason}`,
-    {
-      cause: error,
-      hint: "This is a fault in cacheport: please report it with what CACHEPORT_DEBUG=1 prints",
-    },
-  );
+  return new CacheportError("INTERNAL", `Cannot finish the command: ${reason}`, {
+    cause: error,
+    hint: "This is a fault in cacheport: please report it with what CACHEPORT_DEBUG=1 prints",
+  });
 }

@@ -1,8 +1,8 @@
-import type { CommandSpec } from "./command.ts";
-import { storeSettings } from "./open-store.ts";
+import type { CommandSpec } from "./cli-command.ts";
+import { storeSettings } from "./location-open.ts";
 import { isDocumentType } from "./media-types.ts";
-import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
-import { verifiedStream } from "./verified-stream.ts";
+import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
+import { verifiedStream } from "./blob-check.ts";
 
 /** `cacheport cat LOC`: the bytes of what a location names. */
 export const catCommand: CommandSpec = {
@@ -24,11 +24,7 @@ export const catCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, descriptor } = await resolveSource(
-      args.operand(0),
-      settings,
-      args,
-    );
+    const { store, descriptor } = await resolveSource(args.operand(0), settings, args);
     try {
       if (context.json) {
         const bytes = await store.read(descriptor, settings.limits.config);
@@ -36,13 +32,10 @@ export const catCommand: CommandSpec = {
         const data = Buffer.from(bytes).toString("base64");
         await context.result({ mediaType, digest, size, data }, () => "");
       } else if (isDocumentType(descriptor.mediaType)) {
-        await context.write(
-          await store.read(descriptor, settings.limits.manifest),
-        );
+        await context.write(await store.read(descriptor, settings.limits.manifest));
       } else {
         const stream = await store.open(descriptor, settings.signal);
-        for await (const chunk of verifiedStream(stream, descriptor))
-          await context.write(chunk);
+        for await (const chunk of verifiedStream(stream, descriptor)) await context.write(chunk);
       }
     } finally {
       await store.close();

@@ -1,8 +1,8 @@
 /** `cacheport completion`, and the hidden command that its scripts call. */
-import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
 import { loadCommands } from "./command-table.ts";
-import type { Shell } from "./completion-scripts.ts";
-import { completionScript, SHELLS } from "./completion-scripts.ts";
+import type { Shell } from "./cli-completion.ts";
+import { completionScript, SHELLS } from "./cli-completion.ts";
 
 /** `cacheport completion SHELL`. */
 export const completionCommand: CommandSpec = {
@@ -22,16 +22,14 @@ export const completionCommand: CommandSpec = {
   examples: [
     {
       command: "source <(cacheport completion bash)",
-      description:
-        "Complete in this shell; put the line into ~/.bashrc to keep it",
+      description: "Complete in this shell; put the line into ~/.bashrc to keep it",
     },
     {
       command: "cacheport completion zsh > ~/.zfunc/_cacheport",
       description: "Install for zsh, in a folder of $fpath",
     },
     {
-      command:
-        "cacheport completion fish > ~/.config/fish/completions/cacheport.fish",
+      command: "cacheport completion fish > ~/.config/fish/completions/cacheport.fish",
       description: "Install for fish",
     },
   ],
@@ -47,9 +45,7 @@ export const completeCommand: CommandSpec = {
   name: "__complete",
   summary: "Print the locations that a text may become",
   description: "Prints the names inside a layout that a text may become.",
-  operands: [
-    { name: "TEXT", description: "What is written so far", kind: "location" },
-  ],
+  operands: [{ name: "TEXT", description: "What is written so far", kind: "location" }],
   options: [],
   examples: [
     {
@@ -63,12 +59,9 @@ export const completeCommand: CommandSpec = {
   },
 };
 
-async function completeLocation(
-  context: CommandContext,
-  args: Arguments,
-): Promise<string[]> {
+async function completeLocation(context: CommandContext, args: Arguments): Promise<string[]> {
   const text = args.operand(0);
-  const { locate, openSource, storeSettings } = await import("./open-store.ts");
+  const { locate, openSource, storeSettings } = await import("./location-open.ts");
   const settings = await storeSettings(context, args);
   for (const place of places(text)) {
     let location;
@@ -79,8 +72,7 @@ async function completeLocation(
     }
     // A registry would be slow to ask, a compressed archive slow to unpack.
     if (location.kind !== "directory" && location.kind !== "archive") continue;
-    if (location.kind === "archive" && !location.path.endsWith(".tar"))
-      continue;
+    if (location.kind === "archive" && !location.path.endsWith(".tar")) continue;
     if (location.name !== undefined) continue;
     const { store } = await openSource(place, settings);
     try {
@@ -104,11 +96,7 @@ async function completeLocation(
 /** The parts of a text that can be a place: all of it, and what is before each colon. */
 function places(text: string): string[] {
   const found = [text];
-  for (
-    let at = text.lastIndexOf(":");
-    at > 0;
-    at = text.lastIndexOf(":", at - 1)
-  )
+  for (let at = text.lastIndexOf(":"); at > 0; at = text.lastIndexOf(":", at - 1))
     found.push(text.slice(0, at));
   return found;
 }

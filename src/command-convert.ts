@@ -1,13 +1,10 @@
 import { tmpdir } from "node:os";
 import { CACHE_SHAPES } from "./cache-manifest.ts";
 import type { CacheShape } from "./cache-manifest.ts";
-import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
-import {
-  COMPRESSION_OPTIONS,
-  compressionChoice,
-} from "./compression-options.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+import { COMPRESSION_OPTIONS, compressionChoice } from "./cli-compression.ts";
 import type { NameUpdate } from "./content-store.ts";
-import { shapeOfAttributes } from "./csv-attributes.ts";
+import { shapeOfAttributes } from "./location-attributes.ts";
 import { convertCache, planConversion } from "./convert.ts";
 import type { ConvertResult } from "./convert.ts";
 import { NOTHING_MOVED } from "./copy.ts";
@@ -21,25 +18,19 @@ import {
   locationName,
   openWriter,
   storeSettings,
-} from "./open-store.ts";
-import type { StoreSettings } from "./open-store.ts";
-import { readCache } from "./read-cache.ts";
-import type { CacheSet } from "./read-cache.ts";
-import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
-import type { ResolvedSource } from "./resolve-source.ts";
-import { chooseNames, fitNames, nameTexts } from "./target-names.ts";
-import {
-  formatTransfer,
-  completeHint,
-  printTransfer,
-  transferResult,
-} from "./transfer-result.ts";
+} from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
+import { readCache } from "./cache-read.ts";
+import type { CacheSet } from "./cache-read.ts";
+import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
+import type { ResolvedSource } from "./location-source.ts";
+import { chooseNames, fitNames, nameTexts } from "./location-names.ts";
+import { formatTransfer, completeHint, printTransfer, transferResult } from "./cli-transfer.ts";
 
 /** `cacheport convert SRC [DST]`: a cache in another shape. */
 export const convertCommand: CommandSpec = {
   name: "convert",
-  summary:
-    "Convert a build cache to another shape, in place or on the way to another store",
+  summary: "Convert a build cache to another shape, in place or on the way to another store",
   description:
     "Rewrites the top document of a BuildKit cache: an OCI image manifest (which every registry takes), an OCI index or a Docker manifest list. Without DST it converts in place: the new manifest is written, the name is moved, no blob is opened; the old manifest stays until gc. The result has the digest that BuildKit itself would have given it. An inline cache of an image becomes a cache of its own; the caches of several platforms in one index become one.",
   operands: [
@@ -83,27 +74,22 @@ export const convertCommand: CommandSpec = {
       description: "Convert a cache in its registry: reads and one PUT",
     },
     {
-      command:
-        "cacheport convert ./cache registry.example/app/cache:main --to auto",
+      command: "cacheport convert ./cache registry.example/app/cache:main --to auto",
       description: "Push a cache in the first shape that the registry takes",
     },
     {
-      command:
-        "cacheport convert ./cache:main --tag main-v2 --compression zstd",
-      description:
-        "Keep the old name and write recompressed layers under a new one",
+      command: "cacheport convert ./cache:main --tag main-v2 --compression zstd",
+      description: "Keep the old name and write recompressed layers under a new one",
     },
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
     const [sourceText, targetText] = [args.operand(0), args.operands[1]];
-    const target =
-      targetText === undefined ? undefined : locateTarget(targetText);
+    const target = targetText === undefined ? undefined : locateTarget(targetText);
     const source = await resolveSource(sourceText, settings, args, {
       near: target && folderNear(target),
     });
-    for (const note of (target ?? source.location).attributes?.notes ?? [])
-      context.note(note);
+    for (const note of (target ?? source.location).attributes?.notes ?? []) context.note(note);
     try {
       await convert(context, args, settings, source, target);
     } finally {
@@ -119,8 +105,7 @@ async function convert(
   source: ResolvedSource,
   targetLocation: Location | undefined,
 ): Promise<void> {
-  const inPlace =
-    !targetLocation || isSameStore(source.location, targetLocation);
+  const inPlace = !targetLocation || isSameStore(source.location, targetLocation);
   const target = targetLocation ?? source.location;
   const shape = chosenShape(args, target);
   const compression = compressionChoice(args, target);
@@ -138,14 +123,7 @@ async function convert(
 
   if (args.flag("dry-run")) {
     const plan = planConversion(set, shape);
-    await report(
-      context,
-      target,
-      set,
-      names,
-      plan && { ...plan, counts: NOTHING_MOVED },
-      true,
-    );
+    await report(context, target, set, names, plan && { ...plan, counts: NOTHING_MOVED }, true);
     return;
   }
   const writer = await openWriter(target, settings);
@@ -177,22 +155,14 @@ function chosenShape(args: Arguments, target: Location): CacheShape | "auto" {
 }
 
 /** In place a name is moved, unless --tag gives others. */
-function namesInPlace(
-  args: Arguments,
-  { entry, location }: ResolvedSource,
-): NameUpdate[] {
+function namesInPlace(args: Arguments, { entry, location }: ResolvedSource): NameUpdate[] {
   const tags = args.values("tag");
   if (location.kind === "stream") {
-    throw new CacheportError(
-      "USAGE",
-      "Cannot convert standard input in place: give a target",
-      {
-        hint: "For example: cacheport convert - ./cache",
-      },
-    );
+    throw new CacheportError("USAGE", "Cannot convert standard input in place: give a target", {
+      hint: "For example: cacheport convert - ./cache",
+    });
   }
-  if (tags.length > 0)
-    return tags.map((tag) => ({ kind: "set", name: parseEntryName(tag) }));
+  if (tags.length > 0) return tags.map((tag) => ({ kind: "set", name: parseEntryName(tag) }));
   if (entry) return [{ kind: "replace", entry }];
   throw new CacheportError(
     "USAGE",
@@ -224,10 +194,7 @@ async function report(
       ? formatTransfer(
           value,
           [
-            [
-              dryRun ? "would convert" : "converted",
-              `${set.shape} -> ${result.shape}`,
-            ],
+            [dryRun ? "would convert" : "converted", `${set.shape} -> ${result.shape}`],
             ["from", set.descriptor.digest],
           ],
           context,

@@ -1,15 +1,7 @@
 import { parseCacheManifest } from "./cache-manifest.ts";
-import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
-import {
-  COMPRESSION_OPTIONS,
-  compressionChoice,
-} from "./compression-options.ts";
-import type {
-  ContentReader,
-  ContentWriter,
-  NameUpdate,
-  Store,
-} from "./content-store.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+import { COMPRESSION_OPTIONS, compressionChoice } from "./cli-compression.ts";
+import type { ContentReader, ContentWriter, NameUpdate, Store } from "./content-store.ts";
 import { copyContent, NOTHING_MOVED } from "./copy.ts";
 import type { CopyRoot, TransferCounts, TransferOptions } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
@@ -24,24 +16,13 @@ import {
   openSource,
   openWriter,
   storeSettings,
-} from "./open-store.ts";
-import type { StoreSettings } from "./open-store.ts";
-import { tryReadCache } from "./read-cache.ts";
+} from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
+import { tryReadCache } from "./cache-read.ts";
 import type { CompressionChoice } from "./recompress.ts";
-import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
-import {
-  chooseNames,
-  fitNames,
-  keepName,
-  nameTexts,
-  refuseClashes,
-} from "./target-names.ts";
-import {
-  formatTransfer,
-  completeHint,
-  printTransfer,
-  transferResult,
-} from "./transfer-result.ts";
+import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
+import { chooseNames, fitNames, keepName, nameTexts, refuseClashes } from "./location-names.ts";
+import { formatTransfer, completeHint, printTransfer, transferResult } from "./cli-transfer.ts";
 
 /** What stands in the target, and how much was moved. */
 interface Copied {
@@ -59,8 +40,7 @@ interface Source {
 /** `cacheport copy SRC DST`: content with its digests. */
 export const copyCommand: CommandSpec = {
   name: "copy",
-  summary:
-    "Copy images, indexes, caches or any artifact; digests stay as they are",
+  summary: "Copy images, indexes, caches or any artifact; digests stay as they are",
   description:
     "Copies what SRC names, with everything that it reaches, to DST, which may be a layout folder, an archive or a registry. Only --compression changes digests. Every byte is checked against its digest; blobs that DST has already are skipped. Nothing is named in DST before all of its content is there. Without a name in DST the source's own is kept.",
   operands: [
@@ -128,18 +108,10 @@ export const copyCommand: CommandSpec = {
 
 /** Copying keeps the shape of a cache, so attributes that name one belong to convert. */
 function refuseShape({ attributes, text }: Location): void {
-  if (
-    attributes?.imageManifest === undefined &&
-    attributes?.ociMediaTypes === undefined
-  )
-    return;
-  throw new CacheportError(
-    "USAGE",
-    `Cannot copy to "${text}": its attributes ask for a shape`,
-    {
-      hint: "copy keeps the shape; use convert with the same locations",
-    },
-  );
+  if (attributes?.imageManifest === undefined && attributes?.ociMediaTypes === undefined) return;
+  throw new CacheportError("USAGE", `Cannot copy to "${text}": its attributes ask for a shape`, {
+    hint: "copy keeps the shape; use convert with the same locations",
+  });
 }
 
 async function copyOne(
@@ -154,11 +126,7 @@ async function copyOne(
   try {
     const { store, descriptor, entry } = source;
     const tags = args.values("tag");
-    const names = fitNames(
-      chooseNames(tags, locationName(target), entry),
-      target,
-      tags,
-    );
+    const names = fitNames(chooseNames(tags, locationName(target), entry), target, tags);
     const choice = compressionChoice(args, target);
     const roots = [{ descriptor, names }];
     await transfer(
@@ -203,18 +171,11 @@ async function copyRecompressed(
       : { roots: [], counts: NOTHING_MOVED };
   }
   const { recompressImage } = await import("./recompress-image.ts");
-  const made = await recompressImage(
-    store,
-    descriptor,
-    choice,
-    writer,
-    options,
-  );
+  const made = await recompressImage(store, descriptor, choice, writer, options);
   try {
-    await writer.publish(
-      [{ descriptor: made.descriptor, bytes: made.bytes, names }],
-      { signal: options.signal },
-    );
+    await writer.publish([{ descriptor: made.descriptor, bytes: made.bytes, names }], {
+      signal: options.signal,
+    });
   } finally {
     await made.dispose();
   }
@@ -238,13 +199,9 @@ async function copyAll(
       "Cannot use --all with a name, a platform or a compression: every entry stays as it is",
     );
   }
-  const { store, query, location } = await openSource(
-    args.operand(0),
-    settings,
-    {
-      near: folderNear(target),
-    },
-  );
+  const { store, query, location } = await openSource(args.operand(0), settings, {
+    near: folderNear(target),
+  });
   try {
     if (query.name !== undefined || query.digest !== undefined) {
       throw new CacheportError(
@@ -260,20 +217,12 @@ async function copyAll(
     if (target.kind === "registry") refuseClashes(roots);
     const sourceOf = (written: string): string => {
       const entry = entries.find((_, position) =>
-        nameTexts(roots[position]?.names ?? []).some((name) =>
-          written.endsWith(`:${name}`),
-        ),
+        nameTexts(roots[position]?.names ?? []).some((name) => written.endsWith(`:${name}`)),
       );
       return withName(location, (entry && entryLabel(entry)) ?? undefined);
     };
-    await transfer(
-      context,
-      args,
-      settings,
-      { store, sourceOf },
-      roots,
-      target,
-      (writer, options) => copyContent(store, roots, writer, options),
+    await transfer(context, args, settings, { store, sourceOf }, roots, target, (writer, options) =>
+      copyContent(store, roots, writer, options),
     );
   } finally {
     await store.close();
@@ -283,9 +232,7 @@ async function copyAll(
 /** A location's text with a name at its end. */
 function withName({ text }: Location, name: string | undefined): string {
   if (name === undefined) return text;
-  return text.startsWith("type=local")
-    ? `${text},tag=${name}`
-    : `${text}:${name}`;
+  return text.startsWith("type=local") ? `${text},tag=${name}` : `${text}:${name}`;
 }
 
 async function transfer(
@@ -325,10 +272,7 @@ async function transfer(
     }
   }
   const only = roots.length === 1 ? copied.roots[0] : undefined;
-  const shape =
-    roots[0] && only
-      ? await cacheShape(store, roots[0].descriptor, settings)
-      : null;
+  const shape = roots[0] && only ? await cacheShape(store, roots[0].descriptor, settings) : null;
   const value = {
     ...transferResult(only, shape, names, copied.counts),
     entries: copied.roots.map(({ digest, mediaType, size }, position) => ({
@@ -341,9 +285,7 @@ async function transfer(
   };
   const verb = dryRun ? "would copy" : "copied";
   const what = only?.mediaType ?? `${roots.length} entries`;
-  await printTransfer(context, target, value, () =>
-    formatTransfer(value, [[verb, what]], context),
-  );
+  await printTransfer(context, target, value, () => formatTransfer(value, [[verb, what]], context));
 }
 
 /** The shape of what was copied, null for what is no cache. */
@@ -354,7 +296,5 @@ async function cacheShape(
 ): Promise<string | null> {
   if (!isDocumentType(descriptor.mediaType)) return null;
   const bytes = await reader.read(descriptor, limits.manifest);
-  return (
-    parseCacheManifest(bytes, `manifest "${descriptor.digest}"`)?.shape ?? null
-  );
+  return parseCacheManifest(bytes, `manifest "${descriptor.digest}"`)?.shape ?? null;
 }

@@ -1,17 +1,17 @@
-import type { Cache } from "./cache-normal.ts";
-import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
+import type { Cache } from "./cache-order.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
 import { toWritable } from "./convert.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { diffCaches } from "./diff-caches.ts";
-import type { CacheDifference, MissReason, RecordMiss } from "./diff-caches.ts";
+import { diffCaches } from "./cache-diff.ts";
+import type { CacheDifference, MissReason, RecordMiss } from "./cache-diff.ts";
 import { shortDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
-import { storeSettings } from "./open-store.ts";
-import type { StoreSettings } from "./open-store.ts";
-import { readCache } from "./read-cache.ts";
-import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
-import { formatFields, formatTable } from "./table.ts";
+import { storeSettings } from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
+import { readCache } from "./cache-read.ts";
+import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
+import { formatFields, formatTable } from "./cli-table.ts";
 import { formatBytes } from "./units.ts";
 
 /** Rows that a table shows without --all. */
@@ -47,27 +47,22 @@ export const diffCommand: CommandSpec = {
       description: "What a branch's cache adds",
     },
     {
-      command:
-        "cacheport diff ./cache registry.example/app/cache:main --json | jq .records.onlyB",
+      command: "cacheport diff ./cache registry.example/app/cache:main --json | jq .records.onlyB",
       description: "The records that only the registry has",
     },
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
     if (args.operand(0) === "-" && args.operand(1) === "-") {
-      throw new CacheportError(
-        "USAGE",
-        "Cannot read two archives from standard input",
-        { hint: "Write one of them to a file first" },
-      );
+      throw new CacheportError("USAGE", "Cannot read two archives from standard input", {
+        hint: "Write one of them to a file first",
+      });
     }
     const a = await load(args, 0, settings);
     const b = await load(args, 1, settings);
     const difference = diffCaches(a.cache, b.cache);
     const value = { a: a.source, b: b.source, ...difference };
-    await context.result(value, () =>
-      render(value, context, args.flag("all") ? Infinity : ROWS),
-    );
+    await context.result(value, () => render(value, context, args.flag("all") ? Infinity : ROWS));
   },
 };
 
@@ -107,10 +102,7 @@ function render(
   rows: number,
 ): string {
   const { a, b, records, layers, size } = value;
-  const summary = (
-    { location, shape, records: count }: Source,
-    bytes: number,
-  ) =>
+  const summary = ({ location, shape, records: count }: Source, bytes: number) =>
     `${location}: ${shape}, ${count} records, ${formatBytes(bytes)} of layers`;
   const head: [string, string | undefined][] = [
     ["A", summary(a, size.a)],
@@ -123,24 +115,12 @@ function render(
     [
       ...head,
       ["records in both", `${records.both}`],
-      [
-        "with other results",
-        records.results.length > 0 ? `${records.results.length}` : undefined,
-      ],
+      ["with other results", records.results.length > 0 ? `${records.results.length}` : undefined],
       ["records only in A", `${records.onlyA.length}`],
       ["records only in B", `${records.onlyB.length}`],
-      [
-        "layers in both",
-        `${layers.both.count} (${formatBytes(layers.both.bytes)})`,
-      ],
-      [
-        "layers only in A",
-        `${layers.onlyA.length} (${formatBytes(layers.onlyABytes)})`,
-      ],
-      [
-        "layers only in B",
-        `${layers.onlyB.length} (${formatBytes(layers.onlyBBytes)})`,
-      ],
+      ["layers in both", `${layers.both.count} (${formatBytes(layers.both.bytes)})`],
+      ["layers only in A", `${layers.onlyA.length} (${formatBytes(layers.onlyABytes)})`],
+      ["layers only in B", `${layers.onlyB.length} (${formatBytes(layers.onlyBBytes)})`],
     ],
     context,
   );
@@ -176,9 +156,7 @@ function recordTable(
         cause.index === index
           ? "this record"
           : `${shortDigest(cause.digest)} (${REASONS[cause.reason]})`,
-        nearest
-          ? `${shortDigest(nearest.own.digest)}, ${nearest.steps} below`
-          : "none",
+        nearest ? `${shortDigest(nearest.own.digest)}, ${nearest.steps} below` : "none",
         createdAt?.slice(0, 19).replace("T", " ") ?? "-",
       ]),
     { colors },

@@ -1,10 +1,10 @@
-import type { CommandSpec } from "./command.ts";
+import type { CommandSpec } from "./cli-command.ts";
 import { CacheportError } from "./errors.ts";
 import { collectGarbage, DEFAULT_GRACE } from "./gc.ts";
 import type { GarbageReport } from "./gc.ts";
 import type { Location } from "./location.ts";
-import { locate, storeSettings } from "./open-store.ts";
-import { printable } from "./terminal-text.ts";
+import { locate, storeSettings } from "./location-open.ts";
+import { printable } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport gc LAYOUT`: removes what no name reaches. */
@@ -13,9 +13,7 @@ export const gcCommand: CommandSpec = {
   summary: "Remove the blobs of a layout folder that no name reaches",
   description:
     "Removes every blob that no entry of index.json reaches through indexes, manifests, caches in every shape, subjects and referrers, and what interrupted writers left behind. Nothing is removed when something reachable cannot be read or is of a type that is not known. What is younger than the grace period stays, since a running export writes blobs before it names them. Blobs are moved aside first, the folder is watched until it has been at rest for two seconds (or the grace period, if shorter; at most --lock-timeout), and what a name reaches by then is put back. --grace 0 skips that: it is for when nobody else writes.",
-  operands: [
-    { name: "LAYOUT", description: "A layout folder", kind: "location" },
-  ],
+  operands: [{ name: "LAYOUT", description: "A layout folder", kind: "location" }],
   options: [
     {
       name: "grace",
@@ -74,8 +72,7 @@ function layoutFolder(location: Location): string {
       { hint },
     );
   }
-  if (location.name === undefined && location.digest === undefined)
-    return location.path;
+  if (location.name === undefined && location.digest === undefined) return location.path;
   throw new CacheportError(
     "USAGE",
     `Cannot collect garbage in "${location.text}": it names one entry, and gc works on the whole layout`,
@@ -87,9 +84,7 @@ function layoutFolder(location: Location): string {
 export function garbageNotes({ young, postponed }: GarbageReport): string[] {
   const found: string[] = [];
   if (young > 0)
-    found.push(
-      `${young} blobs that no name reaches stay: they are younger than --grace`,
-    );
+    found.push(`${young} blobs that no name reaches stay: they are younger than --grace`);
   if (postponed > 0)
     found.push(
       `${postponed} blobs were put back: another program was writing to the layout all the time`,
@@ -97,24 +92,15 @@ export function garbageNotes({ young, postponed }: GarbageReport): string[] {
   return found;
 }
 
-function formatReport({
-  removed,
-  removedBytes,
-  kept,
-  leftovers,
-  dryRun,
-}: GarbageReport): string {
+function formatReport({ removed, removedBytes, kept, leftovers, dryRun }: GarbageReport): string {
   const verb = dryRun ? "would remove" : "removed";
   const lines = dryRun
     ? [
         ...removed.map(({ digest, size }) => `${digest} ${formatBytes(size)}`),
-        ...leftovers.map(
-          ({ path, size }) => `${printable(path)} ${formatBytes(size)}`,
-        ),
+        ...leftovers.map(({ path, size }) => `${printable(path)} ${formatBytes(size)}`),
       ]
     : [];
-  const extra =
-    leftovers.length === 0 ? "" : ` and ${leftovers.length} left-over files`;
+  const extra = leftovers.length === 0 ? "" : ` and ${leftovers.length} left-over files`;
   lines.push(
     `${verb} ${removed.length} blobs (${formatBytes(removedBytes)})${extra}, kept ${kept}`,
   );

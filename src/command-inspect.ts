@@ -1,11 +1,11 @@
-import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
 import type { Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError } from "./errors.ts";
-import { storeSettings } from "./open-store.ts";
-import type { StoreSettings } from "./open-store.ts";
-import type { CacheSet } from "./read-cache.ts";
-import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
+import { storeSettings } from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
+import type { CacheSet } from "./cache-read.ts";
+import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { formatBytes } from "./units.ts";
 
 /** In what a cache's graph can be written. */
@@ -18,9 +18,7 @@ export const inspectCommand: CommandSpec = {
   summary: "Show what is inside a cache, an image or an index",
   description:
     "For a cache: its shape, its layers with their sizes, chains and ages, its records, when their results were made, and what is wrong with it. For an image: its config, layers and history. An image that holds an inline cache is shown as an image.\n\nWith --format the graph of a cache is written instead, that of an inline cache too: for Graphviz (dot), for Mermaid, as one HTML page that needs no network, or as JSON: {caches: [{shape, digest, config, platform}], layers: [{digest, size, mediaType, diffId, createdAt, parent, depth, records, cache}], records: [{cache, digest, results: [{layer, chain, createdAt}]}], links: [{from, to, input, selector}]}, where parent, layer, chain, cache, from and to are positions in these lists and a link leads from the record whose result is taken to the record that takes it.\n\nWith --files the entries of one layer are listed like those of a tar; with --json they are an array of {path, type, size, mode, uid, gid, mtime, link}.",
-  operands: [
-    { name: "LOC", description: "What to look into", kind: "location" },
-  ],
+  operands: [{ name: "LOC", description: "What to look into", kind: "location" }],
   options: [
     PLATFORM_OPTION,
     {
@@ -43,15 +41,13 @@ export const inspectCommand: CommandSpec = {
     {
       name: "files",
       value: "LAYER",
-      description:
-        "List the files of a layer, named by the start of its digest",
+      description: "List the files of a layer, named by the start of its digest",
     },
   ],
   examples: [
     { command: "cacheport inspect ./cache", description: "What a cache holds" },
     {
-      command:
-        "cacheport inspect ./cache:main --format html --output cache.html",
+      command: "cacheport inspect ./cache:main --format html --output cache.html",
       description: "A page with a map of the layers, to look at in a browser",
     },
     {
@@ -63,19 +59,14 @@ export const inspectCommand: CommandSpec = {
       description: "What is in a layer",
     },
     {
-      command:
-        "cacheport inspect registry.example/app/cache:main --json | jq .totalSize",
+      command: "cacheport inspect registry.example/app/cache:main --json | jq .totalSize",
       description: "How much a cache in a registry weighs",
     },
   ],
   async run(context, args) {
     checkOptions(context, args);
     const settings = await storeSettings(context, args);
-    const { store, descriptor } = await resolveSource(
-      args.operand(0),
-      settings,
-      args,
-    );
+    const { store, descriptor } = await resolveSource(args.operand(0), settings, args);
     try {
       if (args.value("format") !== undefined)
         await writeGraph(context, args, store, descriptor, settings);
@@ -89,28 +80,16 @@ export const inspectCommand: CommandSpec = {
 function checkOptions({ json }: CommandContext, args: Arguments): void {
   const format = args.value("format");
   const refuse = (reason: string, hint: string): never => {
-    throw new CacheportError(
-      "USAGE",
-      `Cannot run command "inspect": ${reason}`,
-      {
-        hint,
-      },
-    );
+    throw new CacheportError("USAGE", `Cannot run command "inspect": ${reason}`, {
+      hint,
+    });
   };
   if (format !== undefined && args.value("files") !== undefined)
-    refuse(
-      "--format and --files do not go together",
-      "Run it once with each of them",
-    );
+    refuse("--format and --files do not go together", "Run it once with each of them");
   const output = args.value("output");
   if (output !== undefined && format === undefined)
     refuse("--output needs --format", `Write --format html --output ${output}`);
-  if (
-    json &&
-    outputFile(args) === undefined &&
-    format !== undefined &&
-    format !== "json"
-  )
+  if (json && outputFile(args) === undefined && format !== undefined && format !== "json")
     refuse(
       `with --json standard output is JSON, and --format ${format} is not`,
       "Write the graph to a file with --output",
@@ -135,9 +114,7 @@ async function show(
   const { inspectText } = await import("./inspect-text.ts");
   const { colors, columns } = context;
   const all = args.flag("all");
-  await context.result(found, () =>
-    inspectText(found, { colors, columns, all, now: Date.now() }),
-  );
+  await context.result(found, () => inspectText(found, { colors, columns, all, now: Date.now() }));
 }
 
 /** The file that the graph is to be written to; undefined for standard output. */
@@ -153,7 +130,7 @@ async function writeGraph(
   descriptor: Descriptor,
   settings: StoreSettings,
 ): Promise<void> {
-  const { readCache } = await import("./read-cache.ts");
+  const { readCache } = await import("./cache-read.ts");
   const set = await readCache(store, descriptor, settings);
   const format = args.value("format") as GraphFormat;
   const text = await render(context, format, set, args.operand(0));
@@ -163,7 +140,7 @@ async function writeGraph(
     await context.write(bytes);
     return;
   }
-  const { writeOutputFile } = await import("./file-output.ts");
+  const { writeOutputFile } = await import("./cli-file.ts");
   await writeOutputFile(path, bytes);
   const size = bytes.length;
   if (context.json) await context.result({ format, path, size }, () => "");
@@ -181,12 +158,11 @@ async function render(
   const graph = cacheGraph(set.caches);
   switch (format) {
     case "dot": {
-      const { graphDot } = await import("./graph-dot.ts");
+      const { graphDot } = await import("./inspect-dot.ts");
       return graphDot(graph);
     }
     case "mermaid": {
-      const { graphMermaid, mermaidWarning } =
-        await import("./graph-mermaid.ts");
+      const { graphMermaid, mermaidWarning } = await import("./inspect-mermaid.ts");
       const text = graphMermaid(graph);
       const warning = mermaidWarning(graph, text);
       if (warning) context.note(warning);

@@ -1,19 +1,14 @@
-import type { CommandContext, CommandSpec } from "./command.ts";
-import type {
-  ContentReader,
-  NamedEntry,
-  NameQuery,
-  Store,
-} from "./content-store.ts";
+import type { CommandContext, CommandSpec } from "./cli-command.ts";
+import type { ContentReader, NamedEntry, NameQuery, Store } from "./content-store.ts";
 import { shortDigest } from "./digest.ts";
 import { matchesName } from "./layout-index.ts";
-import { listEntries } from "./list-entries.ts";
-import type { ListedEntry } from "./list-entries.ts";
+import { listEntries } from "./list.ts";
+import type { ListedEntry } from "./list.ts";
 import type { Location } from "./location.ts";
-import { openSource, storeSettings } from "./open-store.ts";
+import { openSource, storeSettings } from "./location-open.ts";
 import { formatPlatform } from "./platform.ts";
-import { formatTable } from "./table.ts";
-import { contentTree, formatTree } from "./tree.ts";
+import { formatTable } from "./cli-table.ts";
+import { contentTree, formatTree } from "./cli-tree.ts";
 import { formatBytes } from "./units.ts";
 import type { WalkOptions } from "./walk.ts";
 
@@ -44,19 +39,14 @@ export const lsCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, location, query } = await openSource(
-      args.operand(0),
-      settings,
-    );
+    const { store, location, query } = await openSource(args.operand(0), settings);
     try {
       const entries = await namedEntries(store, location.kind, query);
       if (args.flag("tree")) {
         await printTree(context, store, entries, settings);
       } else {
         const listed = await listEntries(store, entries, settings);
-        await context.result(listed, () =>
-          renderTable(listed, context, args.flag("digests")),
-        );
+        await context.result(listed, () => renderTable(listed, context, args.flag("digests")));
       }
     } finally {
       await store.close();
@@ -92,12 +82,8 @@ async function printTree(
   entries: Parameters<typeof listEntries>[1],
   options: WalkOptions,
 ): Promise<void> {
-  const trees = await Promise.all(
-    entries.map((entry) => contentTree(store, entry, options)),
-  );
-  await context.result(trees, () =>
-    trees.map((tree) => formatTree(tree)).join(""),
-  );
+  const trees = await Promise.all(entries.map((entry) => contentTree(store, entry, options)));
+  await context.result(trees, () => trees.map((tree) => formatTree(tree)).join(""));
 }
 
 function renderTable(
@@ -120,8 +106,6 @@ function renderTable(
     entry.platform ? formatPlatform(entry.platform) : "-",
     wholeDigests ? entry.digest : shortDigest(entry.digest),
   ]);
-  const problems = entries.flatMap(({ problem }) =>
-    problem === null ? [] : [`! ${problem}\n`],
-  );
+  const problems = entries.flatMap(({ problem }) => (problem === null ? [] : [`! ${problem}\n`]));
   return formatTable(columns, rows, { colors }) + problems.join("");
 }

@@ -1,15 +1,10 @@
 import { arch } from "node:os";
 import { CACHE_SHAPES } from "./cache-manifest.ts";
 import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
-import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
-import type {
-  EntryName,
-  NamedEntry,
-  NameUpdate,
-  Store,
-} from "./content-store.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+import type { EntryName, NamedEntry, NameUpdate, Store } from "./content-store.ts";
 import { shapesToTry } from "./convert.ts";
-import { shapeOfAttributes } from "./csv-attributes.ts";
+import { shapeOfAttributes } from "./location-attributes.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Platform } from "./descriptor.ts";
 import { NOTHING_MOVED } from "./copy.ts";
@@ -23,20 +18,15 @@ import {
   locationName,
   openWriter,
   storeSettings,
-} from "./open-store.ts";
-import type { StoreSettings } from "./open-store.ts";
-import { SourceStores } from "./open-sources.ts";
+} from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
+import { SourceStores } from "./location-sources.ts";
 import { formatPlatform, localPlatform, parsePlatform } from "./platform.ts";
-import { readCache } from "./read-cache.ts";
-import type { CacheSet } from "./read-cache.ts";
-import { chooseNames, fitNames, nameTexts } from "./target-names.ts";
-import {
-  formatTransfer,
-  noteImportLimit,
-  printTransfer,
-  transferResult,
-} from "./transfer-result.ts";
-import type { TransferResult } from "./transfer-result.ts";
+import { readCache } from "./cache-read.ts";
+import type { CacheSet } from "./cache-read.ts";
+import { chooseNames, fitNames, nameTexts } from "./location-names.ts";
+import { formatTransfer, noteImportLimit, printTransfer, transferResult } from "./cli-transfer.ts";
+import type { TransferResult } from "./cli-transfer.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport merge SRC... DST`: several caches as one. */
@@ -163,16 +153,10 @@ async function merge(
   target: Location,
   to: CacheShape | "auto",
 ): Promise<void> {
-  const sources = inputs.flatMap(({ store, set }) =>
-    set.caches.map((cache) => ({ store, cache })),
-  );
+  const sources = inputs.flatMap(({ store, set }) => set.caches.map((cache) => ({ store, cache })));
   const platforms = sourcePlatforms(args, sources);
   const tags = args.values("tag");
-  const names = fitNames(
-    chooseNames(tags, locationName(target), commonName(inputs)),
-    target,
-    tags,
-  );
+  const names = fitNames(chooseNames(tags, locationName(target), commonName(inputs)), target, tags);
   const plan = platforms
     ? planIndex(
         sources.map((source, at) => ({
@@ -238,36 +222,25 @@ function commonName(inputs: readonly MergeInput[]): EntryName | undefined {
     set.shape === "inline" ? undefined : entry,
   );
   const isCommon = others.every(
-    (other) =>
-      other?.refName === first?.refName &&
-      other?.imageName === first?.imageName,
+    (other) => other?.refName === first?.refName && other?.imageName === first?.imageName,
   );
   return isCommon ? first : undefined;
 }
 
 /** The shape that all sources have. */
-function commonShape(
-  sources: readonly CacheSource[],
-): ReadableShape | undefined {
+function commonShape(sources: readonly CacheSource[]): ReadableShape | undefined {
   const shapes = new Set(sources.map(({ cache }) => cache.shape));
   return shapes.size === 1 ? [...shapes][0] : undefined;
 }
 
 /** The platform of each cache for --as-index; undefined without that option. */
-function sourcePlatforms(
-  args: Arguments,
-  sources: readonly CacheSource[],
-): Platform[] | undefined {
+function sourcePlatforms(args: Arguments, sources: readonly CacheSource[]): Platform[] | undefined {
   const given = args.values("platform");
   if (!args.flag("as-index")) {
     if (given.length === 0) return undefined;
-    throw new CacheportError(
-      "USAGE",
-      "Cannot use --platform here: it goes with --as-index",
-      {
-        hint: "A merge is for all platforms of its sources; take one platform out of an index with cacheport convert --platform",
-      },
-    );
+    throw new CacheportError("USAGE", "Cannot use --platform here: it goes with --as-index", {
+      hint: "A merge is for all platforms of its sources; take one platform out of an index with cacheport convert --platform",
+    });
   }
   const local = localPlatform("linux", arch());
   const rest = given.map((text) => parsePlatform(text, local));
@@ -281,9 +254,7 @@ function sourcePlatforms(
       },
     );
   }
-  return sources.map(
-    ({ cache }) => cache.platform ?? (rest.shift() as Platform),
-  );
+  return sources.map(({ cache }) => cache.platform ?? (rest.shift() as Platform));
 }
 
 /** What a merge consists of, for its JSON value. */
@@ -302,8 +273,7 @@ function describeParts(parts: readonly MergePart[]) {
 }
 
 function render(
-  value: TransferResult &
-    ReturnType<typeof describeParts> & { dryRun: boolean },
+  value: TransferResult & ReturnType<typeof describeParts> & { dryRun: boolean },
   count: number,
   context: CommandContext,
 ): string {
@@ -312,10 +282,7 @@ function render(
   const fields: [string, string][] = [
     [dryRun ? "would merge" : "merged", `${caches} -> ${shape}`],
     ["records", `${records}, with ${formatBytes(size)} of layers`],
-    ...manifests.map(({ platform, digest }): [string, string] => [
-      platform ?? "",
-      digest,
-    ]),
+    ...manifests.map(({ platform, digest }): [string, string] => [platform ?? "", digest]),
   ];
   return formatTransfer(value, fields, context);
 }

@@ -1,4 +1,4 @@
-import type { Arguments, CommandContext, CommandSpec } from "./command.ts";
+import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
 import { garbageNotes } from "./command-gc.ts";
 import type { NameUpdate } from "./content-store.ts";
 import { checkPresence } from "./convert.ts";
@@ -7,21 +7,17 @@ import { CacheportError } from "./errors.ts";
 import type { GarbageReport } from "./gc.ts";
 import { parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
-import { locate, openWriter, storeSettings } from "./open-store.ts";
-import type { StoreSettings } from "./open-store.ts";
+import { locate, openWriter, storeSettings } from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
 import { planPrune, writePruned } from "./prune.ts";
 import type { PrunePlan } from "./prune.ts";
-import type { PruneLimits } from "./prune-cache.ts";
-import { readCache } from "./read-cache.ts";
-import { resolveSource } from "./resolve-source.ts";
-import type { ResolvedSource } from "./resolve-source.ts";
-import { formatFields } from "./table.ts";
-import { fitNames, nameTexts } from "./target-names.ts";
-import {
-  completeHint,
-  noteImportLimit,
-  transferResult,
-} from "./transfer-result.ts";
+import type { PruneLimits } from "./cache-prune.ts";
+import { readCache } from "./cache-read.ts";
+import { resolveSource } from "./location-source.ts";
+import type { ResolvedSource } from "./location-source.ts";
+import { formatFields } from "./cli-table.ts";
+import { fitNames, nameTexts } from "./location-names.ts";
+import { completeHint, noteImportLimit, transferResult } from "./cli-transfer.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport prune LOC`: a smaller cache from a bigger one. */
@@ -30,9 +26,7 @@ export const pruneCommand: CommandSpec = {
   summary: "Drop results from a cache by size and age",
   description:
     "Writes a smaller cache under the same name. What goes are results of steps, the oldest first and of the same age the largest; a layer goes with the last result that needs it, and a result that costs no layer of its own stays. What is left, BuildKit imports as before; what went, it builds anew. Limits that hold nothing back change nothing, and a cache of which nothing would be left stays as it is: untag removes its name.\n\nOnly the cache's own documents are written. The blobs stay in the store until gc; --gc runs it on a folder at once.",
-  operands: [
-    { name: "LOC", description: "The cache to prune", kind: "location" },
-  ],
+  operands: [{ name: "LOC", description: "The cache to prune", kind: "location" }],
   options: [
     {
       name: "max-size",
@@ -61,8 +55,7 @@ export const pruneCommand: CommandSpec = {
       short: "t",
       value: "NAME",
       repeat: true,
-      description:
-        "Write the smaller cache under this name and keep the old one",
+      description: "Write the smaller cache under this name and keep the old one",
     },
     {
       name: "gc",
@@ -85,8 +78,7 @@ export const pruneCommand: CommandSpec = {
       description: "A second cache with the 50 newest results",
     },
     {
-      command:
-        "cacheport prune registry.example/app/cache:main --max-size 2GB --dry-run",
+      command: "cacheport prune registry.example/app/cache:main --max-size 2GB --dry-run",
       description: "What would have to go",
     },
   ],
@@ -112,8 +104,7 @@ function pruneLimits(args: Arguments): PruneLimits {
     now: Date.now(),
   };
   const { maxSize, maxAge, keepNewest, dropLayers } = limits;
-  if ((maxSize ?? maxAge ?? keepNewest ?? dropLayers[0]) !== undefined)
-    return limits;
+  if ((maxSize ?? maxAge ?? keepNewest ?? dropLayers[0]) !== undefined) return limits;
   throw new CacheportError("USAGE", "Cannot prune: no limit is given", {
     hint: "Give --max-size, --max-age, --keep-newest or --drop-layer",
   });
@@ -129,10 +120,7 @@ function checkUsage(args: Arguments, location: Location): void {
   }
   if (!args.flag("gc")) {
     if (args.value("grace") === undefined) return;
-    throw new CacheportError(
-      "USAGE",
-      "Cannot use --grace here: it goes with --gc",
-    );
+    throw new CacheportError("USAGE", "Cannot use --grace here: it goes with --gc");
   }
   if (location.kind !== "directory") {
     throw new CacheportError(
@@ -154,12 +142,9 @@ async function prune(
 ): Promise<void> {
   const { store, descriptor, location } = source;
   const set = await readCache(store, descriptor, settings);
-  const known = new Set(
-    set.caches.flatMap(({ layers }) => layers.map(({ digest }) => digest)),
-  );
+  const known = new Set(set.caches.flatMap(({ layers }) => layers.map(({ digest }) => digest)));
   for (const digest of limits.dropLayers ?? []) {
-    if (!known.has(digest))
-      context.note(`The cache has no layer ${digest}, so none is dropped`);
+    if (!known.has(digest)) context.note(`The cache has no layer ${digest}, so none is dropped`);
   }
   const plan = planPrune(set, limits, location.text);
   // A registry looks itself when it takes the manifest.
@@ -190,9 +175,7 @@ async function prune(
   } else if (plan.kind === "smaller") {
     noteImportLimit(context, plan.descriptor, plan.cache.configDescriptor);
   }
-  const collected = args.flag("gc")
-    ? await collect(context, args, settings, source)
-    : null;
+  const collected = args.flag("gc") ? await collect(context, args, settings, source) : null;
   const shown = plan.kind === "empty" ? keptNames(source) : names;
   await report(context, args, plan, shown, collected);
 }

@@ -1,11 +1,7 @@
-import type { CommandSpec } from "./command.ts";
-import {
-  familiarReference,
-  formatReference,
-  normalizeReference,
-} from "./reference.ts";
+import type { CommandSpec } from "./cli-command.ts";
+import { familiarReference, formatReference, normalizeReference } from "./reference.ts";
 import type { NormalizedReference } from "./reference.ts";
-import { formatTable } from "./table.ts";
+import { formatTable } from "./cli-table.ts";
 
 /** `cacheport ref NAME`: the parts of a reference, by Docker's rules. */
 export const refCommand: CommandSpec = {
@@ -41,21 +37,19 @@ export const refCommand: CommandSpec = {
     const { domain, path, tag, digest } = reference;
     const familiar = familiarReference(reference);
     const canonical = formatReference(reference);
-    await context.result(
-      { domain, path, tag, digest, familiar, canonical },
-      () =>
-        formatTable(
-          [{ title: "PART" }, { title: "VALUE" }, { title: "MEANING" }],
-          [
-            ["domain", domain, explainDomain(text, domain)],
-            ["path", path, explainPath(text, reference)],
-            ["tag", tag ?? "-", explainTag(text, reference)],
-            ["digest", digest ?? "-", explainDigest(reference)],
-            ["familiar", familiar, "the short form that Docker shows"],
-            ["canonical", canonical, "the full form, with nothing left out"],
-          ],
-          { colors: context.colors },
-        ),
+    await context.result({ domain, path, tag, digest, familiar, canonical }, () =>
+      formatTable(
+        [{ title: "PART" }, { title: "VALUE" }, { title: "MEANING" }],
+        [
+          ["domain", domain, explainDomain(text, domain)],
+          ["path", path, explainPath(text, reference)],
+          ["tag", tag ?? "-", explainTag(text, reference)],
+          ["digest", digest ?? "-", explainDigest(reference)],
+          ["familiar", familiar, "the short form that Docker shows"],
+          ["canonical", canonical, "the full form, with nothing left out"],
+        ],
+        { colors: context.colors },
+      ),
     );
   },
 };
@@ -67,19 +61,13 @@ function explainDomain(text: string, domain: string): string {
     : "the registry; a name without a host is on docker.io";
 }
 
-function explainPath(
-  text: string,
-  { domain, path }: NormalizedReference,
-): string {
+function explainPath(text: string, { domain, path }: NormalizedReference): string {
   return domain === "docker.io" && !text.includes(path)
     ? "the repository; library/ holds Docker's official images"
     : "the repository";
 }
 
-function explainTag(
-  text: string,
-  { tag, digest }: NormalizedReference,
-): string {
+function explainTag(text: string, { tag, digest }: NormalizedReference): string {
   if (tag === null) return "none: the digest says what is meant";
   if (digest !== null) return "the tag; the digest takes precedence over it";
   return text.endsWith(`:${tag}`)

@@ -1,7 +1,7 @@
-import type { CommandSpec } from "./command.ts";
+import type { CommandSpec } from "./cli-command.ts";
 import { orderDescriptor } from "./descriptor.ts";
-import { storeSettings } from "./open-store.ts";
-import { PLATFORM_OPTION, resolveSource } from "./resolve-source.ts";
+import { storeSettings } from "./location-open.ts";
+import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 
 /** `cacheport resolve LOC`: the descriptor of what a location names. */
 export const resolveCommand: CommandSpec = {
@@ -23,16 +23,9 @@ export const resolveCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, descriptor } = await resolveSource(
-      args.operand(0),
-      settings,
-      args,
-    );
+    const { store, descriptor } = await resolveSource(args.operand(0), settings, args);
     try {
-      await context.result(
-        orderDescriptor(descriptor),
-        () => `${descriptor.digest}\n`,
-      );
+      await context.result(orderDescriptor(descriptor), () => `${descriptor.digest}\n`);
     } finally {
       await store.close();
     }

@@ -1,9 +1,9 @@
 import { tmpdir } from "node:os";
-import type { CommandSpec } from "./command.ts";
+import type { CommandSpec } from "./cli-command.ts";
 import { selfCheck } from "./self-check.ts";
 import type { CheckStatus, SelfCheckResult } from "./self-check.ts";
-import { formatTable } from "./table.ts";
-import { colored } from "./terminal-text.ts";
+import { formatTable } from "./cli-table.ts";
+import { colored } from "./cli-text.ts";
 
 /** `cacheport self-check`: whether this machine is fine. */
 export const selfCheckCommand: CommandSpec = {
@@ -16,8 +16,7 @@ export const selfCheckCommand: CommandSpec = {
     {
       name: "dir",
       value: "DIR",
-      description:
-        "Where to try it out (default the temporary folder, else the current one)",
+      description: "Where to try it out (default the temporary folder, else the current one)",
     },
   ],
   examples: [
@@ -43,8 +42,7 @@ function render({ ok, checks }: SelfCheckResult, colors: boolean): string {
     [
       {
         title: "STATUS",
-        paint: (cell) =>
-          colored(cell, COLORS[cell.trim() as CheckStatus], true),
+        paint: (cell) => colored(cell, COLORS[cell.trim() as CheckStatus], true),
       },
       { title: "CHECK" },
       { title: "FOUND" },
@@ -52,9 +50,7 @@ function render({ ok, checks }: SelfCheckResult, colors: boolean): string {
     checks.map(({ status, name, detail }) => [status, name, detail]),
     { colors, header: false },
   );
-  const names = checks
-    .filter(({ status }) => status === "failed")
-    .map(({ name }) => name);
+  const names = checks.filter(({ status }) => status === "failed").map(({ name }) => name);
   const verdict = ok
     ? "This machine is fine"
     : `This machine is not fine: ${names.join(", ")} failed`;

@@ -2,7 +2,7 @@
  * The list of all commands. It holds only what the list of commands shows; a
  * command's own module, with all that it imports, is loaded when it is asked for.
  */
-import type { CommandSpec } from "./command.ts";
+import type { CommandSpec } from "./cli-command.ts";
 
 /** One command of the list. */
 export interface CommandEntry {
@@ -18,14 +18,12 @@ export interface CommandEntry {
 export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "convert",
-    summary:
-      "Convert a build cache to another shape, in place or on the way to another store",
+    summary: "Convert a build cache to another shape, in place or on the way to another store",
     load: async () => (await import("./command-convert.ts")).convertCommand,
   },
   {
     name: "copy",
-    summary:
-      "Copy images, indexes, caches or any artifact; digests stay as they are",
+    summary: "Copy images, indexes, caches or any artifact; digests stay as they are",
     load: async () => (await import("./command-copy.ts")).copyCommand,
   },
   {
@@ -96,14 +94,12 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "self-check",
     summary: "Find out whether cacheport can do its work on this machine",
-    load: async () =>
-      (await import("./command-self-check.ts")).selfCheckCommand,
+    load: async () => (await import("./command-self-check.ts")).selfCheckCommand,
   },
   {
     name: "completion",
     summary: "Print a script that completes cacheport's commands in a shell",
-    load: async () =>
-      (await import("./command-completion.ts")).completionCommand,
+    load: async () => (await import("./command-completion.ts")).completionCommand,
   },
   {
     name: "__complete",
@@ -115,7 +111,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: "__man",
     summary: "Print the manual page",
     hidden: true,
-    load: async () => (await import("./man-page.ts")).manCommand,
+    load: async () => (await import("./cli-man.ts")).manCommand,
   },
 ];
 

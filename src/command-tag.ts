@@ -1,25 +1,19 @@
-import type { CommandSpec } from "./command.ts";
+import type { CommandSpec } from "./cli-command.ts";
 import type { EntryName, NamedEntry, Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
-import type { LayoutArchiveWriter } from "./layout-archive-writer.ts";
+import type { LayoutArchiveWriter } from "./archive-writer.ts";
 import { LayoutDirectoryWriter } from "./layout-directory.ts";
 import { entryLabel, matchesName, parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
-import {
-  locate,
-  locationQuery,
-  openSource,
-  openWriter,
-  storeSettings,
-} from "./open-store.ts";
-import type { StoreSettings } from "./open-store.ts";
+import { locate, locationQuery, openSource, openWriter, storeSettings } from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
 import { canonicalName, isTag } from "./reference.ts";
 import { RegistryRepository } from "./registry.ts";
-import { resolveSource } from "./resolve-source.ts";
-import { nameTexts } from "./target-names.ts";
-import { completeHint } from "./transfer-result.ts";
+import { resolveSource } from "./location-source.ts";
+import { nameTexts } from "./location-names.ts";
+import { completeHint } from "./cli-transfer.ts";
 
 const DRY_RUN = {
   name: "dry-run",
@@ -65,8 +59,7 @@ export const tagCommand: CommandSpec = {
     const descriptor = { ...source.descriptor };
     try {
       refuseImageNames(location, names);
-      if (!args.flag("dry-run"))
-        await giveNames(store, location, descriptor, names, settings);
+      if (!args.flag("dry-run")) await giveNames(store, location, descriptor, names, settings);
     } catch (error) {
       throw completeHint(error, () => location.text, args);
     } finally {
@@ -82,8 +75,7 @@ export const tagCommand: CommandSpec = {
 
 /** @throws {CacheportError} REFERENCE_INVALID */
 function checkedName(text: string): EntryName {
-  if (isTag(text) || canonicalName(text) !== undefined)
-    return parseEntryName(text);
+  if (isTag(text) || canonicalName(text) !== undefined) return parseEntryName(text);
   throw new CacheportError(
     "REFERENCE_INVALID",
     `Cannot give the name ${JSON.stringify(text.slice(0, 200))}: it is neither a tag nor an image name`,
@@ -94,10 +86,7 @@ function checkedName(text: string): EntryName {
 }
 
 /** In a registry the repository is the name; an image name could only be meant for another one. */
-function refuseImageNames(
-  location: Location,
-  names: readonly EntryName[],
-): void {
+function refuseImageNames(location: Location, names: readonly EntryName[]): void {
   const full = names.find(({ imageName }) => imageName !== undefined);
   if (location.kind !== "registry" || !full) return;
   throw new CacheportError(
@@ -178,8 +167,7 @@ export const untagCommand: CommandSpec = {
   async run(context, args) {
     const settings = await storeSettings(context, args);
     const removals: Removal[] = [];
-    for (const text of args.operands)
-      removals.push(await findRemoval(text, settings));
+    for (const text of args.operands) removals.push(await findRemoval(text, settings));
     if (!args.flag("dry-run")) {
       for (const removal of removals) await removeName(removal, settings);
     }
@@ -198,20 +186,15 @@ export const untagCommand: CommandSpec = {
 };
 
 /** @throws {CacheportError} USAGE without a name, NOT_SUPPORTED, NAME_NOT_FOUND, NAME_AMBIGUOUS */
-async function findRemoval(
-  text: string,
-  settings: StoreSettings,
-): Promise<Removal> {
+async function findRemoval(text: string, settings: StoreSettings): Promise<Removal> {
   const location = locate(text, "source");
   if (location.kind === "stream") throw notInPlace("untag", location);
   const { name, digest: wanted } = locationQuery(location);
   const isRegistry = location.kind === "registry";
   if (name === undefined && (wanted === undefined || isRegistry)) {
-    throw new CacheportError(
-      "USAGE",
-      `Cannot untag "${text}": it ends with no name`,
-      { hint: `"cacheport ls ${text}" shows the names` },
-    );
+    throw new CacheportError("USAGE", `Cannot untag "${text}": it ends with no name`, {
+      hint: `"cacheport ls ${text}" shows the names`,
+    });
   }
   const { store } = await openSource(text, settings);
   try {
@@ -219,8 +202,7 @@ async function findRemoval(
     const { digest } = descriptor;
     const entries = (isRegistry ? [] : await store.list()).filter(
       (entry) =>
-        entry.descriptor.digest === digest &&
-        (name === undefined || matchesName(entry, name)),
+        entry.descriptor.digest === digest && (name === undefined || matchesName(entry, name)),
     );
     refuseSeveral(text, name, entries);
     if (!isRegistry && entries.length === 0) {
@@ -266,8 +248,7 @@ async function removeName(
     const layout = writer as LayoutDirectoryWriter | LayoutArchiveWriter;
     const removed = await layout.removeNames(
       (entry) =>
-        entry.descriptor.digest === digest &&
-        entries.some((other) => isSame(other, entry)),
+        entry.descriptor.digest === digest && entries.some((other) => isSame(other, entry)),
     );
     if (removed.length > 0) return;
     throw new CacheportError(

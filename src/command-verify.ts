@@ -1,9 +1,9 @@
 import { availableParallelism } from "node:os";
-import type { CommandContext, CommandSpec } from "./command.ts";
+import type { CommandContext, CommandSpec } from "./cli-command.ts";
 import type { NamedEntry, NameQuery, Store } from "./content-store.ts";
 import { EXIT_CODES } from "./errors.ts";
-import { openSource, storeSettings } from "./open-store.ts";
-import { colored, printable } from "./terminal-text.ts";
+import { openSource, storeSettings } from "./location-open.ts";
+import { colored, printable } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
 import { verifyStore } from "./verify.ts";
 import type { VerifyResult } from "./verify.ts";
@@ -39,17 +39,13 @@ export const verifyCommand: CommandSpec = {
       description: "An archive, its layers unpacked as well",
     },
     {
-      command:
-        "cacheport verify registry.example/app/cache:main --json | jq .problems",
+      command: "cacheport verify registry.example/app/cache:main --json | jq .problems",
       description: "One tag of a repository, for scripts",
     },
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, location, query } = await openSource(
-      args.operand(0),
-      settings,
-    );
+    const { store, location, query } = await openSource(args.operand(0), settings);
     try {
       const result = await verifyStore(store, await rootsOf(store, query), {
         ...settings,
@@ -70,10 +66,7 @@ export const verifyCommand: CommandSpec = {
   },
 };
 
-async function rootsOf(
-  store: Store,
-  query: NameQuery,
-): Promise<NamedEntry[] | undefined> {
+async function rootsOf(store: Store, query: NameQuery): Promise<NamedEntry[] | undefined> {
   if (query.name === undefined && query.digest === undefined) return undefined;
   const { descriptor, entry } = await store.resolve(query);
   return [entry ?? { descriptor }];
@@ -90,15 +83,10 @@ function formatResult(
     .map((severity) => count(ofSeverity(problems, severity).length, severity))
     .filter((text) => !text.startsWith("0 "));
   const summary = [ok ? `ok: ${verified}` : `failed: ${verified}`, ...counts];
-  return [...problemLines(problems, colors), `${summary.join(", ")}\n`].join(
-    "",
-  );
+  return [...problemLines(problems, colors), `${summary.join(", ")}\n`].join("");
 }
 
-function ofSeverity(
-  problems: readonly Problem[],
-  severity: Severity,
-): Problem[] {
+function ofSeverity(problems: readonly Problem[], severity: Severity): Problem[] {
   return problems.filter((problem) => problem.severity === severity);
 }
 
@@ -107,10 +95,7 @@ function count(number: number, what: string): string {
 }
 
 /** One line for each problem; of very many of a kind only the first. */
-function* problemLines(
-  problems: readonly Problem[],
-  colors: boolean,
-): Generator<string> {
+function* problemLines(problems: readonly Problem[], colors: boolean): Generator<string> {
   const byCode = Map.groupBy(problems, (problem) => problem.code);
   for (const [code, same] of byCode) {
     const [severity] = PROBLEMS[code];

@@ -1,4 +1,4 @@
-import type { CommandSpec } from "./command.ts";
+import type { CommandSpec } from "./cli-command.ts";
 import { COMMIT, NAME, TARGET, VERSION } from "./version.ts";
 
 /** `cacheport version`: what exactly this program is. */
@@ -9,9 +9,7 @@ export const versionCommand: CommandSpec = {
     "Prints the version of cacheport, the commit that it was built from, the version of the runtime that is in it, and the system that it was built for. A commit that ends with -dirty had changes that are in no commit.",
   operands: [],
   options: [],
-  examples: [
-    { command: "cacheport version --json", description: "For scripts" },
-  ],
+  examples: [{ command: "cacheport version --json", description: "For scripts" }],
   async run(context) {
     const value = {
       name: NAME,
@@ -22,8 +20,7 @@ export const versionCommand: CommandSpec = {
     };
     await context.result(
       value,
-      () =>
-        `${NAME} ${VERSION}\ncommit ${COMMIT}\nbun    ${Bun.version}\ntarget ${TARGET}`,
+      () => `${NAME} ${VERSION}\ncommit ${COMMIT}\nbun    ${Bun.version}\ntarget ${TARGET}`,
     );
   },
 };

@@ -35,14 +35,11 @@ export interface ContentReader {
   read(descriptor: Descriptor, limit: number): Promise<Uint8Array>;
   /**
    * Opens content as a stream of bytes as they are stored, NOT checked: whoever
-   * consumes it checks digest and size (see verified-stream.ts).
+   * consumes it checks digest and size (see blob-check.ts).
    *
    * @throws {CacheportError} BLOB_MISSING
    */
-  open(
-    descriptor: Descriptor,
-    signal?: AbortSignal,
-  ): Promise<ReadableStream<Uint8Array>>;
+  open(descriptor: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
   /** Where the content lies in a local file, or undefined where it does not. NOT checked. */
   locate(descriptor: Descriptor): Promise<BlobLocation | undefined>;
 }
@@ -92,8 +89,7 @@ export interface Store extends ContentReader, NameReader {
 }
 
 /** Where the bytes of a blob that is to be written come from. */
-export type BlobSource =
-  { readonly bytes: Uint8Array } | { readonly store: ContentReader };
+export type BlobSource = { readonly bytes: Uint8Array } | { readonly store: ContentReader };
 
 /** How a blob came to be in the target. */
 export type PutOutcome = "copied" | "skipped" | "mounted";
@@ -140,11 +136,7 @@ export interface ContentWriter {
    *
    * @throws {CacheportError} DIGEST_MISMATCH, SIZE_MISMATCH, BLOB_MISSING, NO_SPACE, ...
    */
-  put(
-    descriptor: Descriptor,
-    source: BlobSource,
-    options?: PutOptions,
-  ): Promise<PutOutcome>;
+  put(descriptor: Descriptor, source: BlobSource, options?: PutOptions): Promise<PutOutcome>;
   /** Writes the roots, then all names at once (a layout) or tag by tag (a registry). */
   publish(roots: readonly Root[], options?: PutOptions): Promise<void>;
   /** Removes temporary files and releases the rest. May be called twice. */

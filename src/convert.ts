@@ -7,28 +7,20 @@
  */
 import { assertCacheConfig } from "./cache-check.ts";
 import { encodeCacheConfig } from "./cache-config.ts";
-import type { CacheConfig } from "./cache-config.ts";
-import {
-  CACHE_SHAPES,
-  describeCacheConfig,
-  encodeCacheManifest,
-} from "./cache-manifest.ts";
+import type { CacheConfig } from "./cache-types.ts";
+import { CACHE_SHAPES, describeCacheConfig, encodeCacheManifest } from "./cache-manifest.ts";
 import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
-import type { Cache } from "./cache-normal.ts";
+import type { Cache } from "./cache-order.ts";
 import { mapLimit } from "./concurrency.ts";
-import type {
-  ContentReader,
-  ContentWriter,
-  NameUpdate,
-} from "./content-store.ts";
+import type { ContentReader, ContentWriter, NameUpdate } from "./content-store.ts";
 import { copyBlobs } from "./copy.ts";
 import type { TransferCounts, TransferOptions } from "./copy.ts";
 import { bareDescriptor } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { sizeMismatch } from "./digest.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
-import { mergeCaches } from "./merge-caches.ts";
-import type { CacheSet } from "./read-cache.ts";
+import { mergeCaches } from "./cache-merge.ts";
+import type { CacheSet } from "./cache-read.ts";
 import type { CompressionChoice } from "./recompress.ts";
 
 /** What every registry takes, and BuildKit's own default since 0.21. */
@@ -124,24 +116,11 @@ export async function convertCache(
   if (!options.compression)
     return writeConverted(source, set, cache, NOTHING_MADE, writer, options);
   const { recompressCache } = await import("./recompress.ts");
-  const made = await recompressCache(
-    source,
-    cache,
-    options.compression,
-    writer,
-    options,
-  );
+  const made = await recompressCache(source, cache, options.compression, writer, options);
   try {
     const isNewConfig = made.changed > 0 || cache.isNewConfig;
     const recompressed = { ...made, isNewConfig };
-    return await writeConverted(
-      source,
-      set,
-      recompressed,
-      made,
-      writer,
-      options,
-    );
+    return await writeConverted(source, set, recompressed, made, writer, options);
   } finally {
     await made.dispose();
   }
@@ -180,9 +159,7 @@ async function writeConverted(
   counts.skipped -= made.changed;
   counts.bytes += made.changedBytes;
   if (!options.inPlace || cache.isNewConfig) {
-    const from = cache.isNewConfig
-      ? { bytes: cache.configBytes }
-      : { store: source };
+    const from = cache.isNewConfig ? { bytes: cache.configBytes } : { store: source };
     await writer.put(cache.configDescriptor, from, { signal: options.signal });
   }
   const { shape, descriptor } = await publishCache(
@@ -229,10 +206,7 @@ export async function publishCache(
 ): Promise<{ shape: CacheShape; descriptor: Descriptor }> {
   const { configDescriptor: config, layers } = cache;
   for (const [position, shape] of shapes.entries()) {
-    const { bytes, descriptor } = encodeCacheManifest(
-      { config, layers },
-      shape,
-    );
+    const { bytes, descriptor } = encodeCacheManifest({ config, layers }, shape);
     try {
       await writer.publish([{ descriptor, bytes, names }], { signal });
       return { shape, descriptor };
@@ -264,9 +238,7 @@ export function sameShape(current: ReadableShape): CacheShape {
   return isWritableShape(current) ? current : DEFAULT_SHAPE;
 }
 
-function isWritableShape(
-  shape: ReadableShape | undefined,
-): shape is CacheShape {
+function isWritableShape(shape: ReadableShape | undefined): shape is CacheShape {
   return (CACHE_SHAPES as readonly (string | undefined)[]).includes(shape);
 }
 
@@ -284,8 +256,7 @@ export async function checkPresence(
 ): Promise<void> {
   await mapLimit(distinctBlobs(cache), jobs, async (blob) => {
     const size = await source.stat(blob);
-    if (size !== undefined && size !== blob.size)
-      throw sizeMismatch(blob, size);
+    if (size !== undefined && size !== blob.size) throw sizeMismatch(blob, size);
     if (size === undefined && !blob.urls?.length) {
       throw new CacheportError(
         "BLOB_MISSING",

@@ -3,15 +3,10 @@
  * images, indexes, caches in every shape, any artifact.
  */
 import { mapLimit } from "./concurrency.ts";
-import type {
-  ContentReader,
-  ContentWriter,
-  NameUpdate,
-  Root,
-} from "./content-store.ts";
+import type { ContentReader, ContentWriter, NameUpdate, Root } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { isForeignLayerType } from "./media-types.ts";
-import type { ProgressReporter } from "./progress-events.ts";
+import type { ProgressReporter } from "./progress.ts";
 import { walk } from "./walk.ts";
 import type { ContentNode, WalkOptions } from "./walk.ts";
 
@@ -59,21 +54,14 @@ export async function copyContent(
 ): Promise<{ roots: Descriptor[]; counts: TransferCounts }> {
   // Several names may stand for one thing.
   const distinct = new Map(
-    roots.map(({ descriptor }) => [
-      `${descriptor.digest} ${descriptor.mediaType}`,
-      descriptor,
-    ]),
+    roots.map(({ descriptor }) => [`${descriptor.digest} ${descriptor.mediaType}`, descriptor]),
   );
   const nodes = await walk(source, [...distinct.values()], options);
   const byDigest = new Map(nodes.map((node) => [node.descriptor.digest, node]));
   const rootDigests = new Set(roots.map((root) => root.descriptor.digest));
-  const listed = new Set(
-    nodes.flatMap(({ children }) => children.map(({ digest }) => digest)),
-  );
+  const listed = new Set(nodes.flatMap(({ children }) => children.map(({ digest }) => digest)));
 
-  const blobs = nodes.filter(
-    (node) => !node.bytes && !rootDigests.has(node.descriptor.digest),
-  );
+  const blobs = nodes.filter((node) => !node.bytes && !rootDigests.has(node.descriptor.digest));
   const counts = await copyBlobs(
     source,
     blobs.map((node) => node.descriptor),
@@ -84,21 +72,12 @@ export async function copyContent(
     const { digest } = descriptor;
     // A root that another root lists has to be there before that one.
     if (!bytes || (rootDigests.has(digest) && !listed.has(digest))) continue;
-    const outcome = await writer.put(
-      descriptor,
-      { bytes },
-      { signal: options.signal },
-    );
+    const outcome = await writer.put(descriptor, { bytes }, { signal: options.signal });
     count(counts, outcome, descriptor.size);
   }
   const published = await Promise.all(
     roots.map((root) =>
-      loadRoot(
-        source,
-        root,
-        byDigest.get(root.descriptor.digest) as ContentNode,
-        options,
-      ),
+      loadRoot(source, root, byDigest.get(root.descriptor.digest) as ContentNode, options),
     ),
   );
   await writer.publish(published, { signal: options.signal });
@@ -125,9 +104,9 @@ export async function copyBlobs(
   options: TransferOptions,
 ): Promise<TransferCounts> {
   // The largest first, so that none of them is left to run alone at the end.
-  const distinct = [
-    ...new Map(blobs.map((blob) => [blob.digest, blob])).values(),
-  ].toSorted((a, b) => b.size - a.size);
+  const distinct = [...new Map(blobs.map((blob) => [blob.digest, blob])).values()].toSorted(
+    (a, b) => b.size - a.size,
+  );
   const counts: TransferCounts = { copied: 0, skipped: 0, bytes: 0 };
   options.progress.expect({
     tasks: distinct.length,
@@ -157,10 +136,7 @@ export async function copyBlobs(
 }
 
 /** A foreign layer may be absent on purpose: its URLs say where it is. */
-async function isElsewhere(
-  source: ContentReader,
-  blob: Descriptor,
-): Promise<boolean> {
+async function isElsewhere(source: ContentReader, blob: Descriptor): Promise<boolean> {
   if (!isForeignLayerType(blob.mediaType) || !blob.urls?.length) return false;
   return (await source.stat(blob)) === undefined;
 }

@@ -80,9 +80,7 @@ export function orderDescriptor(descriptor: Descriptor): object {
       architecture: platform.architecture,
       os: platform.os,
       "os.version": platform["os.version"] || undefined,
-      "os.features": platform["os.features"]?.length
-        ? platform["os.features"]
-        : undefined,
+      "os.features": platform["os.features"]?.length ? platform["os.features"] : undefined,
       variant: platform.variant || undefined,
     },
     artifactType: descriptor.artifactType || undefined,

@@ -96,10 +96,7 @@ export function digestOf(
  *
  * @throws {CacheportError} SIZE_MISMATCH, DIGEST_MISMATCH
  */
-export function checkContent(
-  bytes: Uint8Array,
-  expected: { digest: Digest; size: number },
-): void {
+export function checkContent(bytes: Uint8Array, expected: { digest: Digest; size: number }): void {
   if (bytes.length !== expected.size) {
     throw sizeMismatch(expected, bytes.length);
   }
@@ -108,10 +105,7 @@ export function checkContent(
 }
 
 /** The error for content whose bytes have another digest. */
-export function digestMismatch(
-  expected: Digest,
-  actual: Digest,
-): CacheportError {
+export function digestMismatch(expected: Digest, actual: Digest): CacheportError {
   return new CacheportError(
     "DIGEST_MISMATCH",
     `Cannot use blob "${expected}": its bytes have the digest ${actual}`,

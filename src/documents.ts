@@ -52,11 +52,7 @@ export function checkSchema<T extends v.GenericSchema>(
  * @param limit Bytes.
  * @throws {CacheportError} DOCUMENT_TOO_LARGE
  */
-export function checkDocumentSize(
-  size: number,
-  limit: number,
-  what: string,
-): void {
+export function checkDocumentSize(size: number, limit: number, what: string): void {
   if (size <= limit) return;
   throw new CacheportError(
     "DOCUMENT_TOO_LARGE",
@@ -78,11 +74,7 @@ export const jsonObject = v.custom<JsonObject>(
  * reads `createdat` as `createdAt`. Fields that are not named are left out.
  */
 export const goStruct = <T extends v.ObjectEntries>(entries: T) =>
-  v.pipe(
-    jsonObject,
-    v.transform(goFieldFinder(Object.keys(entries))),
-    v.object(entries),
-  );
+  v.pipe(jsonObject, v.transform(goFieldFinder(Object.keys(entries))), v.object(entries));
 
 /** A field that Go leaves at its zero value when the JSON says null or nothing. */
 export const optional = <T extends v.GenericSchema>(schema: T) =>

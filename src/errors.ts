@@ -77,7 +77,7 @@ export type ErrorCode = keyof typeof EXIT_CODES;
 /** What can stand beside the message of an error. */
 export interface ErrorDetails {
   /** One sentence on what to do next. */
-  hint?: string;
+  hint?: string | undefined;
   /** The failure below this one. */
   cause?: unknown;
 }
@@ -104,14 +104,8 @@ export class CacheportError extends Error {
 }
 
 /** Tells whether a value is a {@link CacheportError}, optionally one of certain codes. */
-export function isCacheportError(
-  value: unknown,
-  ...codes: ErrorCode[]
-): value is CacheportError {
-  return (
-    value instanceof CacheportError &&
-    (codes.length === 0 || codes.includes(value.code))
-  );
+export function isCacheportError(value: unknown, ...codes: ErrorCode[]): value is CacheportError {
+  return value instanceof CacheportError && (codes.length === 0 || codes.includes(value.code));
 }
 
 /** The operating system's code of a failed call (`ENOENT`), or undefined. */
@@ -145,15 +139,13 @@ const SYSTEM_REASONS: Record<string, [ErrorCode, string]> = {
  */
 export function systemError(action: string, error: unknown): CacheportError {
   if (error instanceof CacheportError) return error;
-  if (error instanceof Error && error.name === "AbortError")
-    return interrupted();
+  if (error instanceof Error && error.name === "AbortError") return interrupted();
   const code = systemCode(error);
   const [kind, reason] = (code && SYSTEM_REASONS[code]) || [
     "IO_FAILED" as const,
     code ?? (error instanceof Error ? error.message : String(error)),
   ];
-  const hint =
-    kind === "NO_SPACE" ? "Free some space or choose another place" : undefined;
+  const hint = kind === "NO_SPACE" ? "Free some space or choose another place" : undefined;
   return new CacheportError(kind, `${action}: ${reason}`, {
     hint,
     cause: error,

@@ -29,9 +29,9 @@ import { blobPath, digestOf } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
-import { acquireLock } from "./file-lock.ts";
+import { acquireLock } from "./layout-lock.ts";
 import { parseImageIndex } from "./image-index.ts";
-import { readIndexFile } from "./index-file.ts";
+import { readIndexFile } from "./layout-index-file.ts";
 import { LayoutDirectory } from "./layout-directory.ts";
 import { listLayoutFiles } from "./layout-files.ts";
 import type { BlobFile, LayoutFiles, Leftover } from "./layout-files.ts";
@@ -40,8 +40,8 @@ import type { LayoutIndex } from "./layout-index.ts";
 import { join } from "./paths.ts";
 import { findReachable } from "./reachable.ts";
 import type { Referrers } from "./reachable.ts";
-import { RunFolder } from "./run-folder.ts";
-import { recoverTrash, Trash } from "./trash.ts";
+import { RunFolder } from "./layout-work.ts";
+import { recoverTrash, Trash } from "./layout-trash.ts";
 import { sniffType } from "./walk.ts";
 
 /** Milliseconds for which blobs stay after they were written, unless told otherwise. */
@@ -143,10 +143,7 @@ async function makePlan(
   const named = await reach(reader, index, new Map(), options);
   const unnamed = files.blobs.filter(({ digest }) => !named.has(digest));
   const referrers = await findReferrers(folder, unnamed, options);
-  const reached =
-    referrers.size === 0
-      ? named
-      : await reach(reader, index, referrers, options);
+  const reached = referrers.size === 0 ? named : await reach(reader, index, referrers, options);
   const before = (options.now ?? Date.now()) - options.grace;
   const unreached = unnamed.filter(({ digest }) => !reached.has(digest));
   const garbage = unreached.filter(({ modified }) => modified <= before);
@@ -184,9 +181,7 @@ function refuseLinks(
   { strays }: LayoutFiles,
   { location = folder }: GarbageOptions,
 ): void {
-  const link = strays.find(
-    ({ path, isLink }) => isLink && !path.includes("/", 6),
-  );
+  const link = strays.find(({ path, isLink }) => isLink && !path.includes("/", 6));
   if (!link) return;
   throw new CacheportError(
     "GC_REFUSED",
@@ -393,9 +388,7 @@ async function layoutState(folder: string): Promise<string> {
 
 /** A folder and what is in it and in its folders. */
 async function below(folder: string, path: string): Promise<string[]> {
-  const names = await readdir(join(folder, path), { recursive: true }).catch(
-    () => [],
-  );
+  const names = await readdir(join(folder, path), { recursive: true }).catch(() => []);
   return [path, ...names.toSorted().map((name) => join(path, name))];
 }
 

@@ -30,15 +30,10 @@ export function encodeGoJson(value: unknown): Uint8Array {
   // A lone surrogate, which JavaScript escapes and Go replaces; seldom, and so worth
   // a second run.
   const sound = LONE_SURROGATE.test(text)
-    ? JSON.stringify(value, (_key, item) =>
-        typeof item === "string" ? item.toWellFormed() : item,
-      )
+    ? JSON.stringify(value, (_key, item) => (typeof item === "string" ? item.toWellFormed() : item))
     : text;
   return new TextEncoder().encode(
-    sound.replace(
-      /[<>&\u2028\u2029]/g,
-      (character) => ESCAPES[character] as string,
-    ),
+    sound.replace(/[<>&\u2028\u2029]/g, (character) => ESCAPES[character] as string),
   );
 }
 
@@ -55,8 +50,7 @@ export function compareBytes(a: string, b: string): number {
   if (at === length) return a.length < b.length ? -1 : 1;
   const difference = a.charCodeAt(at) - b.charCodeAt(at);
   // UTF-16 and UTF-8 order differ only where a surrogate meets a character above it.
-  if (a.charCodeAt(at) < 0xd800 && b.charCodeAt(at) < 0xd800)
-    return difference < 0 ? -1 : 1;
+  if (a.charCodeAt(at) < 0xd800 && b.charCodeAt(at) < 0xd800) return difference < 0 ? -1 : 1;
   return Buffer.compare(utf8.encode(a), utf8.encode(b));
 }
 
@@ -83,10 +77,7 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
   try {
     return JSON.parse(decoder.decode(bytes));
   } catch (cause) {
-    const reason =
-      cause instanceof Error
-        ? cause.message.replace(/^JSON Parse error: /, "")
-        : "";
+    const reason = cause instanceof Error ? cause.message.replace(/^JSON Parse error: /, "") : "";
     throw new CacheportError(
       "DOCUMENT_INVALID",
       `Cannot read ${what}: it is not valid JSON (${reason})`,
@@ -111,17 +102,12 @@ function foldKey(key: string): string {
  *
  * @param fields The names as the Go struct spells them.
  */
-export function goFields(
-  object: JsonObject,
-  fields: readonly string[],
-): JsonObject {
+export function goFields(object: JsonObject, fields: readonly string[]): JsonObject {
   return goFieldFinder(fields)(object);
 }
 
 /** {@link goFields} for many objects of one kind. */
-export function goFieldFinder(
-  fields: readonly string[],
-): (object: JsonObject) => JsonObject {
+export function goFieldFinder(fields: readonly string[]): (object: JsonObject) => JsonObject {
   const names = new Map(
     fields.flatMap((field) => [
       [field, field],

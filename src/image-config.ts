@@ -37,9 +37,7 @@ const ImageConfigSchema = v.pipe(
   goStruct({
     ...PLATFORM_ENTRIES,
     created: optional(v.string()),
-    rootfs: optional(
-      goStruct({ diff_ids: v.nullish(v.array(v.string()), []) }),
-    ),
+    rootfs: optional(goStruct({ diff_ids: v.nullish(v.array(v.string()), []) })),
     history: v.nullish(
       v.array(
         goStruct({

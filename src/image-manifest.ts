@@ -30,17 +30,12 @@ const ImageManifestSchema = goStruct({
 });
 
 /** @throws {CacheportError} DOCUMENT_INVALID */
-export function parseImageManifest(
-  bytes: Uint8Array,
-  what: string,
-): ImageManifest {
+export function parseImageManifest(bytes: Uint8Array, what: string): ImageManifest {
   return checkSchema(ImageManifestSchema, parseJson(bytes, what), what);
 }
 
 /** Encodes a manifest with the bytes that Go's compact encoder would write for it. */
-export function encodeImageManifest(
-  manifest: ImageManifest & { config: Descriptor },
-): Uint8Array {
+export function encodeImageManifest(manifest: ImageManifest & { config: Descriptor }): Uint8Array {
   return encodeGoJson({
     schemaVersion: 2,
     mediaType: manifest.mediaType || undefined,

@@ -1,13 +1,13 @@
 /** `inspect --files LAYER`: what is in one layer, written while it is read. */
-import type { CommandContext } from "./command.ts";
+import type { CommandContext } from "./cli-command.ts";
 import type { ContentReader } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { shortDigest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import type { Inspected } from "./inspect.ts";
-import { listLayer } from "./layer-files.ts";
-import type { LayerFile, LayerFileType } from "./layer-files.ts";
-import { printable } from "./terminal-text.ts";
+import { listLayer } from "./inspect-layer.ts";
+import type { LayerFile, LayerFileType } from "./inspect-layer.ts";
+import { printable } from "./cli-text.ts";
 
 /** Candidates that an error lists. */
 const LISTED = 10;
@@ -24,13 +24,11 @@ export function findLayer(found: Inspected, text: string): Descriptor {
   const layers = new Map<string, Descriptor>();
   for (const { digest, size, mediaType } of layersOf(found))
     // What the manifest does not list has no size to check it by.
-    if (size !== null)
-      layers.set(digest, { digest, size, mediaType: mediaType ?? "" });
+    if (size !== null) layers.set(digest, { digest, size, mediaType: mediaType ?? "" });
   const action = `Cannot find layer ${JSON.stringify(text)}`;
   const matching = [...layers.values()].filter(
     ({ digest }) =>
-      digest.startsWith(text) ||
-      digest.slice(digest.indexOf(":") + 1).startsWith(text),
+      digest.startsWith(text) || digest.slice(digest.indexOf(":") + 1).startsWith(text),
   );
   const [layer, ...others] = matching;
   if (!layer || text === "") {
@@ -48,9 +46,7 @@ export function findLayer(found: Inspected, text: string): Descriptor {
     );
   }
   if (others.length > 0) {
-    const shown = matching
-      .slice(0, LISTED)
-      .map(({ digest }) => shortDigest(digest));
+    const shown = matching.slice(0, LISTED).map(({ digest }) => shortDigest(digest));
     const rest = matching.length - shown.length;
     throw new CacheportError(
       "NAME_AMBIGUOUS",
@@ -170,13 +166,7 @@ function fileLines(): (file: LayerFile) => string {
 function permissions(mode: number): string {
   const triple = (bits: number, special: boolean, letter: string): string => {
     const execute = (bits & 1) !== 0;
-    const last = special
-      ? execute
-        ? letter
-        : letter.toUpperCase()
-      : execute
-        ? "x"
-        : "-";
+    const last = special ? (execute ? letter : letter.toUpperCase()) : execute ? "x" : "-";
     return `${bits & 4 ? "r" : "-"}${bits & 2 ? "w" : "-"}${last}`;
   };
   return (

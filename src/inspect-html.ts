@@ -5,7 +5,7 @@
  */
 import type { CacheGraph } from "./cache-graph.ts";
 import { isKnownTime, parseCacheTime } from "./cache-time.ts";
-import { cacheLabel } from "./graph-labels.ts";
+import { cacheLabel } from "./inspect-labels.ts";
 import type { InspectedCache } from "./inspect.ts";
 import { NAME, VERSION } from "./version.ts";
 import page from "./inspect-page.html" with { type: "text" };
@@ -20,9 +20,7 @@ import style from "./inspect-page.css" with { type: "text" };
  * stands after those that it imports from, and no two use one name.
  */
 const SCRIPT = [graphScript, mapScript, listScript, detailScript]
-  .map((part) =>
-    part.replaceAll(/^import [^;]+;\n/gm, "").replaceAll(/^export /gm, ""),
-  )
+  .map((part) => part.replaceAll(/^import [^;]+;\n/gm, "").replaceAll(/^export /gm, ""))
   .join("\n");
 
 /** Problems that the page shows; a broken cache can have one for each record. */
@@ -73,11 +71,7 @@ export interface PageData {
  *
  * @param name The cache as the user called it, for the heading.
  */
-export function inspectHtml(
-  graph: CacheGraph,
-  cache: InspectedCache,
-  name: string,
-): string {
+export function inspectHtml(graph: CacheGraph, cache: InspectedCache, name: string): string {
   const data = JSON.stringify(pageData(graph, cache, name));
   const parts: Record<string, string> = {
     "/* style */": style,
@@ -85,18 +79,13 @@ export function inspectHtml(
     "/* data */": data.replaceAll("<", String.raw`\u003c`),
     "/* script */": SCRIPT,
   };
-  return (page as unknown as string).replace(
-    /\/\* (?:style|data|script) \*\//g,
-    (place) => (parts[place] as string).trim(),
+  return (page as unknown as string).replace(/\/\* (?:style|data|script) \*\//g, (place) =>
+    (parts[place] as string).trim(),
   );
 }
 
 /** The cache in the form that the page's script reads. */
-export function pageData(
-  graph: CacheGraph,
-  cache: InspectedCache,
-  name: string,
-): PageData {
+export function pageData(graph: CacheGraph, cache: InspectedCache, name: string): PageData {
   const mediaTypes = new Numbering();
   const selectors = new Numbering();
   const digests = new Numbering();
@@ -126,15 +115,9 @@ export function pageData(
     caches: graph.caches.map(cacheLabel),
     oldest: moment(cache.ages.oldest),
     newest: moment(cache.ages.newest),
-    ages: cache.ages.spans.map(({ from, length, results }) => [
-      Date.parse(from),
-      length,
-      results,
-    ]),
+    ages: cache.ages.spans.map(({ from, length, results }) => [Date.parse(from), length, results]),
     problemCount: cache.problems.length,
-    problems: cache.problems
-      .slice(0, SHOWN_PROBLEMS)
-      .map(({ message }) => message),
+    problems: cache.problems.slice(0, SHOWN_PROBLEMS).map(({ message }) => message),
     mediaTypes: mediaTypes.texts,
     blobs,
     places,

@@ -18,13 +18,7 @@ import {
   visible,
 } from "./inspect-page-graph.js";
 import { markTiles, showHead, showMap } from "./inspect-page-map.js";
-import {
-  moveInList,
-  showList,
-  showRows,
-  showSelectedRow,
-  showViews,
-} from "./inspect-page-list.js";
+import { moveInList, showList, showRows, showSelectedRow, showViews } from "./inspect-page-list.js";
 
 const layerLink = (blob) =>
   make(
@@ -78,20 +72,13 @@ const fields = (pairs) =>
     {},
     ...pairs
       .filter(([, value]) => value)
-      .flatMap(([label, value]) => [
-        make("dt", {}, label),
-        make("dd", {}, value),
-      ]),
+      .flatMap(([label, value]) => [make("dt", {}, label), make("dd", {}, value)]),
   );
 
 function showDetail() {
   const { layer, record } = selection;
   byId("detail").replaceChildren(
-    ...(layer
-      ? layerDetail(layer)
-      : record
-        ? recordDetail(record)
-        : noDetail()),
+    ...(layer ? layerDetail(layer) : record ? recordDetail(record) : noDetail()),
   );
 }
 
@@ -116,20 +103,12 @@ function layerDetail(blob) {
       ["For", data.caches.length > 1 && visible([...platforms].join(", "))],
     ]),
     ...section("Records with a result here", owners, recordRow),
-    ...(owners.length > 0
-      ? []
-      : [make("h3", {}, "No record has a result here")]),
+    ...(owners.length > 0 ? [] : [make("h3", {}, "No record has a result here")]),
     ...blob.places.slice(0, 5).flatMap((place) => chainSection(blob, place)),
     ...section(
       "Layers on top of it",
       blob.places.flatMap((place) => place.children),
-      (child) =>
-        make(
-          "li",
-          {},
-          layerLink(child.blob),
-          make("span", {}, bytes(child.blob.size)),
-        ),
+      (child) => make("li", {}, layerLink(child.blob), make("span", {}, bytes(child.blob.size))),
     ),
   ];
 }
@@ -156,9 +135,7 @@ function recordRow(record) {
     "li",
     {},
     recordLink(record),
-    muted(
-      `${plural(record.inputs.length, "link")} in, ${number(record.users.length)} out`,
-    ),
+    muted(`${plural(record.inputs.length, "link")} in, ${number(record.users.length)} out`),
     make("span", {}, time(record.newest)),
   );
 }

@@ -44,20 +44,16 @@ export function bytes(size) {
 }
 
 export const number = (value) => value.toLocaleString("en");
-export const plural = (count, what) =>
-  `${number(count)} ${what}${count === 1 ? "" : "s"}`;
+export const plural = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
 export const time = (moment) =>
-  moment === null
-    ? "unknown"
-    : new Date(moment).toISOString().slice(0, 16).replace("T", " ");
+  moment === null ? "unknown" : new Date(moment).toISOString().slice(0, 16).replace("T", " ");
 export const day = (moment) => time(moment).slice(0, 10);
 
 /** Controls and marks that turn the direction of text are shown, not obeyed. */
 export const visible = (text) =>
   text.replace(
     /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu,
-    (character) =>
-      `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`,
+    (character) => `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`,
   );
 
 export const short = (digest) =>
@@ -66,26 +62,22 @@ export const short = (digest) =>
     : visible(digest).slice(0, 24) || "(empty)";
 
 /** SHA-256 of "/": the whole of an input. */
-const WHOLE_INPUT =
-  "sha256:8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1";
-export const selectorText = (selector) =>
-  selector === WHOLE_INPUT ? "/" : short(selector);
+const WHOLE_INPUT = "sha256:8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1";
+export const selectorText = (selector) => (selector === WHOLE_INPUT ? "/" : short(selector));
 
 // --- The graph -------------------------------------------------------------
 
-export const blobs = data.blobs.map(
-  ([digest, size, type, diffId, created], index) => ({
-    index,
-    digest,
-    size,
-    mediaType: type === null ? null : data.mediaTypes[type],
-    diffId,
-    created,
-    places: [],
-    results: 0,
-    depth: 0,
-  }),
-);
+export const blobs = data.blobs.map(([digest, size, type, diffId, created], index) => ({
+  index,
+  digest,
+  size,
+  mediaType: type === null ? null : data.mediaTypes[type],
+  diffId,
+  created,
+  places: [],
+  results: 0,
+  depth: 0,
+}));
 export const places = data.places.map(([blob, parent, cache], index) => ({
   index,
   blob: blobs[blob],
@@ -116,8 +108,7 @@ export const inChains = [];
     for (const child of [...place.children].sort(bySize)) open.push(child);
   }
 }
-for (const blob of blobs)
-  blob.depth = Math.min(...blob.places.map((place) => place.depth));
+for (const blob of blobs) blob.depth = Math.min(...blob.places.map((place) => place.depth));
 
 export const records = data.records.map(([digest, cache, results], index) => ({
   index,
@@ -136,8 +127,7 @@ for (const record of records) {
   for (const { place, moment } of record.results) {
     place.records.push(record);
     place.blob.results++;
-    if (moment !== null && (record.newest ?? -Infinity) < moment)
-      record.newest = moment;
+    if (moment !== null && (record.newest ?? -Infinity) < moment) record.newest = moment;
   }
 }
 for (let at = 0; at < data.links.length; at += 4) {
@@ -155,20 +145,16 @@ export const topSize = (record) => record.results[0]?.place.blob.size ?? null;
 
 // --- Ages ------------------------------------------------------------------
 
-const moments = [
-  ...blobs.map((blob) => blob.created),
-  data.oldest,
-  data.newest,
-].filter((moment) => moment !== null);
+const moments = [...blobs.map((blob) => blob.created), data.oldest, data.newest].filter(
+  (moment) => moment !== null,
+);
 export const [oldest, newest] = moments.reduce(
   ([low, high], moment) => [Math.min(low, moment), Math.max(high, moment)],
   [Infinity, -Infinity],
 );
 /** From 0 for the oldest to 1 for the newest; what has no age counts as new. */
 export const freshness = (moment) =>
-  moment === null || newest - oldest < 1000
-    ? 1
-    : (moment - oldest) / (newest - oldest);
+  moment === null || newest - oldest < 1000 ? 1 : (moment - oldest) / (newest - oldest);
 export const ageColor = (moment) =>
   `color-mix(in oklab, var(--new) ${(freshness(moment) * 100).toFixed(1)}%, var(--old))`;
 
@@ -177,22 +163,18 @@ export const ageColor = (moment) =>
 let query = "";
 let matchingBlobs = new Set();
 
-export const has = (text) =>
-  text !== null && text.toLowerCase().includes(query);
+export const has = (text) => text !== null && text.toLowerCase().includes(query);
 
 export const isSearching = () => query !== "";
 export const matchesRecord = (record) =>
-  query === "" ||
-  has(record.digest) ||
-  record.inputs.some(({ selector }) => has(selector));
+  query === "" || has(record.digest) || record.inputs.some(({ selector }) => has(selector));
 export const matchesBlob = (blob) => query === "" || matchingBlobs.has(blob);
 
 /** Sets what is searched for. A layer is found by the records on it as well. */
 export function search(text) {
   query = text.trim().toLowerCase();
   const found = blobs.filter(
-    ({ digest, diffId, mediaType }) =>
-      has(digest) || has(diffId) || has(mediaType),
+    ({ digest, diffId, mediaType }) => has(digest) || has(diffId) || has(mediaType),
   );
   const below = records
     .filter(matchesRecord)
@@ -215,10 +197,8 @@ export const isSelected = ({ layer, record }) =>
 
 /** Takes the selection from the address. */
 export function readSelection() {
-  const [, kind, text = ""] =
-    /^#(layer|record)=(.+)$/.exec(location.hash) ?? [];
-  const isNamed = ({ digest }) =>
-    digest.startsWith(text) || digest.slice(7).startsWith(text);
+  const [, kind, text = ""] = /^#(layer|record)=(.+)$/.exec(location.hash) ?? [];
+  const isNamed = ({ digest }) => digest.startsWith(text) || digest.slice(7).startsWith(text);
   selection.layer = kind === "layer" ? blobs.find(isNamed) : undefined;
   selection.record = kind === "record" ? records[Number(text)] : undefined;
 }

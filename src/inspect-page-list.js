@@ -36,8 +36,7 @@ const barCell = (blob) =>
   });
 
 /** The links of one input are alternatives. */
-const countInputs = (record) =>
-  new Set(record.inputs.map(({ input }) => input)).size;
+const countInputs = (record) => new Set(record.inputs.map(({ input }) => input)).size;
 
 /** Each view: what is listed, in which columns, and what a row selects. */
 const VIEWS = {
@@ -46,47 +45,13 @@ const VIEWS = {
     selects: (blob) => ({ layer: blob }),
     sort: { column: 1, descending: true },
     columns: [
-      [
-        "Layer",
-        "120px",
-        (blob) => blob.digest,
-        (blob) => mono(short(blob.digest)),
-      ],
-      [
-        "Size",
-        "80px",
-        (blob) => blob.size ?? -1,
-        (blob) => bytes(blob.size),
-        true,
-      ],
+      ["Layer", "120px", (blob) => blob.digest, (blob) => mono(short(blob.digest))],
+      ["Size", "80px", (blob) => blob.size ?? -1, (blob) => bytes(blob.size), true],
       ["", "minmax(40px, 1fr)", undefined, barCell],
-      [
-        "Created",
-        "130px",
-        (blob) => blob.created ?? -Infinity,
-        (blob) => time(blob.created),
-      ],
-      [
-        "Depth",
-        "56px",
-        (blob) => blob.depth,
-        (blob) => number(blob.depth),
-        true,
-      ],
-      [
-        "Places",
-        "56px",
-        (blob) => blob.places.length,
-        (blob) => number(blob.places.length),
-        true,
-      ],
-      [
-        "Results",
-        "60px",
-        (blob) => blob.results,
-        (blob) => number(blob.results),
-        true,
-      ],
+      ["Created", "130px", (blob) => blob.created ?? -Infinity, (blob) => time(blob.created)],
+      ["Depth", "56px", (blob) => blob.depth, (blob) => number(blob.depth), true],
+      ["Places", "56px", (blob) => blob.places.length, (blob) => number(blob.places.length), true],
+      ["Results", "60px", (blob) => blob.results, (blob) => number(blob.results), true],
     ],
   },
   Chains: {
@@ -110,20 +75,8 @@ const VIEWS = {
       ],
       ["Depth", "56px", undefined, (place) => number(place.depth), true],
       ["Size", "80px", undefined, (place) => bytes(place.blob.size), true],
-      [
-        "With all below",
-        "100px",
-        undefined,
-        (place) => bytes(place.chainSize),
-        true,
-      ],
-      [
-        "Results",
-        "60px",
-        undefined,
-        (place) => number(place.records.length),
-        true,
-      ],
+      ["With all below", "100px", undefined, (place) => bytes(place.chainSize), true],
+      ["Results", "60px", undefined, (place) => number(place.records.length), true],
     ],
   },
   Records: {
@@ -137,13 +90,7 @@ const VIEWS = {
         (record) => record.digest,
         (record) => mono(short(record.digest)),
       ],
-      [
-        "Inputs",
-        "60px",
-        countInputs,
-        (record) => number(countInputs(record)),
-        true,
-      ],
+      ["Inputs", "60px", countInputs, (record) => number(countInputs(record)), true],
       [
         "Used by",
         "64px",
@@ -210,20 +157,13 @@ export function showList() {
     items = keyed.map(([, item]) => item);
   }
   const root = byId("list");
-  root.style.setProperty(
-    "--tracks",
-    columns.map(([, width]) => width).join(" "),
-  );
+  root.style.setProperty("--tracks", columns.map(([, width]) => width).join(" "));
   root.setAttribute("aria-label", view);
   root.setAttribute("aria-rowcount", String(items.length + 1));
   root
     .querySelector(".head")
-    .replaceChildren(
-      ...columns.map((column, at) => headCell(column, at, sort)),
-    );
-  byId("matches").textContent = isSearching()
-    ? `${number(items.length)} found`
-    : "";
+    .replaceChildren(...columns.map((column, at) => headCell(column, at, sort)));
+  byId("matches").textContent = isSearching() ? `${number(items.length)} found` : "";
   active = 0;
   const body = root.querySelector(".body");
   body.scrollTop = 0;
@@ -283,16 +223,11 @@ export function showRows() {
         },
       },
       ...columns.map(([, , , cell, isNumber]) =>
-        make(
-          "div",
-          { role: "gridcell", class: isNumber ? "number" : "" },
-          cell(item),
-        ),
+        make("div", { role: "gridcell", class: isNumber ? "number" : "" }, cell(item)),
       ),
     );
   });
-  if (items.length === 0)
-    rows.push(make("p", { class: "empty" }, "Nothing is found"));
+  if (items.length === 0) rows.push(make("p", { class: "empty" }, "Nothing is found"));
   body.firstElementChild.replaceChildren(...rows);
   root.setAttribute("aria-activedescendant", `row-${active}`);
 }

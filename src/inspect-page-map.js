@@ -28,22 +28,16 @@ export function showHead() {
   const name = visible(data.name);
   document.title = `${name} - build cache`;
   byId("name").textContent = name;
-  byId("identity").append(
-    `${data.shape} `,
-    make("span", { class: "mono" }, data.digest),
-  );
+  byId("identity").append(`${data.shape} `, make("span", { class: "mono" }, data.digest));
   const facts = [
     ["Size", bytes(data.totalSize)],
     ["Layers", number(blobs.length)],
     ["Records", number(records.length)],
     ["Results", number(data.results)],
   ];
-  if (data.caches.length > 1)
-    facts.unshift(["Caches", `${data.caches.length}`]);
+  if (data.caches.length > 1) facts.unshift(["Caches", `${data.caches.length}`]);
   byId("facts").append(
-    ...facts.map(([label, value]) =>
-      make("div", {}, make("dt", {}, label), make("dd", {}, value)),
-    ),
+    ...facts.map(([label, value]) => make("div", {}, make("dt", {}, label), make("dd", {}, value))),
   );
   byId("footer").textContent = `All times are UTC. ${data.made}`;
   showAges();
@@ -66,9 +60,7 @@ function showAges() {
         title: `${time(from)}: ${plural(count, "result")}`,
         style: {
           height: count === 0 ? "0" : `${Math.max(4, (100 * count) / most)}%`,
-          "--age": ageColor(
-            Math.min(newest, Math.max(oldest, from + length / 2)),
-          ),
+          "--age": ageColor(Math.min(newest, Math.max(oldest, from + length / 2))),
         },
       }),
     ),
@@ -83,10 +75,7 @@ function showAges() {
 function showProblems() {
   if (data.problemCount === 0) return;
   const section = byId("problems");
-  section.querySelector("h2").textContent = plural(
-    data.problemCount,
-    "problem",
-  );
+  section.querySelector("h2").textContent = plural(data.problemCount, "problem");
   const rest = data.problemCount - data.problems.length;
   section
     .querySelector("ul")
@@ -114,10 +103,7 @@ function squarify(sizes, width, height) {
   const boxes = [];
   let [x, y, w, h] = [0, 0, width, height];
   const worst = (least, most, sum, side) =>
-    Math.max(
-      (side * side * most) / (sum * sum),
-      (sum * sum) / (side * side * least),
-    );
+    Math.max((side * side * most) / (sum * sum), (sum * sum) / (side * side * least));
   for (let start = 0; start < sizes.length;) {
     const side = Math.min(w, h);
     const most = sizes[start] * scale;
@@ -147,9 +133,7 @@ function squarify(sizes, width, height) {
   return boxes;
 }
 
-export const bySize = blobs
-  .filter((blob) => blob.size > 0)
-  .sort((a, b) => b.size - a.size);
+export const bySize = blobs.filter((blob) => blob.size > 0).sort((a, b) => b.size - a.size);
 let tiles = [];
 let drawn = "";
 
@@ -172,13 +156,9 @@ export function showMap() {
   if (rest > 0) sizes.push(Math.max(rest, least * 12));
   const boxes = squarify(sizes, width + TILE_GAP, height + TILE_GAP);
   tiles = shown.map((blob, index) => makeTile(blob, boxes[index], index === 0));
-  const others =
-    rest > 0
-      ? [makeRest(blobs.length - count, rest, boxes[boxes.length - 1])]
-      : [];
+  const others = rest > 0 ? [makeRest(blobs.length - count, rest, boxes[boxes.length - 1])] : [];
   map.replaceChildren(...tiles.map(({ element }) => element), ...others);
-  if (bySize.length === 0)
-    map.replaceChildren(make("p", { class: "empty" }, "No layers"));
+  if (bySize.length === 0) map.replaceChildren(make("p", { class: "empty" }, "No layers"));
   markTiles();
 }
 
@@ -213,9 +193,7 @@ function makeTile(blob, box, isFirst) {
       ? []
       : [
           make("b", {}, bytes(blob.size)),
-          ...(kind === ""
-            ? [make("span", { class: "mono" }, short(blob.digest))]
-            : []),
+          ...(kind === "" ? [make("span", { class: "mono" }, short(blob.digest))] : []),
         ]),
   );
   return { blob, element };

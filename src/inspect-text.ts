@@ -11,9 +11,9 @@ import type {
   InspectedProblem,
 } from "./inspect.ts";
 import { formatPlatform } from "./platform.ts";
-import { formatFields, formatTable } from "./table.ts";
-import type { Column } from "./table.ts";
-import { bold, colored, printable, truncate } from "./terminal-text.ts";
+import { formatFields, formatTable } from "./cli-table.ts";
+import type { Column } from "./cli-table.ts";
+import { bold, colored, printable, truncate } from "./cli-text.ts";
 import { formatBytes, formatDuration } from "./units.ts";
 
 /** How the text is to look. */
@@ -112,9 +112,7 @@ function layerTable(blobs: readonly PlacedBlob[], style: InspectStyle): string {
       shortDigest(blob.digest),
       blob.size === null ? "missing" : formatBytes(blob.size),
       bar((blob.size ?? 0) / largest),
-      blob.depth === blob.highest
-        ? `${blob.depth}`
-        : `${blob.depth}-${blob.highest}`,
+      blob.depth === blob.highest ? `${blob.depth}` : `${blob.depth}-${blob.highest}`,
       ...(isRepeated ? [`${blob.places}`] : []),
       `${blob.records}`,
       shortTime(blob.createdAt),
@@ -124,11 +122,7 @@ function layerTable(blobs: readonly PlacedBlob[], style: InspectStyle): string {
 }
 
 /** The histogram of results; nothing when all were made at about the same time. */
-function ageTable(
-  spans: readonly AgeSpan[],
-  results: number,
-  style: InspectStyle,
-): string {
+function ageTable(spans: readonly AgeSpan[], results: number, style: InspectStyle): string {
   if (spans.length === 0) return "";
   const most = Math.max(...spans.map((span) => span.results));
   const unknown = spans.reduce((rest, span) => rest - span.results, results);
@@ -167,9 +161,7 @@ function barTable(
 ): string {
   const shown = style.all ? rows : rows.slice(0, SHOWN_ROWS);
   const wide = formatTable(columns, shown, style);
-  const width = wide
-    .split("\n")
-    .reduce((most, line) => Math.max(most, Bun.stringWidth(line)), 0);
+  const width = wide.split("\n").reduce((most, line) => Math.max(most, Bun.stringWidth(line)), 0);
   const at = columns.indexOf(BAR_COLUMN);
   const table =
     style.columns === 0 || width <= style.columns || at < 0
@@ -188,10 +180,7 @@ function moreRows(hidden: number): string {
 
 /** A bar in eighths of a column. What is there at all is not invisible. */
 function bar(share: number): string {
-  const eighths = Math.max(
-    share > 0 ? 1 : 0,
-    Math.round(share * BAR_WIDTH * 8),
-  );
+  const eighths = Math.max(share > 0 ? 1 : 0, Math.round(share * BAR_WIDTH * 8));
   const rest = "▏▎▍▌▋▊▉"[(eighths % 8) - 1] ?? "";
   return "█".repeat(Math.floor(eighths / 8)) + rest;
 }
@@ -204,16 +193,11 @@ function shortTime(text: string | null): string {
   return iso.slice(0, 19).replace("T", " ");
 }
 
-function problemText(
-  problems: readonly InspectedProblem[],
-  { all, colors }: InspectStyle,
-): string {
+function problemText(problems: readonly InspectedProblem[], { all, colors }: InspectStyle): string {
   if (problems.length === 0) return "";
   const shown = all ? problems : problems.slice(0, SHOWN_ROWS);
   const label = colored("problem:", "red", colors);
-  const lines = shown.map(
-    ({ code, message }) => `${label} ${printable(message)} [${code}]\n`,
-  );
+  const lines = shown.map(({ code, message }) => `${label} ${printable(message)} [${code}]\n`);
   const title = `${problems.length} problem${problems.length === 1 ? "" : "s"}`;
   const more = moreRows(problems.length - shown.length);
   return `\n${bold(title, colors)}\n${lines.join("")}${more}`;
@@ -225,10 +209,7 @@ function imageText(image: InspectedImage, style: InspectStyle): string {
       ["image", formatPlatform(image.platform)],
       ["digest", image.manifest.digest],
       ["config", image.config.digest],
-      [
-        "created",
-        image.created === null ? undefined : shortTime(image.created),
-      ],
+      ["created", image.created === null ? undefined : shortTime(image.created)],
       ["layers", `${image.layers.length} (${formatBytes(image.totalSize)})`],
       ["inline cache", image.inlineCache ? "yes" : undefined],
     ],
@@ -236,12 +217,7 @@ function imageText(image: InspectedImage, style: InspectStyle): string {
   );
   const largest = Math.max(1, ...image.layers.map(({ size }) => size));
   const table = barTable(
-    [
-      { title: "LAYER" },
-      { title: "SIZE", align: "right" },
-      BAR_COLUMN,
-      { title: "CREATED BY" },
-    ],
+    [{ title: "LAYER" }, { title: "SIZE", align: "right" }, BAR_COLUMN, { title: "CREATED BY" }],
     image.layers.map((layer) => [
       shortDigest(layer.digest),
       formatBytes(layer.size),
@@ -256,9 +232,7 @@ function imageText(image: InspectedImage, style: InspectStyle): string {
 /** Commands can be scripts of any length; on a terminal they keep to their line. */
 function fitCommand(command: string, { columns }: InspectStyle): string {
   const others = 12 + 2 + 8 + 2 + BAR_WIDTH + 2;
-  return columns === 0
-    ? command
-    : truncate(printable(command), Math.max(30, columns - others));
+  return columns === 0 ? command : truncate(printable(command), Math.max(30, columns - others));
 }
 
 function otherText(other: InspectedOther, style: InspectStyle): string {

@@ -13,14 +13,9 @@ import { parseImageConfig } from "./image-config.ts";
 import type { HistoryEntry, ImageConfig } from "./image-config.ts";
 import { parseImageIndex } from "./image-index.ts";
 import { parseImageManifest } from "./image-manifest.ts";
-import {
-  DOCKER_CONFIG,
-  isIndexType,
-  isManifestType,
-  OCI_CONFIG,
-} from "./media-types.ts";
-import { tryReadCache } from "./read-cache.ts";
-import type { CacheSet, LoadedCache } from "./read-cache.ts";
+import { DOCKER_CONFIG, isIndexType, isManifestType, OCI_CONFIG } from "./media-types.ts";
+import { tryReadCache } from "./cache-read.ts";
+import type { CacheSet, LoadedCache } from "./cache-read.ts";
 import { nameType } from "./walk.ts";
 import type { WalkOptions } from "./walk.ts";
 
@@ -108,8 +103,7 @@ export async function inspect(
 ): Promise<Inspected> {
   const descriptor = await nameType(reader, root, options);
   const { mediaType } = descriptor;
-  if (!isIndexType(mediaType) && !isManifestType(mediaType))
-    return plainBlob(descriptor);
+  if (!isIndexType(mediaType) && !isManifestType(mediaType)) return plainBlob(descriptor);
   const cache = await tryReadCache(reader, descriptor, options);
   if (cache && cache.shape !== "inline") return inspectCache(cache);
   const bytes = await reader.read(descriptor, options.limits.manifest);
@@ -164,10 +158,7 @@ function plainBlob(manifest: Descriptor): InspectedOther {
   };
 }
 
-function imageLayers(
-  image: ImageConfig,
-  layers: readonly Descriptor[],
-): InspectedImageLayer[] {
+function imageLayers(image: ImageConfig, layers: readonly Descriptor[]): InspectedImageLayer[] {
   const steps = image.history.filter((entry) => !entry.emptyLayer);
   return layers.map(({ digest, size, mediaType }, position) => ({
     digest,
@@ -224,12 +215,10 @@ function resultTimes({ config }: LoadedCache): string[] {
 
 function inspectOne(cache: LoadedCache): InspectedCache {
   const { config, layers } = cache;
-  const problems: InspectedProblem[] = checkCacheConfig(config).map(
-    ({ code, message }) => ({
-      code,
-      message,
-    }),
-  );
+  const problems: InspectedProblem[] = checkCacheConfig(config).map(({ code, message }) => ({
+    code,
+    message,
+  }));
   const placed = placeLayers(config, layers);
   const listed = new Set(layers.map((layer) => layer.digest));
   for (const digest of new Set(placed.map((layer) => layer.digest))) {
@@ -258,19 +247,14 @@ function inspectOne(cache: LoadedCache): InspectedCache {
 /** BuildKit reads no manifest and no cache config over this size (readBlob in import.go). */
 export const IMPORT_LIMIT = 1024 * 1024;
 
-function importLimitProblems({
-  manifest,
-  configDescriptor,
-}: LoadedCache): InspectedProblem[] {
-  return [
-    ["manifest", manifest] as const,
-    ["cache config", configDescriptor] as const,
-  ].flatMap(([what, { digest, size }]) =>
-    size <= IMPORT_LIMIT
-      ? []
-      : {
-          code: "OVER_IMPORT_LIMIT",
-          message: `The ${what} ${digest} has ${size} bytes: BuildKit imports none over ${IMPORT_LIMIT}`,
-        },
+function importLimitProblems({ manifest, configDescriptor }: LoadedCache): InspectedProblem[] {
+  return [["manifest", manifest] as const, ["cache config", configDescriptor] as const].flatMap(
+    ([what, { digest, size }]) =>
+      size <= IMPORT_LIMIT
+        ? []
+        : {
+            code: "OVER_IMPORT_LIMIT",
+            message: `The ${what} ${digest} has ${size} bytes: BuildKit imports none over ${IMPORT_LIMIT}`,
+          },
   );
 }

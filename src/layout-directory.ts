@@ -5,8 +5,8 @@
  * Source: OCI image-spec, image-layout.md.
  */
 import { lstat } from "node:fs/promises";
-import { BlobWriter } from "./blob-writer.ts";
-import { detectBlobType, UNKNOWN_TYPE } from "./blob-type.ts";
+import { BlobWriter } from "./layout-writer.ts";
+import { detectBlobType, UNKNOWN_TYPE } from "./document-blob.ts";
 import type {
   BlobLocation,
   BlobSource,
@@ -25,7 +25,7 @@ import { blobPath, checkContent, parseDigest, sizeMismatch } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { checkDocumentSize, DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
-import { readRegularFile, streamRegularFile } from "./durable-file.ts";
+import { readRegularFile, streamRegularFile } from "./layout-durable.ts";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
 import {
   hasIndexFile,
@@ -35,7 +35,7 @@ import {
   readIndexFile,
   readIndexForUpdate,
   updateIndexFile,
-} from "./index-file.ts";
+} from "./layout-index-file.ts";
 import { applyNames, removeEntries, resolveEntry } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
 import { join, resolve } from "./paths.ts";
@@ -73,10 +73,7 @@ export class LayoutDirectory implements Store {
     { limits = DEFAULT_LIMITS, location = path }: LayoutOptions = {},
   ): Promise<LayoutDirectory> {
     if (!(await isFolder(path))) throw noFolder(location);
-    if (
-      !(await hasLayoutMarker(path, location)) &&
-      !(await hasIndexFile(path))
-    ) {
+    if (!(await hasLayoutMarker(path, location)) && !(await hasIndexFile(path))) {
       throw new CacheportError(
         "LAYOUT_INVALID",
         `Cannot open layout "${location}": the folder has neither an index.json nor an oci-layout file`,
@@ -125,10 +122,7 @@ export class LayoutDirectory implements Store {
     }
   }
 
-  async open(
-    descriptor: Descriptor,
-    signal?: AbortSignal,
-  ): Promise<ReadableStream<Uint8Array>> {
+  async open(descriptor: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const digest = parseDigest(descriptor.digest);
     if ((await this.#size(digest)) === undefined) throw this.#missing(digest);
     return streamRegularFile(
@@ -142,9 +136,7 @@ export class LayoutDirectory implements Store {
   async locate({ digest }: Descriptor): Promise<BlobLocation | undefined> {
     const path = this.#path(parseDigest(digest));
     const size = await this.#size(digest);
-    return size === undefined
-      ? undefined
-      : { path, offset: 0, size, disposable: false };
+    return size === undefined ? undefined : { path, offset: 0, size, disposable: false };
   }
 
   async close(): Promise<void> {}
@@ -265,10 +257,7 @@ export class LayoutDirectoryWriter implements ContentWriter {
     applyNames(index, roots, this.location);
   }
 
-  async publish(
-    roots: readonly Root[],
-    options: PutOptions = {},
-  ): Promise<void> {
+  async publish(roots: readonly Root[], options: PutOptions = {}): Promise<void> {
     for (const { descriptor, bytes } of roots)
       await this.#blobs.write(descriptor, { bytes }, this.#withSignal(options));
     await this.#blobs.syncFolders();
@@ -284,10 +273,7 @@ export class LayoutDirectoryWriter implements ContentWriter {
    * @throws {CacheportError} BLOB_MISSING, SIZE_MISMATCH, NAME_AMBIGUOUS, and those
    *   of {@link updateIndexFile}
    */
-  async setNames(
-    descriptor: Descriptor,
-    names: readonly EntryName[],
-  ): Promise<void> {
+  async setNames(descriptor: Descriptor, names: readonly EntryName[]): Promise<void> {
     const layout = await LayoutDirectory.open(this.#root, {
       location: this.location,
     });
@@ -314,9 +300,7 @@ export class LayoutDirectoryWriter implements ContentWriter {
    * @returns The entries that were removed.
    * @throws {CacheportError} Those of {@link updateIndexFile}
    */
-  async removeNames(
-    fits: (entry: NamedEntry) => boolean,
-  ): Promise<NamedEntry[]> {
+  async removeNames(fits: (entry: NamedEntry) => boolean): Promise<NamedEntry[]> {
     let removed: NamedEntry[] = [];
     await this.#update((index) => {
       removed = index.entries.filter(fits);

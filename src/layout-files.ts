@@ -71,9 +71,7 @@ export async function listLayoutFiles(folder: string): Promise<LayoutFiles> {
   const left = [
     ...(await entriesOf(folder, "ingest")).map(({ name }) => `ingest/${name}`),
     ...(await entriesOf(folder, "."))
-      .filter(({ name }) =>
-        /^\.umoci-|^oci-put-blob|\.tmp$|\.cacheport-[-0-9a-f]+$/.test(name),
-      )
+      .filter(({ name }) => /^\.umoci-|^oci-put-blob|\.tmp$|\.cacheport-[-0-9a-f]+$/.test(name))
       .map(({ name }) => name),
     ...(await entriesOf(folder, ".cacheport"))
       .filter((entry) => entry.isDirectory())
@@ -84,11 +82,7 @@ export async function listLayoutFiles(folder: string): Promise<LayoutFiles> {
   return files;
 }
 
-async function listBlobs(
-  folder: string,
-  algorithm: string,
-  files: LayoutFiles,
-): Promise<void> {
+async function listBlobs(folder: string, algorithm: string, files: LayoutFiles): Promise<void> {
   const directory = `blobs/${algorithm}`;
   const entries = await entriesOf(folder, directory);
   await mapLimit(entries, PARALLEL, async (entry) => {
@@ -100,8 +94,7 @@ async function listBlobs(
       files.strays.push({ path, isLink: entry.isSymbolicLink() });
     } else {
       const stats = await statsOf(folder, path);
-      if (stats)
-        files.blobs.push({ digest, size: stats.size, modified: stats.mtimeMs });
+      if (stats) files.blobs.push({ digest, size: stats.size, modified: stats.mtimeMs });
     }
   });
 }
@@ -111,18 +104,12 @@ function isTemporary(name: string): boolean {
   return /\.tmp$|^\.umoci-|^[0-9a-f]{64}\d+$/.test(name) && name.length < 128;
 }
 
-async function addLeftover(
-  folder: string,
-  path: string,
-  files: LayoutFiles,
-): Promise<void> {
+async function addLeftover(folder: string, path: string, files: LayoutFiles): Promise<void> {
   const stats = await statsOf(folder, path);
   if (!stats) return;
   const leftover = { path, size: 0, modified: stats.mtimeMs };
   if (!stats.isDirectory()) leftover.size = stats.size;
-  for (const { name } of stats.isDirectory()
-    ? await entriesOf(folder, path)
-    : []) {
+  for (const { name } of stats.isDirectory() ? await entriesOf(folder, path) : []) {
     const inner = await statsOf(folder, `${path}/${name}`);
     if (inner?.isFile()) leftover.size += inner.size;
     leftover.modified = Math.max(leftover.modified, inner?.mtimeMs ?? 0);
@@ -145,10 +132,7 @@ async function entriesOf(folder: string, path: string): Promise<Dirent[]> {
 }
 
 /** What a path is, without following it; undefined when it went away. */
-async function statsOf(
-  folder: string,
-  path: string,
-): Promise<Stats | undefined> {
+async function statsOf(folder: string, path: string): Promise<Stats | undefined> {
   try {
     return await lstat(join(folder, path));
   } catch (error) {

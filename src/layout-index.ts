@@ -6,13 +6,7 @@
  * client/ociindex/ociindex.go for the two name annotations.
  */
 import * as v from "valibot";
-import type {
-  EntryName,
-  NamedEntry,
-  NameQuery,
-  NameUpdate,
-  Root,
-} from "./content-store.ts";
+import type { EntryName, NamedEntry, NameQuery, NameUpdate, Root } from "./content-store.ts";
 import { DescriptorSchema, orderDescriptor } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { isDigest } from "./digest.ts";
@@ -49,8 +43,7 @@ const IndexSchema = v.pipe(
         v.string(),
         v.check(
           (mediaType) => mediaType === "" || isIndexType(mediaType),
-          (issue) =>
-            `Invalid media type: Expected an image index but received ${issue.received}`,
+          (issue) => `Invalid media type: Expected an image index but received ${issue.received}`,
         ),
       ),
     ),
@@ -125,9 +118,7 @@ export function entryLabel(entry: EntryName): string | null {
 function tagOf(name: string | undefined): string | undefined {
   if (name === undefined || isTag(name)) return undefined;
   const canonical = canonicalName(name);
-  return canonical === undefined
-    ? undefined
-    : (normalizeReference(canonical).tag ?? undefined);
+  return canonical === undefined ? undefined : (normalizeReference(canonical).tag ?? undefined);
 }
 
 /** The names of an entry that are full image names, in canonical form. */
@@ -141,17 +132,14 @@ function fullNames(entry: EntryName): string[] {
 /** Tells whether an entry answers to a name: a bare tag, a full image name, or any other exact text. */
 export function matchesName(entry: EntryName, name: string): boolean {
   if (entry.refName === name || entry.imageName === name) return true;
-  if (isTag(name))
-    return tagOf(entry.imageName) === name || tagOf(entry.refName) === name;
+  if (isTag(name)) return tagOf(entry.imageName) === name || tagOf(entry.refName) === name;
   const canonical = canonicalName(name);
   return canonical !== undefined && fullNames(entry).includes(canonical);
 }
 
 /** Entries that are there for their own sake, not as a referrer of another manifest. */
 function tagEntries(index: LayoutIndex): IndexEntry[] {
-  return index.entries.filter(
-    (entry) => entry.subject === undefined || entryLabel(entry) !== null,
-  );
+  return index.entries.filter((entry) => entry.subject === undefined || entryLabel(entry) !== null);
 }
 
 /**
@@ -168,20 +156,13 @@ export function resolveEntry(
 ): IndexEntry | undefined {
   const { name, digest } = query;
   if (digest !== undefined) {
-    const same = index.entries.filter(
-      (entry) => entry.descriptor.digest === digest,
-    );
-    return (
-      same.find((entry) => name !== undefined && matchesName(entry, name)) ??
-      same[0]
-    );
+    const same = index.entries.filter((entry) => entry.descriptor.digest === digest);
+    return same.find((entry) => name !== undefined && matchesName(entry, name)) ?? same[0];
   }
   const entries = tagEntries(index);
   if (name !== undefined) {
     const matches = entries.filter((entry) => matchesName(entry, name));
-    return (
-      onlyOne(matches, name, location) ?? notFound(entries, name, location)
-    );
+    return onlyOne(matches, name, location) ?? notFound(entries, name, location);
   }
   const latest = entries.filter((entry) => matchesName(entry, "latest"));
   return (
@@ -197,8 +178,7 @@ function onlyOne(
   name: string | undefined,
   location: string,
 ): IndexEntry | undefined {
-  if (new Set(entries.map((entry) => entry.descriptor.digest)).size <= 1)
-    return entries[0];
+  if (new Set(entries.map((entry) => entry.descriptor.digest)).size <= 1) return entries[0];
   const candidates = entries.map(describeEntry);
   throw new CacheportError(
     "NAME_AMBIGUOUS",
@@ -209,11 +189,7 @@ function onlyOne(
   );
 }
 
-function notFound(
-  entries: IndexEntry[],
-  name: string | undefined,
-  location: string,
-): never {
+function notFound(entries: IndexEntry[], name: string | undefined, location: string): never {
   const names = [...new Set(entries.map(describeEntry))];
   const what = name === undefined ? `an entry` : `"${name}"`;
   throw new CacheportError(
@@ -250,8 +226,7 @@ export function applyNames(
 ): LayoutIndex {
   let entries = [...index.entries];
   for (const { descriptor, names } of roots) {
-    for (const update of names)
-      entries = applyUpdate(entries, descriptor, update, location);
+    for (const update of names) entries = applyUpdate(entries, descriptor, update, location);
   }
   return { raw: index.raw, entries };
 }
@@ -264,15 +239,12 @@ function applyUpdate(
 ): IndexEntry[] {
   switch (update.kind) {
     case "list": {
-      const listedAlready = entries.some(
-        (entry) => entry.descriptor.digest === descriptor.digest,
-      );
+      const listedAlready = entries.some((entry) => entry.descriptor.digest === descriptor.digest);
       return listedAlready ? entries : [...entries, makeEntry(descriptor, {})];
     }
     case "set": {
       refuseSharedTag(entries, descriptor, update.name, location);
-      const isSame = (entry: IndexEntry): boolean =>
-        sameName(entry, update.name);
+      const isSame = (entry: IndexEntry): boolean => sameName(entry, update.name);
       return replaceFirst(entries, isSame, makeEntry(descriptor, update.name));
     }
     case "replace": {
@@ -280,21 +252,12 @@ function applyUpdate(
       const hasNames = (entry: IndexEntry): boolean =>
         entry.refName === old.refName && entry.imageName === old.imageName;
       const found = entries.find(
-        (entry) =>
-          hasNames(entry) && entry.descriptor.digest === old.descriptor.digest,
+        (entry) => hasNames(entry) && entry.descriptor.digest === old.descriptor.digest,
       );
       if (found) {
-        return replaceFirst(
-          entries,
-          (entry) => entry === found,
-          changeEntry(found, descriptor),
-        );
+        return replaceFirst(entries, (entry) => entry === found, changeEntry(found, descriptor));
       }
-      if (
-        entries.some(
-          (e) => hasNames(e) && e.descriptor.digest === descriptor.digest,
-        )
-      ) {
+      if (entries.some((e) => hasNames(e) && e.descriptor.digest === descriptor.digest)) {
         return entries;
       }
       throw new CacheportError(
@@ -321,11 +284,8 @@ function replaceFirst(
 
 /** Two names are the same when BuildKit would replace one by the other, or both are one full name. */
 function sameName(entry: IndexEntry, name: EntryName): boolean {
-  if (entry.refName === name.refName && entry.imageName === name.imageName)
-    return true;
-  return (
-    name.imageName !== undefined && fullNames(entry).includes(name.imageName)
-  );
+  if (entry.refName === name.refName && entry.imageName === name.imageName) return true;
+  return name.imageName !== undefined && fullNames(entry).includes(name.imageName);
 }
 
 function refuseSharedTag(
@@ -356,25 +316,15 @@ function makeEntry(descriptor: Descriptor, name: EntryName): IndexEntry {
     [ANNOTATION_IMAGE_NAME]: _imageName,
     ...annotations
   } = descriptor.annotations ?? {};
-  if (name.refName !== undefined)
-    annotations[ANNOTATION_REF_NAME] = name.refName;
-  if (name.imageName !== undefined)
-    annotations[ANNOTATION_IMAGE_NAME] = name.imageName;
-  return toEntry(
-    orderDescriptor({ ...descriptor, annotations }) as JsonObject,
-    "entry",
-  );
+  if (name.refName !== undefined) annotations[ANNOTATION_REF_NAME] = name.refName;
+  if (name.imageName !== undefined) annotations[ANNOTATION_IMAGE_NAME] = name.imageName;
+  return toEntry(orderDescriptor({ ...descriptor, annotations }) as JsonObject, "entry");
 }
 
 /** Points an entry to other content; what described only the old content goes. */
 function changeEntry(entry: IndexEntry, descriptor: Descriptor): IndexEntry {
   const { mediaType, digest, size } = descriptor;
-  const {
-    data: _data,
-    urls: _urls,
-    artifactType: _artifactType,
-    ...rest
-  } = entry.raw;
+  const { data: _data, urls: _urls, artifactType: _artifactType, ...rest } = entry.raw;
   return toEntry({ ...rest, mediaType, digest, size }, "entry");
 }
 
@@ -396,10 +346,7 @@ export function sameIndex(a: LayoutIndex, b: LayoutIndex): boolean {
     a.entries.every((entry, position) => {
       const other = b.entries[position] as IndexEntry;
       // A name that is given again is another object with the same text.
-      return (
-        entry.raw === other.raw ||
-        JSON.stringify(entry.raw) === JSON.stringify(other.raw)
-      );
+      return entry.raw === other.raw || JSON.stringify(entry.raw) === JSON.stringify(other.raw);
     })
   );
 }

@@ -25,11 +25,7 @@ const MarkerSchema = v.object({ imageLayoutVersion: v.string() });
  */
 export function checkLayoutMarker(bytes: Uint8Array, location: string): void {
   const what = `oci-layout of "${location}"`;
-  const { imageLayoutVersion } = checkSchema(
-    MarkerSchema,
-    parseJson(bytes, what),
-    what,
-  );
+  const { imageLayoutVersion } = checkSchema(MarkerSchema, parseJson(bytes, what), what);
   if (imageLayoutVersion === VERSION) return;
   throw new CacheportError(
     "LAYOUT_INVALID",

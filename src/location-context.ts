@@ -2,7 +2,7 @@
  * What a location is, and what the two ways of writing one share: as a path or a
  * reference (location.ts) and as an option text (location-options.ts).
  */
-import type { LocationAttributes } from "./csv-attributes.ts";
+import type { LocationAttributes } from "./location-attributes.ts";
 import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
@@ -87,11 +87,7 @@ export function unusable(
   hint?: string,
   code: ErrorCode = "USAGE",
 ): CacheportError {
-  return new CacheportError(
-    code,
-    `Cannot use location ${quote(text)}: ${reason}`,
-    { hint },
-  );
+  return new CacheportError(code, `Cannot use location ${quote(text)}: ${reason}`, { hint });
 }
 
 /** A text in quotes, for a message; a long one is cut. */

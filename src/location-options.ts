@@ -5,24 +5,11 @@
  * Source: BuildKit client/solve.go (local), cache/remotecache/registry,
  * exporter/oci (tar=, name=); the quoted errors are theirs.
  */
-import {
-  parseAttributes,
-  parseGoBool,
-  readAttributes,
-} from "./csv-attributes.ts";
-import type { Attributes, LocationAttributes } from "./csv-attributes.ts";
+import { parseAttributes, parseGoBool, readAttributes } from "./location-attributes.ts";
+import type { Attributes, LocationAttributes } from "./location-attributes.ts";
 import { checkDigest, notFound, quote, unusable } from "./location-context.ts";
-import type {
-  Context,
-  LayoutName,
-  Location,
-  Place,
-} from "./location-context.ts";
-import {
-  formatReference,
-  normalizeReference,
-  resolveDomain,
-} from "./reference.ts";
+import type { Context, LayoutName, Location, Place } from "./location-context.ts";
+import { formatReference, normalizeReference, resolveDomain } from "./reference.ts";
 
 const TYPES = ["local", "registry", "oci", "docker"] as const;
 
@@ -83,8 +70,7 @@ function fromImageOptions(
 ): Location {
   const path = pathAttribute(context, attributes, type);
   const tar = tarAttribute(context, attributes);
-  const isDockerArchive =
-    type === "docker" && tar !== false && context.role === "target";
+  const isDockerArchive = type === "docker" && tar !== false && context.role === "target";
   const names = attributes.get("name")?.split(",") ?? [];
   if (names.length > 1)
     throw unusable(
@@ -117,42 +103,23 @@ function fromImageOptions(
   }
   const isDirectory =
     tar === false ||
-    (tar === undefined &&
-      context.role === "source" &&
-      context.probe(path) === "directory");
-  return fromPathOption(
-    context,
-    path,
-    isDirectory ? "directory" : "archive",
-    rest,
-  );
+    (tar === undefined && context.role === "source" && context.probe(path) === "directory");
+  return fromPathOption(context, path, isDirectory ? "directory" : "archive", rest);
 }
 
 /** BuildKit: `tar=` means true, and so does no `tar` at all for what is written. */
-function tarAttribute(
-  context: Context,
-  attributes: Attributes,
-): boolean | undefined {
+function tarAttribute(context: Context, attributes: Attributes): boolean | undefined {
   const value = attributes.get("tar");
   if (value === undefined) return undefined;
   const tar = value === "" ? true : parseGoBool(value);
   if (tar === undefined)
-    throw unusable(
-      context,
-      "non-bool value specified for tar",
-      "Write tar=true or tar=false",
-    );
+    throw unusable(context, "non-bool value specified for tar", "Write tar=true or tar=false");
   return tar;
 }
 
 /** The path of an option text, under the key that fits the role. */
-function pathAttribute(
-  context: Context,
-  attributes: Attributes,
-  type: string,
-): string {
-  const [key, other] =
-    context.role === "source" ? ["src", "dest"] : ["dest", "src"];
+function pathAttribute(context: Context, attributes: Attributes, type: string): string {
+  const [key, other] = context.role === "source" ? ["src", "dest"] : ["dest", "src"];
   const path = attributes.get(key);
   if (attributes.has(other))
     throw unusable(
@@ -194,15 +161,12 @@ function fromPathOption(
   rest: Place & LayoutName,
 ): Location {
   const found = context.probe(path);
-  if (found === undefined && context.role === "source")
-    throw notFound(context, path, kind);
+  if (found === undefined && context.role === "source") throw notFound(context, path, kind);
   if (found !== undefined && (found === "file") !== (kind === "archive"))
     throw unusable(
       context,
       `"${path}" is a ${found}`,
-      kind === "archive"
-        ? "Write tar=false for a directory"
-        : "Write type=oci for a tar file",
+      kind === "archive" ? "Write tar=false for a directory" : "Write type=oci for a tar file",
     );
   return { kind, ...rest, path: context.resolve(path) };
 }

@@ -6,25 +6,16 @@
  * What exists wins; only then a text is taken by its looks, from the right, and a
  * text that reads in two ways is refused with both readings.
  */
-import { isOptionText } from "./csv-attributes.ts";
+import { isOptionText } from "./location-attributes.ts";
 import { CacheportError } from "./errors.ts";
 import { checkDigest, notFound, quote, unusable } from "./location-context.ts";
-import type {
-  Context,
-  LayoutName,
-  Location,
-  LocationOptions,
-} from "./location-context.ts";
+import type { Context, LayoutName, Location, LocationOptions } from "./location-context.ts";
 import { fromOptions } from "./location-options.ts";
 import { resolve } from "./paths.ts";
 import { canonicalName, isDomain, isTag, resolveDomain } from "./reference.ts";
 
-export type { LocationAttributes } from "./csv-attributes.ts";
-export type {
-  Location,
-  LocationOptions,
-  PathKind,
-} from "./location-context.ts";
+export type { LocationAttributes } from "./location-attributes.ts";
+export type { Location, LocationOptions, PathKind } from "./location-context.ts";
 
 /** Well above the longest path that a system takes; bounds what the probe is asked. */
 const MAX_TEXT_LENGTH = 16_384;
@@ -48,8 +39,7 @@ const STREAM = {
 const LIKE_DIGEST = /^sha[0-9]+:|^[A-Za-z][\w+.-]*:[0-9a-fA-F]{32,}$/;
 
 /** A path by its looks: absolute, from here, from home or with a Windows drive. */
-const LIKE_PATH =
-  /^(?:\.{0,2}|~)[\\/]|^(?:\.{1,2}|~)(?:[:@]|$)|^[A-Za-z]:[\\/]/;
+const LIKE_PATH = /^(?:\.{0,2}|~)[\\/]|^(?:\.{1,2}|~)(?:[:@]|$)|^[A-Za-z]:[\\/]/;
 
 const ARCHIVE_NAME = /\.(?:tar|tar\.gz|tgz|tar\.zst|tar\.zstd|tzst)$/i;
 
@@ -61,12 +51,8 @@ const ARCHIVE_NAME = /\.(?:tar|tar\.gz|tgz|tar\.zst|tar\.zstd|tzst)$/i;
  * parseLocation("cache:main", { role: "target", probe: () => undefined });
  * // { kind: "directory", text: "cache:main", path: "cache", name: "main" }
  */
-export function parseLocation(
-  text: string,
-  { role, probe, cwd }: LocationOptions,
-): Location {
-  const toPath = (path: string) =>
-    cwd === undefined ? path : resolve(cwd, path);
+export function parseLocation(text: string, { role, probe, cwd }: LocationOptions): Location {
+  const toPath = (path: string) => (cwd === undefined ? path : resolve(cwd, path));
   const context: Context = {
     text,
     role,
@@ -76,8 +62,7 @@ export function parseLocation(
   if (text === "") throw unusable(context, "it is empty");
   if (text.length > MAX_TEXT_LENGTH)
     throw unusable(context, `it is longer than ${MAX_TEXT_LENGTH} characters`);
-  if (text.includes("\0"))
-    throw unusable(context, "it contains a NUL character");
+  if (text.includes("\0")) throw unusable(context, "it contains a NUL character");
   if (isOptionText(text)) return fromOptions(context);
   const stream = STREAM[role].exec(text)?.[0];
   if (stream !== undefined)
@@ -100,8 +85,7 @@ function fromScheme(
   const { text } = context;
   const rest = text.slice(scheme.length);
   if (rest === "") throw unusable(context, `nothing follows ${scheme}`);
-  if (kind === "registry")
-    return { kind, text, reference: resolveDomain(rest) };
+  if (kind === "registry") return { kind, text, reference: resolveDomain(rest) };
   if (scheme === "oci:" && rest.startsWith("//"))
     throw unusable(
       context,
@@ -147,10 +131,7 @@ function fromExisting(
 function* splits(text: string): Generator<[path: string, rest: string]> {
   yield [text, ""];
   for (let index = text.length - 1; index > 0; index--)
-    if (
-      text[index] === "@" ||
-      (text[index] === ":" && !isDriveColon(text, index))
-    )
+    if (text[index] === "@" || (text[index] === ":" && !isDriveColon(text, index)))
       yield [text.slice(0, index), text.slice(index)];
 }
 
@@ -168,9 +149,7 @@ function canBeName(rest: string): boolean {
 }
 
 /** Parts `@DIGEST` from the end of a text, where what follows the last @ is meant as one. */
-function partDigest(
-  text: string,
-): [before: string, digest: string | undefined] {
+function partDigest(text: string): [before: string, digest: string | undefined] {
   const at = text.lastIndexOf("@");
   return at !== -1 && LIKE_DIGEST.test(text.slice(at + 1))
     ? [text.slice(0, at), text.slice(at + 1)]
@@ -183,9 +162,7 @@ function partDigest(
  * @throws {CacheportError} REFERENCE_INVALID
  */
 function readName(context: Context, rest: string): LayoutName {
-  const [before, digest] = rest.startsWith("@")
-    ? ["", rest.slice(1)]
-    : partDigest(rest);
+  const [before, digest] = rest.startsWith("@") ? ["", rest.slice(1)] : partDigest(rest);
   const name = before === "" ? undefined : before.slice(1);
   if (name === "") throw emptyName(context);
   if (name !== undefined && !isTag(name) && canonicalName(name) === undefined)
@@ -216,14 +193,12 @@ function fromLooks(context: Context): Location {
   const isArchive = ARCHIVE_NAME.test(path);
   const isImage = canonicalName(text) !== undefined;
   if (namesRegistry(text)) {
-    const isInFolder =
-      context.probe(text.slice(0, text.indexOf("/"))) === "directory";
+    const isInFolder = context.probe(text.slice(0, text.indexOf("/"))) === "directory";
     if (!isArchive && !isInFolder)
       return { kind: "registry", text, reference: resolveDomain(text) };
     if (isImage) throw readsTwice(context, path);
   }
-  if (role === "source" && isImage && !isArchive)
-    throw readsTwice(context, path);
+  if (role === "source" && isImage && !isArchive) throw readsTwice(context, path);
   return fromMissingPath(context, text);
 }
 
@@ -285,10 +260,7 @@ function hintAtExisting(context: Context, written: string): string | undefined {
 }
 
 /** Parts a text of which nothing exists into its path and its tag and digest, from the right. */
-function partFromRight(
-  context: Context,
-  written: string,
-): [path: string, named: LayoutName] {
+function partFromRight(context: Context, written: string): [path: string, named: LayoutName] {
   const [before, digest] = partDigest(written);
   const colon = before.lastIndexOf(":");
   const tag = before.slice(colon + 1);
@@ -296,9 +268,7 @@ function partFromRight(
   if (colon === -1 || isDriveColon(before, colon) || tag.includes("/"))
     return [before, { ...named }];
   if (tag === "") throw emptyName(context);
-  return isTag(tag)
-    ? [before.slice(0, colon), { name: tag, ...named }]
-    : [before, { ...named }];
+  return isTag(tag) ? [before.slice(0, colon), { name: tag, ...named }] : [before, { ...named }];
 }
 
 /** Reads `new.tar:reg.example/team/app:1.0`: nobody calls a directory `new.tar:reg.example`. */
@@ -317,11 +287,7 @@ function newArchive(context: Context, written: string): Location | undefined {
  * Refuses `new:reg.example/team/app:1.0` for a target where no `new` exists: it
  * would make the directory `new:reg.example/team/app`, which nobody wants.
  */
-function refuseNewFullName(
-  context: Context,
-  written: string,
-  path: string,
-): void {
+function refuseNewFullName(context: Context, written: string, path: string): void {
   for (const [layout, rest] of splits(written)) {
     const name = rest.slice(1);
     if (!rest.startsWith(":") || !namesRegistry(name)) continue;

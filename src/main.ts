@@ -1,6 +1,6 @@
 /** The process: argv and signals in, exit code out. No other file knows it. */
 import { fail, run } from "./cli.ts";
-import { inputStream, outputStream } from "./standard-streams.ts";
+import { inputStream, outputStream } from "./cli-streams.ts";
 
 const interruption = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)

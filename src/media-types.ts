@@ -10,10 +10,8 @@ export const OCI_INDEX = "application/vnd.oci.image.index.v1+json";
 export const OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json";
 export const OCI_CONFIG = "application/vnd.oci.image.config.v1+json";
 export const OCI_EMPTY = "application/vnd.oci.empty.v1+json";
-export const DOCKER_LIST =
-  "application/vnd.docker.distribution.manifest.list.v2+json";
-export const DOCKER_MANIFEST =
-  "application/vnd.docker.distribution.manifest.v2+json";
+export const DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json";
+export const DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json";
 export const DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json";
 
 /** The media type of a BuildKit cache config. It has no `+json` suffix. */
@@ -62,9 +60,7 @@ export function isLayerType(mediaType: string): boolean {
 
 /** Tells whether a media type is a non-distributable (foreign) layer. */
 export function isForeignLayerType(mediaType: string): boolean {
-  return (
-    mediaType.startsWith(OCI_FOREIGN) || mediaType.startsWith(DOCKER_FOREIGN)
-  );
+  return mediaType.startsWith(OCI_FOREIGN) || mediaType.startsWith(DOCKER_FOREIGN);
 }
 
 /** How a layer is compressed. */
@@ -85,10 +81,7 @@ export function layerCompression(mediaType: string): Compression | undefined {
  * Docker and foreign stays foreign, with the one exception that Docker has no type
  * for a foreign zstd layer; it gets the OCI one, as in BuildKit. What is no layer is returned unchanged.
  */
-export function layerTypeIn(
-  mediaType: string,
-  compression: Compression,
-): string {
+export function layerTypeIn(mediaType: string, compression: Compression): string {
   if (!isLayerType(mediaType)) return mediaType;
   const oci = toOciLayerType(mediaType);
   const base = oci.startsWith(OCI_FOREIGN) ? OCI_FOREIGN : OCI_LAYER;

@@ -2,11 +2,7 @@
 import { encodeCacheManifest } from "./cache-manifest.ts";
 import type { CacheShape } from "./cache-manifest.ts";
 import { mapLimit } from "./concurrency.ts";
-import type {
-  ContentReader,
-  ContentWriter,
-  NameUpdate,
-} from "./content-store.ts";
+import type { ContentReader, ContentWriter, NameUpdate } from "./content-store.ts";
 import { encodeCache, publishCache, toWritable } from "./convert.ts";
 import type { WritableCache } from "./convert.ts";
 import { copyBlobs } from "./copy.ts";
@@ -16,9 +12,9 @@ import { digestOf } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { encodeImageIndex } from "./image-index.ts";
 import { OCI_INDEX } from "./media-types.ts";
-import { mergeCaches } from "./merge-caches.ts";
+import { mergeCaches } from "./cache-merge.ts";
 import { formatPlatform, normalizePlatform } from "./platform.ts";
-import type { LoadedCache } from "./read-cache.ts";
+import type { LoadedCache } from "./cache-read.ts";
 
 /** A cache and the store that its blobs are in. */
 export interface CacheSource {
@@ -52,9 +48,7 @@ export interface MergePlan {
   write(
     writer: ContentWriter,
     options: MergeOptions,
-  ): Promise<
-    Pick<MergePlan, "descriptor" | "shape"> & { counts: TransferCounts }
-  >;
+  ): Promise<Pick<MergePlan, "descriptor" | "shape"> & { counts: TransferCounts }>;
 }
 
 /** One cache of a merge. */
@@ -101,12 +95,8 @@ export function planMerge(
  * @returns Undefined when none of the caches has a layer.
  * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse one of them
  */
-export function planIndex(
-  sources: readonly PlatformSource[],
-): MergePlan | undefined {
-  const groups = groupByPlatform(sources).filter(
-    ({ cache }) => cache.layers.length > 0,
-  );
+export function planIndex(sources: readonly PlatformSource[]): MergePlan | undefined {
+  const groups = groupByPlatform(sources).filter(({ cache }) => cache.layers.length > 0);
   if (groups.length === 0) return undefined;
   const parts = groups.map(({ platform, cache }) => ({
     platform,
@@ -135,8 +125,7 @@ export function planIndex(
       const counts: TransferCounts = { copied: 0, skipped: 0, bytes: 0 };
       for (const { cache, members } of groups)
         addCounts(counts, await copyParts(members, cache, writer, options));
-      for (const { manifest } of parts)
-        await writer.put(manifest.descriptor, manifest, { signal });
+      for (const { manifest } of parts) await writer.put(manifest.descriptor, manifest, { signal });
       await writer.publish([{ descriptor, bytes, names }], { signal });
       return { descriptor, shape, counts };
     },
@@ -159,8 +148,7 @@ function groupByPlatform(sources: readonly PlatformSource[]): {
   return [...groups.keys()].sort().map((key) => {
     const members = groups.get(key) as [PlatformSource, ...PlatformSource[]];
     const [{ platform, cache }] = members;
-    if (members.length > 1)
-      return { platform, members, cache: mergeSources(members) };
+    if (members.length > 1) return { platform, members, cache: mergeSources(members) };
     const { shape, manifest: descriptor } = cache;
     const only = toWritable({ shape, descriptor, caches: [cache] });
     return { platform, members, cache: only };
@@ -193,11 +181,7 @@ async function copyParts(
   const counts: TransferCounts = { copied: 0, skipped: 0, bytes: 0 };
   for (const [store, blobs] of await chooseStores(sources, layers, options))
     addCounts(counts, await copyBlobs(store, blobs, writer, options));
-  await writer.put(
-    configDescriptor,
-    { bytes: configBytes },
-    { signal: options.signal },
-  );
+  await writer.put(configDescriptor, { bytes: configBytes }, { signal: options.signal });
   return counts;
 }
 
@@ -223,18 +207,12 @@ async function chooseStores(
   const chosen = await mapLimit([...distinct.values()], jobs, async (layer) => {
     const stores = [...(holders.get(layer.digest) ?? [])];
     if (stores.length > 1) {
-      for (const store of stores)
-        if (await store.locate(layer)) return { store, layer };
+      for (const store of stores) if (await store.locate(layer)) return { store, layer };
     }
     return { store: stores[0] as ContentReader, layer };
   });
   const groups = Map.groupBy(chosen, ({ store }) => store);
-  return new Map(
-    [...groups].map(([store, group]) => [
-      store,
-      group.map(({ layer }) => layer),
-    ]),
-  );
+  return new Map([...groups].map(([store, group]) => [store, group.map(({ layer }) => layer)]));
 }
 
 function addCounts(sum: TransferCounts, part: TransferCounts): void {

@@ -12,15 +12,11 @@
  */
 export { checkCacheConfig, layerChain, layerDepths } from "./cache-check.ts";
 export { encodeCacheConfig, parseCacheConfig } from "./cache-config.ts";
-export type { CacheConfig, CacheLayer, CacheRecord } from "./cache-config.ts";
-export {
-  CACHE_SHAPES,
-  encodeCacheManifest,
-  parseCacheManifest,
-} from "./cache-manifest.ts";
+export type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
+export { CACHE_SHAPES, encodeCacheManifest, parseCacheManifest } from "./cache-manifest.ts";
 export type { CacheManifest, CacheShape } from "./cache-manifest.ts";
-export { normalizeCacheConfig } from "./cache-normal.ts";
-export type { Cache } from "./cache-normal.ts";
+export { normalizeCacheConfig } from "./cache-order.ts";
+export type { Cache } from "./cache-order.ts";
 export type {
   ContentReader,
   ContentWriter,
@@ -32,7 +28,7 @@ export type {
 export { convertCache } from "./convert.ts";
 export { copyContent } from "./copy.ts";
 export type { Descriptor, Platform } from "./descriptor.ts";
-export { diffCaches } from "./diff-caches.ts";
+export { diffCaches } from "./cache-diff.ts";
 export { digestOf, isDigest, parseDigest } from "./digest.ts";
 export type { Digest } from "./digest.ts";
 export { DEFAULT_LIMITS } from "./documents.ts";
@@ -41,14 +37,14 @@ export { CacheportError, EXIT_CODES, isCacheportError } from "./errors.ts";
 export type { ErrorCode } from "./errors.ts";
 export { collectGarbage } from "./gc.ts";
 export { inspect } from "./inspect.ts";
-export { LayoutArchive } from "./layout-archive.ts";
-export { LayoutArchiveWriter } from "./layout-archive-writer.ts";
+export { LayoutArchive } from "./archive-reader.ts";
+export { LayoutArchiveWriter } from "./archive-writer.ts";
 export { LayoutDirectory, LayoutDirectoryWriter } from "./layout-directory.ts";
-export { mergeCaches } from "./merge-caches.ts";
+export { mergeCaches } from "./cache-merge.ts";
 export { matchPlatform, parsePlatform } from "./platform.ts";
-export { pruneCache } from "./prune-cache.ts";
-export { readCache } from "./read-cache.ts";
-export type { CacheSet, LoadedCache } from "./read-cache.ts";
+export { pruneCache } from "./cache-prune.ts";
+export { readCache } from "./cache-read.ts";
+export type { CacheSet, LoadedCache } from "./cache-read.ts";
 export {
   canonicalName,
   familiarReference,

@@ -83,11 +83,7 @@ function completeWord(
       os: asSystem,
       "os.version": version,
     });
-  if (
-    local &&
-    version === undefined &&
-    KNOWN_ARCHITECTURES.has(asArchitecture.architecture)
-  )
+  if (local && version === undefined && KNOWN_ARCHITECTURES.has(asArchitecture.architecture))
     return normalizePlatform({ ...asArchitecture, os: local.os });
   throw unreadable(
     text,
@@ -121,8 +117,7 @@ export function normalizePlatform(platform: Platform): Platform {
   else if (architecture === "armel") [architecture, variant] = ["arm", "v6"];
   else if (architecture === "386" && written !== "386") variant = "";
   if (architecture === "arm" && variant === "") variant = "v7";
-  if (/^arm(?:64)?$/.test(architecture) && /^[0-9]/.test(variant))
-    variant = `v${variant}`;
+  if (/^arm(?:64)?$/.test(architecture) && /^[0-9]/.test(variant)) variant = `v${variant}`;
   if (
     (architecture === "arm64" && variant === "v8") ||
     (architecture === "amd64" && variant === "v1")
@@ -179,9 +174,7 @@ export function selectPlatform<T extends { platform?: Platform | undefined }>(
   const fitting = candidates.flatMap((candidate) => {
     if (!candidate.platform) return [];
     const platform = normalizePlatform(candidate.platform);
-    return sameMachine(target, platform)
-      ? [{ candidate, variant: platform.variant ?? "" }]
-      : [];
+    return sameMachine(target, platform) ? [{ candidate, variant: platform.variant ?? "" }] : [];
   });
   for (const variant of [target.variant ?? "", ...olderVariants(target)]) {
     const found = fitting.filter((entry) => entry.variant === variant);
@@ -206,8 +199,7 @@ function sameVersion(wanted?: string, candidate?: string): boolean {
 
 /** The older variants that a normalised platform runs, in normal form, the newest first. */
 function olderVariants({ architecture, variant = "" }: Platform): string[] {
-  const [, major, minor] =
-    /^v([0-9]{1,2})(?:\.([0-9]{1,2}))?$/.exec(variant) ?? [];
+  const [, major, minor] = /^v([0-9]{1,2})(?:\.([0-9]{1,2}))?$/.exec(variant) ?? [];
   switch (architecture) {
     case "amd64":
       // x86-64-v3 runs what was built for v2 and v1; v1 is written as none.
@@ -230,9 +222,7 @@ function olderArm64(major: number, minor: number): string[] {
       ...descend(minor + 5, 1).map((n) => `v8.${n}`),
       "",
     ];
-  return major === 8
-    ? [...descend(minor - 1, 1).map((n) => `v8.${n}`), ""]
-    : [];
+  return major === 8 ? [...descend(minor - 1, 1).map((n) => `v8.${n}`), ""] : [];
 }
 
 /** The whole numbers from one down to another. */
@@ -242,9 +232,7 @@ function descend(from: number, to: number): number[] {
 
 function unreadable(text: string, reason: string): CacheportError {
   const shown = text.length > 100 ? `${text.slice(0, 100)}...` : text;
-  return new CacheportError(
-    "USAGE",
-    `Cannot parse platform ${JSON.stringify(shown)}: ${reason}`,
-    { hint: "Write it as in linux/amd64, linux/arm64 or linux/arm/v7" },
-  );
+  return new CacheportError("USAGE", `Cannot parse platform ${JSON.stringify(shown)}: ${reason}`, {
+    hint: "Write it as in linux/amd64, linux/arm64 or linux/arm/v7",
+  });
 }

@@ -1,20 +1,16 @@
 /** Prunes a cache in the store that it is in: only documents are written, blobs stay. */
 import { encodeCacheManifest } from "./cache-manifest.ts";
 import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
-import type {
-  ContentReader,
-  ContentWriter,
-  NameUpdate,
-} from "./content-store.ts";
+import type { ContentReader, ContentWriter, NameUpdate } from "./content-store.ts";
 import { encodeCache, publishCache, sameShape } from "./convert.ts";
 import type { WritableCache } from "./convert.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
-import { pruneCache } from "./prune-cache.ts";
-import type { PrunedCache, PruneLimits } from "./prune-cache.ts";
-import type { CacheSet } from "./read-cache.ts";
+import { pruneCache } from "./cache-prune.ts";
+import type { PrunedCache, PruneLimits } from "./cache-prune.ts";
+import type { CacheSet } from "./cache-read.ts";
 
 /** What pruning comes to. */
 export type PrunePlan = {
@@ -52,20 +48,13 @@ export function planPrune(
   const [cache] = caches;
   if (!cache || shape === "inline" || shape === "index-of-caches") {
     const what =
-      shape === "inline"
-        ? "its cache is part of an image"
-        : "it is an index of several caches";
-    throw new CacheportError(
-      "NOT_SUPPORTED",
-      `Cannot prune "${location}": ${what}`,
-      {
-        hint: `Make a cache of its own first: cacheport convert ${location} --tag NAME`,
-      },
-    );
+      shape === "inline" ? "its cache is part of an image" : "it is an index of several caches";
+    throw new CacheportError("NOT_SUPPORTED", `Cannot prune "${location}": ${what}`, {
+      hint: `Make a cache of its own first: cacheport convert ${location} --tag NAME`,
+    });
   }
   const pruned = pruneCache(cache, limits, `cache "${descriptor.digest}"`);
-  if (pruned.config === cache.config)
-    return { kind: "unchanged", pruned, descriptor, shape };
+  if (pruned.config === cache.config) return { kind: "unchanged", pruned, descriptor, shape };
   if (pruned.layers.length === 0) {
     const dropped = { records: 0, results: 0, layers: [], bytes: 0 };
     const whole = { ...cache, size: totalSize(cache.layers), dropped };
@@ -97,10 +86,7 @@ export async function writePruned(
   plan: PrunePlan,
   names: readonly NameUpdate[],
   writer: ContentWriter,
-  {
-    limits,
-    signal,
-  }: { limits: DocumentLimits; signal?: AbortSignal | undefined },
+  { limits, signal }: { limits: DocumentLimits; signal?: AbortSignal | undefined },
 ): Promise<void> {
   if (plan.kind === "smaller") {
     const { cache, shape } = plan;

@@ -22,12 +22,7 @@ import {
 import { sniffType, walk } from "./walk.ts";
 import type { ContentNode, WalkOptions } from "./walk.ts";
 
-const LEAF_TYPES = new Set([
-  CACHE_CONFIG,
-  DOCKER_CONFIG,
-  OCI_CONFIG,
-  OCI_EMPTY,
-]);
+const LEAF_TYPES = new Set([CACHE_CONFIG, DOCKER_CONFIG, OCI_CONFIG, OCI_EMPTY]);
 
 /** The referrers of manifests that no entry lists, by the digest of their subject. */
 export type Referrers = ReadonlyMap<Digest, readonly Descriptor[]>;
@@ -50,9 +45,7 @@ export async function findReachable(
 ): Promise<Set<Digest>> {
   const reached = new Set<Digest>();
   const documents = new Set<Digest>();
-  let roots = await Promise.all(
-    entries.map((entry) => rootOf(reader, entry.descriptor, options)),
-  );
+  let roots = await Promise.all(entries.map((entry) => rootOf(reader, entry.descriptor, options)));
   for (const { subject } of entries) {
     if (subject) roots.push(...(await subjectOf(reader, subject, options)));
   }
@@ -65,8 +58,7 @@ export async function findReachable(
       if (!node.documentType || documents.has(digest)) continue;
       documents.add(digest);
       next.push(...(referrers.get(digest) ?? []));
-      if (node.subject)
-        next.push(...(await subjectOf(reader, node.subject.digest, options)));
+      if (node.subject) next.push(...(await subjectOf(reader, node.subject.digest, options)));
       next.push(...(await unknownChildren(reader, node, options)));
     }
     roots = next.filter(({ digest }) => !documents.has(digest));
@@ -92,9 +84,7 @@ async function rootOf(
   descriptor: Descriptor,
   options: WalkOptions,
 ): Promise<Descriptor> {
-  return isFollowed(descriptor)
-    ? descriptor
-    : look(reader, descriptor, options);
+  return isFollowed(descriptor) ? descriptor : look(reader, descriptor, options);
 }
 
 /** The children of an index that turn out to be documents themselves. */
@@ -117,11 +107,7 @@ async function unknownChildren(
 
 /** Tells whether a media type says all that is needed: a document, or surely a leaf. */
 function isFollowed({ mediaType }: Descriptor): boolean {
-  return (
-    isDocumentType(mediaType) ||
-    isLayerType(mediaType) ||
-    LEAF_TYPES.has(mediaType)
-  );
+  return isDocumentType(mediaType) || isLayerType(mediaType) || LEAF_TYPES.has(mediaType);
 }
 
 /**
@@ -136,12 +122,10 @@ async function look(
   const { digest, mediaType } = descriptor;
   try {
     const isJsonType = /json|jws/i.test(mediaType);
-    if (!isJsonType && (await firstByte(reader, descriptor)) !== BRACE)
-      return descriptor;
+    if (!isJsonType && (await firstByte(reader, descriptor)) !== BRACE) return descriptor;
     const bytes = await reader.read(descriptor, limits.manifest);
     const type = sniffType(bytes);
-    if (type !== undefined && isPlain(bytes, mediaType))
-      return { ...descriptor, mediaType: type };
+    if (type !== undefined && isPlain(bytes, mediaType)) return { ...descriptor, mediaType: type };
   } catch (error) {
     throw refusal(reader, error);
   }
@@ -162,9 +146,7 @@ const NO_TYPES = new Set(["", "application/octet-stream"]);
 /** Tells whether a document claims to be an index or a manifest, or nobody claims that it is anything else. */
 function isPlain(bytes: Uint8Array, mediaType: string): boolean {
   const document = parseJson(bytes, "document");
-  const own = isJsonObject(document)
-    ? goFields(document, ["mediaType"])["mediaType"]
-    : undefined;
+  const own = isJsonObject(document) ? goFields(document, ["mediaType"])["mediaType"] : undefined;
   if (typeof own === "string" && own !== "") return isDocumentType(own);
   return NO_TYPES.has(mediaType);
 }

@@ -16,17 +16,8 @@ import { CacheportError } from "./errors.ts";
 import { parseImageConfig } from "./image-config.ts";
 import { encodeImageIndex, parseImageIndex } from "./image-index.ts";
 import { encodeImageManifest, parseImageManifest } from "./image-manifest.ts";
-import {
-  CACHE_CONFIG,
-  DOCKER_CONFIG,
-  isIndexType,
-  OCI_CONFIG,
-} from "./media-types.ts";
-import {
-  describeNewBlob,
-  isToRecompress,
-  recompressLayers,
-} from "./recompress-layer.ts";
+import { CACHE_CONFIG, DOCKER_CONFIG, isIndexType, OCI_CONFIG } from "./media-types.ts";
+import { describeNewBlob, isToRecompress, recompressLayers } from "./recompress-layer.ts";
 import type {
   CompressionChoice,
   LayerTask,
@@ -119,9 +110,7 @@ async function writeRest(
   target: ContentWriter,
   options: TransferOptions,
 ): Promise<TransferCounts> {
-  const made = new Map(
-    [...blobs.values()].map(({ digest, size }) => [digest, size]),
-  );
+  const made = new Map([...blobs.values()].map(({ digest, size }) => [digest, size]));
   const counts = await copyBlobs(
     source,
     documents
@@ -166,11 +155,7 @@ async function findLayers(
     if (!bytes || !documentType || isIndexType(documentType)) continue;
     const what = `manifest "${descriptor.digest}"`;
     const { config, layers } = parseImageManifest(bytes, what);
-    if (
-      !isImage(config) ||
-      !layers.some((layer) => isToRecompress(layer, choice))
-    )
-      continue;
+    if (!isImage(config) || !layers.some((layer) => isToRecompress(layer, choice))) continue;
     const { diffIds } = parseImageConfig(
       await source.read(config, limits.config),
       `image config "${config.digest}"`,
@@ -193,9 +178,7 @@ async function findLayers(
 
 /** Only an image's config says what layers unpack to; an artifact's layers stay as they are. */
 function isImage(config: Descriptor | undefined): config is Descriptor {
-  return (
-    config?.mediaType === OCI_CONFIG || config?.mediaType === DOCKER_CONFIG
-  );
+  return config?.mediaType === OCI_CONFIG || config?.mediaType === DOCKER_CONFIG;
 }
 
 /** A document as it is after recompression. */
@@ -238,15 +221,11 @@ class Rewriter {
 
   #manifest(node: ContentNode): Rewritten {
     const { descriptor, bytes } = node as ContentNode & { bytes: Uint8Array };
-    const manifest = parseImageManifest(
-      bytes,
-      `manifest "${descriptor.digest}"`,
-    );
+    const manifest = parseImageManifest(bytes, `manifest "${descriptor.digest}"`);
     const { config, subject } = manifest;
     const layers = manifest.layers.map((layer) => {
       const blob = this.#blobs.get(layer.digest);
-      const isMoved =
-        blob && isImage(config) && isToRecompress(layer, this.#choice);
+      const isMoved = blob && isImage(config) && isToRecompress(layer, this.#choice);
       return isMoved ? describeNewBlob(layer, blob) : layer;
     });
     const blobs = config ? [config, ...layers] : layers;
@@ -272,27 +251,18 @@ class Rewriter {
     const index = parseImageIndex(bytes, `index "${descriptor.digest}"`);
     const manifests = index.manifests.map((entry) => this.#move(entry));
     const subject = index.subject && this.#move(index.subject);
-    const blobs = index.manifests.filter(
-      ({ digest }) => !this.#nodes.get(digest)?.bytes,
-    );
+    const blobs = index.manifests.filter(({ digest }) => !this.#nodes.get(digest)?.bytes);
     const isSame =
-      subject === index.subject &&
-      manifests.every((entry, at) => entry === index.manifests[at]);
+      subject === index.subject && manifests.every((entry, at) => entry === index.manifests[at]);
     if (isSame) return { descriptor, bytes, blobs };
-    return describe(
-      descriptor,
-      encodeImageIndex({ ...index, manifests, subject }),
-      blobs,
-    );
+    return describe(descriptor, encodeImageIndex({ ...index, manifests, subject }), blobs);
   }
 
   /** A reference to a document, and to the image that it attests, as they are now; the same object when nothing has changed. */
   #move(entry: Descriptor): Descriptor {
     const moved = this.#newDescriptor(entry.digest);
     const attested = entry.annotations?.[ANNOTATION_REFERENCE];
-    const image = isDigest(attested)
-      ? this.#newDescriptor(attested)
-      : undefined;
+    const image = isDigest(attested) ? this.#newDescriptor(attested) : undefined;
     if (!moved && !image) return entry;
     const { data: _data, urls: _urls, ...rest } = entry;
     return {
@@ -315,11 +285,7 @@ class Rewriter {
   }
 }
 
-function describe(
-  old: Descriptor,
-  bytes: Uint8Array,
-  blobs: Descriptor[],
-): Rewritten {
+function describe(old: Descriptor, bytes: Uint8Array, blobs: Descriptor[]): Rewritten {
   const { data: _data, urls: _urls, ...rest } = old;
   const descriptor = { ...rest, digest: digestOf(bytes), size: bytes.length };
   return { descriptor, bytes, blobs };

@@ -6,35 +6,22 @@
  * Source: BuildKit util/compression; the annotations are those of cache/refs.go (ociDesc).
  */
 import { mkdir, open, rm } from "node:fs/promises";
-import { toByteStream } from "./byte-stream.ts";
-import {
-  compressionLevel,
-  compressStream,
-  decompressStream,
-} from "./compression.ts";
+import { toByteStream } from "./blob-stream.ts";
+import { compressionLevel, compressStream, decompressStream } from "./blob-compression.ts";
 import { mapLimit } from "./concurrency.ts";
-import type {
-  BlobLocation,
-  ContentReader,
-  ContentWriter,
-} from "./content-store.ts";
+import type { BlobLocation, ContentReader, ContentWriter } from "./content-store.ts";
 import type { TransferOptions } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
-import {
-  checkContent,
-  digestAlgorithm,
-  digestMismatch,
-  sizeMismatch,
-} from "./digest.ts";
+import { checkContent, digestAlgorithm, digestMismatch, sizeMismatch } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { checkDocumentSize } from "./documents.ts";
-import { streamRegularFile, writeAll } from "./durable-file.ts";
+import { streamRegularFile, writeAll } from "./layout-durable.ts";
 import { CacheportError, systemError } from "./errors.ts";
-import { HashThread } from "./hash-thread.ts";
+import { HashThread } from "./blob-hash.ts";
 import { layerCompression, layerTypeIn } from "./media-types.ts";
 import type { Compression } from "./media-types.ts";
 import { join } from "./paths.ts";
-import { readChunks } from "./verified-stream.ts";
+import { readChunks } from "./blob-check.ts";
 
 /** What layers are to become. */
 export interface CompressionChoice {
@@ -46,10 +33,7 @@ export interface CompressionChoice {
 }
 
 /** How to recompress. */
-export interface RecompressOptions extends Pick<
-  TransferOptions,
-  "jobs" | "progress" | "signal"
-> {
+export interface RecompressOptions extends Pick<TransferOptions, "jobs" | "progress" | "signal"> {
   /** An existing folder, best on the target's own file system: new blobs wait there. */
   tempFolder: string;
 }
@@ -146,20 +130,13 @@ export async function recompressLayers(
     bytes: tasks.reduce((sum, { layer }) => sum + layer.size, 0),
   });
   // The name is one that `gc` knows as a leftover, should this run be killed.
-  const folder = join(
-    options.tempFolder,
-    `.cacheport-${globalThis.crypto.randomUUID()}`,
-  );
+  const folder = join(options.tempFolder, `.cacheport-${globalThis.crypto.randomUUID()}`);
   try {
     await mkdir(folder, { mode: 0o700 });
   } catch (error) {
-    throw systemError(
-      `Cannot make a temporary folder in "${options.tempFolder}"`,
-      error,
-    );
+    throw systemError(`Cannot make a temporary folder in "${options.tempFolder}"`, error);
   }
-  const dispose = (): Promise<void> =>
-    rm(folder, { recursive: true, force: true });
+  const dispose = (): Promise<void> => rm(folder, { recursive: true, force: true });
   const thread = new HashThread();
   try {
     // The largest first, so that none of them is left for the end.
@@ -172,25 +149,15 @@ export async function recompressLayers(
         const path = join(folder, String(index));
         try {
           const stored = await source.open(layer, signal);
-          const stream = toByteStream(
-            tapChunks(stored, ({ length }) => task.advance(length)),
-          );
-          const made = await packFile(
-            stream,
-            layer,
-            packer,
-            path,
-            thread,
-            signal,
-          );
+          const stream = toByteStream(tapChunks(stored, ({ length }) => task.advance(length)));
+          const made = await packFile(stream, layer, packer, path, thread, signal);
           checkDiffIds(layer, diffIds, made.diffId);
           const blob = { ...made, compression: choice.compression };
           const descriptor = describeNewBlob(layer, blob);
           const store = new TemporaryBlob(path, blob.size);
           const outcome = await target.put(descriptor, { store }, { signal });
           // Otherwise the disk would hold what is in the target already.
-          if (!target.defers || outcome === "skipped")
-            await rm(path, { force: true });
+          if (!target.defers || outcome === "skipped") await rm(path, { force: true });
           task.end("done");
           return [layer.digest, blob];
         } catch (error) {
@@ -209,15 +176,10 @@ export async function recompressLayers(
   }
 }
 
-type Packer = (
-  stream: ReadableStream<Uint8Array>,
-) => ReadableStream<Uint8Array>;
+type Packer = (stream: ReadableStream<Uint8Array>) => ReadableStream<Uint8Array>;
 
 /** What packs the unpacked bytes; undefined when they are to stay unpacked. */
-function choosePacker({
-  compression,
-  level,
-}: CompressionChoice): Packer | undefined {
+function choosePacker({ compression, level }: CompressionChoice): Packer | undefined {
   if (compression === "uncompressed") return undefined;
   if (compression !== "gzip" && compression !== "zstd") {
     throw new CacheportError(
@@ -335,10 +297,7 @@ class TemporaryBlob implements ContentReader {
     return bytes;
   }
 
-  async open(
-    { digest }: Descriptor,
-    signal?: AbortSignal,
-  ): Promise<ReadableStream<Uint8Array>> {
+  async open({ digest }: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const what = `blob "${digest}"`;
     return streamRegularFile(
       this.location,

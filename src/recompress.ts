@@ -9,19 +9,15 @@
  * those as well that have the compression already, for another level.
  */
 import { encodeCacheConfig } from "./cache-config.ts";
-import type { CacheConfig, CacheLayer } from "./cache-config.ts";
+import type { CacheConfig, CacheLayer } from "./cache-types.ts";
 import { describeCacheConfig } from "./cache-manifest.ts";
-import { normalizeCacheConfig } from "./cache-normal.ts";
+import { normalizeCacheConfig } from "./cache-order.ts";
 import type { ContentReader, ContentWriter } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { parseDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { ANNOTATION_UNCOMPRESSED, layerTypeIn } from "./media-types.ts";
-import {
-  describeNewBlob,
-  isToRecompress,
-  recompressLayers,
-} from "./recompress-layer.ts";
+import { describeNewBlob, isToRecompress, recompressLayers } from "./recompress-layer.ts";
 import type {
   CompressionChoice,
   LayerTask,
@@ -98,14 +94,11 @@ function moveCache(
   blobs: ReadonlyMap<Digest, NewBlob>,
 ): Omit<RecompressedCache, "dispose"> {
   const changed = new Map<Digest, number>();
-  for (const [old, { digest, size }] of blobs)
-    if (digest !== old) changed.set(digest, size);
+  for (const [old, { digest, size }] of blobs) if (digest !== old) changed.set(digest, size);
   if (changed.size === 0) return { ...cache, changed: 0, changedBytes: 0 };
 
   const config = normalizeCacheConfig({
-    layers: cache.config.layers.map((layer) =>
-      moveLayer(layer, blobs.get(layer.blob)),
-    ),
+    layers: cache.config.layers.map((layer) => moveLayer(layer, blobs.get(layer.blob))),
     records: cache.config.records,
   });
   const configBytes = encodeCacheConfig(config);
@@ -115,9 +108,7 @@ function moveCache(
     configDescriptor: describeCacheConfig(configBytes),
     layers: listLayers(
       config,
-      cache.layers.map((layer) =>
-        moveDescriptor(layer, blobs.get(layer.digest)),
-      ),
+      cache.layers.map((layer) => moveDescriptor(layer, blobs.get(layer.digest))),
     ),
     changed: changed.size,
     changedBytes: [...changed.values()].reduce((sum, size) => sum + size, 0),
@@ -140,10 +131,7 @@ function moveLayer(layer: CacheLayer, blob: NewBlob | undefined): CacheLayer {
   };
 }
 
-function moveDescriptor(
-  layer: Descriptor,
-  blob: NewBlob | undefined,
-): Descriptor {
+function moveDescriptor(layer: Descriptor, blob: NewBlob | undefined): Descriptor {
   if (!blob) return layer;
   const moved = describeNewBlob(layer, blob);
   const annotations = {
@@ -158,10 +146,7 @@ function moveDescriptor(
  * places its descriptors are dealt out in their old order, the last one to all that
  * remain; an entry that no descriptor was there for is still without one.
  */
-function listLayers(
-  config: CacheConfig,
-  descriptors: readonly Descriptor[],
-): Descriptor[] {
+function listLayers(config: CacheConfig, descriptors: readonly Descriptor[]): Descriptor[] {
   const byDigest = Map.groupBy(descriptors, ({ digest }) => digest);
   return config.layers.flatMap(({ blob }) => {
     const left = byDigest.get(blob) ?? [];

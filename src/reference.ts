@@ -57,9 +57,7 @@ const DIGEST_ALGORITHM = "[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*";
 const DIGEST = `${DIGEST_ALGORITHM}:[0-9a-fA-F]{32,}`;
 
 /** reference: [domain "/"] path [":" tag] ["@" digest], the parts captured. */
-const REFERENCE = new RegExp(
-  `^(?:(${DOMAIN})/)?(${PATH})(?::(${TAG}))?(?:@(${DIGEST}))?$`,
-);
+const REFERENCE = new RegExp(`^(?:(${DOMAIN})/)?(${PATH})(?::(${TAG}))?(?:@(${DIGEST}))?$`);
 const ANCHORED_DOMAIN = new RegExp(`^${DOMAIN}$`);
 const ANCHORED_COMPONENT = new RegExp(`^${PATH_COMPONENT}$`);
 const ANCHORED_TAG = new RegExp(`^${TAG}$`);
@@ -183,10 +181,7 @@ function splitDomain(text: string): [domain: string, rest: string] {
   if (slash === -1) return [DEFAULT_DOMAIN, OFFICIAL_PREFIX + text];
   const first = text.slice(0, slash);
   const [domain, rest] = isRegistryHost(first)
-    ? [
-        first === LEGACY_DEFAULT_DOMAIN ? DEFAULT_DOMAIN : first,
-        text.slice(slash + 1),
-      ]
+    ? [first === LEGACY_DEFAULT_DOMAIN ? DEFAULT_DOMAIN : first, text.slice(slash + 1)]
     : [DEFAULT_DOMAIN, text];
   return domain === DEFAULT_DOMAIN && !rest.includes("/")
     ? [domain, OFFICIAL_PREFIX + rest]
@@ -201,11 +196,7 @@ function isRegistryHost(component: string): boolean {
   return component === "localhost" || /[.:A-Z]/.test(component);
 }
 
-function invalid(
-  written: string,
-  reason: string,
-  hint?: string,
-): CacheportError {
+function invalid(written: string, reason: string, hint?: string): CacheportError {
   return new CacheportError(
     "REFERENCE_INVALID",
     `Cannot parse reference ${quote(written)}: ${reason}`,
@@ -241,10 +232,8 @@ function explain(text: string, written: string): CacheportError {
   if (scheme !== undefined)
     return invalid(written, "a reference has no scheme", `Leave out ${scheme}`);
   if (/\s/.test(written)) return invalid(written, "it contains white space");
-  const [, name = "", tag, digest] =
-    /^(.*?)(?::([^/:@\]]*))?(?:@(.*))?$/s.exec(text) ?? [];
-  if (digest !== undefined && !ANCHORED_DIGEST.test(digest))
-    return badDigest(written, digest);
+  const [, name = "", tag, digest] = /^(.*?)(?::([^/:@\]]*))?(?:@(.*))?$/s.exec(text) ?? [];
+  if (digest !== undefined && !ANCHORED_DIGEST.test(digest)) return badDigest(written, digest);
   if (tag !== undefined && !isTag(tag))
     return invalid(
       written,

@@ -79,9 +79,7 @@ export class Authorizer {
     if (!challenge) return undefined;
     const { credential } = await this.#credential();
     if (challenge.scheme === "basic") {
-      return credential?.username === undefined
-        ? undefined
-        : this.#basic(credential);
+      return credential?.username === undefined ? undefined : this.#basic(credential);
     }
     if (credential?.registryToken) return `Bearer ${credential.registryToken}`;
     return `Bearer ${await this.#token(challenge, scopes, credential)}`;
@@ -100,17 +98,13 @@ export class Authorizer {
   ): Promise<boolean> {
     const offered = parseChallenges(header);
     const challenge =
-      offered.find(
-        ({ scheme, parameters }) =>
-          scheme === "bearer" && parameters.get("realm"),
-      ) ?? offered.find(({ scheme }) => scheme === "basic");
+      offered.find(({ scheme, parameters }) => scheme === "bearer" && parameters.get("realm")) ??
+      offered.find(({ scheme }) => scheme === "basic");
     if (!challenge) return false;
     this.#challenge = challenge;
     if (challenge.scheme === "basic") {
       const { credential } = await this.#credential();
-      return (
-        credential?.username !== undefined && this.#basic(credential) !== sent
-      );
+      return credential?.username !== undefined && this.#basic(credential) !== sent;
     }
     const { credential } = await this.#credential();
     if (credential?.registryToken) return sent === undefined;
@@ -136,18 +130,15 @@ export class Authorizer {
   /** Takes every secret that is known here out of a text from a server. */
   redact(text: string): string {
     let clean = text;
-    for (const secret of this.#secrets)
-      clean = clean.replaceAll(secret, "[secret]");
+    for (const secret of this.#secrets) clean = clean.replaceAll(secret, "[secret]");
     return clean;
   }
 
   async #credential(): Promise<CredentialLookup> {
     this.#lookup ??= this.#options.credentials();
     const lookup = await this.#lookup;
-    const { username, password, identityToken, registryToken } =
-      lookup.credential ?? {};
-    for (const secret of [password, identityToken, registryToken])
-      this.#conceal(secret);
+    const { username, password, identityToken, registryToken } = lookup.credential ?? {};
+    for (const secret of [password, identityToken, registryToken]) this.#conceal(secret);
     if (username !== undefined) this.#conceal(basicToken(username, password));
     return lookup;
   }
@@ -194,9 +185,7 @@ export class Authorizer {
     const service = challenge.parameters.get("service") ?? "";
     const wanted = normalizeScopes([
       ...scopes,
-      ...(scopes.length === 0
-        ? (challenge.parameters.get("scope") ?? "").split(" ")
-        : []),
+      ...(scopes.length === 0 ? (challenge.parameters.get("scope") ?? "").split(" ") : []),
     ]);
     let reply: TokenReply | undefined;
     if (!credential?.identityToken) {
@@ -235,33 +224,21 @@ export class Authorizer {
   }
 
   /** The token server's address; a password is not sent there unprotected. */
-  async #realm(
-    challenge: Challenge,
-    credential: Credential | undefined,
-  ): Promise<URL> {
+  async #realm(challenge: Challenge, credential: Credential | undefined): Promise<URL> {
     const origin = await this.#options.origin();
     const realm = URL.parse(challenge.parameters.get("realm") ?? "", origin);
     if (!realm || !/^https?:$/.test(realm.protocol)) {
       throw this.#denied("the address of its token server is no HTTP URL");
     }
-    if (
-      credential &&
-      realm.protocol === "http:" &&
-      origin.startsWith("https:")
-    ) {
-      throw this.#denied(
-        "it is asked by HTTPS and wants the password sent by plain HTTP",
-      );
+    if (credential && realm.protocol === "http:" && origin.startsWith("https:")) {
+      throw this.#denied("it is asked by HTTPS and wants the password sent by plain HTTP");
     }
     realm.username = "";
     realm.password = "";
     return realm;
   }
 
-  #readToken(
-    reply: TokenReply,
-    realm: URL,
-  ): { value: string; staleAt: number } {
+  #readToken(reply: TokenReply, realm: URL): { value: string; staleAt: number } {
     if (reply.status !== 200) {
       const refused = reply.status === 401 || reply.status === 403;
       if (refused || reply.status === 400) {
@@ -276,10 +253,7 @@ export class Authorizer {
     }
     let parsed: v.InferOutput<typeof TokenSchema> | undefined;
     try {
-      parsed = v.parse(
-        TokenSchema,
-        JSON.parse(new TextDecoder().decode(reply.body)),
-      );
+      parsed = v.parse(TokenSchema, JSON.parse(new TextDecoder().decode(reply.body)));
     } catch {
       // What is no token document has no token.
     }
@@ -317,9 +291,5 @@ function basicToken(username: string, password = ""): string {
 
 function tokenKey(challenge: Challenge, scopes: readonly string[]): string {
   const { parameters } = challenge;
-  return [
-    parameters.get("realm"),
-    parameters.get("service"),
-    ...normalizeScopes(scopes),
-  ].join(" ");
+  return [parameters.get("realm"), parameters.get("service"), ...normalizeScopes(scopes)].join(" ");
 }

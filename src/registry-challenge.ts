@@ -14,8 +14,7 @@ export interface Challenge {
 }
 
 const TOKEN = /[\w!#$%&'*+.^`|~-]+/y;
-const PARAMETER =
-  /([\w!#$%&'*+.^`|~-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))/y;
+const PARAMETER = /([\w!#$%&'*+.^`|~-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))/y;
 const SEPARATORS = /[ \t,]*/y;
 
 /** Longer headers are cut: no registry needs so much. */
@@ -45,10 +44,7 @@ export function parseChallenges(header: string | null): Challenge[] {
       const [, name = "", quoted, bare] = parameter;
       challenges
         .at(-1)
-        ?.parameters.set(
-          name.toLowerCase(),
-          quoted?.replace(/\\(.)/g, "$1") ?? bare ?? "",
-        );
+        ?.parameters.set(name.toLowerCase(), quoted?.replace(/\\(.)/g, "$1") ?? bare ?? "");
       continue;
     }
     const scheme = match(TOKEN);
@@ -70,14 +66,11 @@ export function normalizeScopes(scopes: readonly string[]): string[] {
     if (colon <= 0) continue;
     const resource = scope.slice(0, colon);
     const known = actions.get(resource) ?? new Set();
-    for (const action of scope.slice(colon + 1).split(","))
-      if (action) known.add(action);
+    for (const action of scope.slice(colon + 1).split(",")) if (action) known.add(action);
     actions.set(resource, known);
   }
   return [...actions]
     .filter(([, known]) => known.size > 0)
-    .map(
-      ([resource, known]) => `${resource}:${[...known].toSorted().join(",")}`,
-    )
+    .map(([resource, known]) => `${resource}:${[...known].toSorted().join(",")}`)
     .toSorted();
 }

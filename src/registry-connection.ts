@@ -5,19 +5,11 @@
 import { rootCertificates } from "node:tls";
 import { CacheportError, systemError } from "./errors.ts";
 import type { Authorizer } from "./registry-auth.ts";
-import {
-  hasPort,
-  isLoopbackHost,
-  registryEndpoints,
-} from "./registry-endpoint.ts";
+import { hasPort, isLoopbackHost, registryEndpoints } from "./registry-endpoint.ts";
 import type { Endpoint, EndpointOptions } from "./registry-endpoint.ts";
 import { TransportFailure, explainFailure } from "./registry-failures.ts";
 import { StallWatch } from "./registry-limits.ts";
-import {
-  MAX_REDIRECTS,
-  followLocation,
-  tooManyRedirects,
-} from "./registry-redirect.ts";
+import { MAX_REDIRECTS, followLocation, tooManyRedirects } from "./registry-redirect.ts";
 import type { RedirectRules } from "./registry-redirect.ts";
 
 /** How a registry is reached. */
@@ -195,11 +187,7 @@ export class RegistryConnection {
     }
   }
 
-  async #fetch(
-    url: URL,
-    way: Endpoint,
-    init: BunFetchRequestInit,
-  ): Promise<Response> {
+  async #fetch(url: URL, way: Endpoint, init: BunFetchRequestInit): Promise<Response> {
     const { caFile } = this.#options;
     const ca = caFile === undefined ? undefined : await this.#readCa(caFile);
     const options: BunFetchRequestInit & { decompress: boolean } = {
@@ -221,9 +209,7 @@ export class RegistryConnection {
   #readCa(caFile: string): Promise<string[]> {
     const files = [caFile, this.#options.env["SSL_CERT_FILE"]];
     this.#certificates ??= Promise.all(
-      files
-        .filter((path) => !!path)
-        .map((path) => readCertificates(path ?? "")),
+      files.filter((path) => !!path).map((path) => readCertificates(path ?? "")),
     ).then((texts) => [...rootCertificates, ...texts]);
     return this.#certificates;
   }

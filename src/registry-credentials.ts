@@ -97,8 +97,7 @@ async function* credentialFiles({
   env,
   home = env["HOME"] || env["USERPROFILE"],
 }: CredentialOptions): AsyncGenerator<CredentialFile> {
-  if (env["DOCKER_AUTH_CONFIG"])
-    yield parseFile(env["DOCKER_AUTH_CONFIG"], "DOCKER_AUTH_CONFIG");
+  if (env["DOCKER_AUTH_CONFIG"]) yield parseFile(env["DOCKER_AUTH_CONFIG"], "DOCKER_AUTH_CONFIG");
   const docker = env["DOCKER_CONFIG"] || (home && join(home, ".docker"));
   const runtime = env["XDG_RUNTIME_DIR"];
   const config = env["XDG_CONFIG_HOME"] || (home && join(home, ".config"));
@@ -121,8 +120,7 @@ async function readText(path: string): Promise<string | undefined> {
     if (file.size > MAX_FILE) throw invalidFile(path);
     return await file.text();
   } catch (error) {
-    if (systemCode(error) !== undefined && !(error instanceof CacheportError))
-      return undefined;
+    if (systemCode(error) !== undefined && !(error instanceof CacheportError)) return undefined;
     throw error;
   }
 }
@@ -233,8 +231,7 @@ async function askHelper(
     credential: undefined,
     problem,
   });
-  if (!/^[\w.-]+$/.test(name))
-    return none("the name of the credential helper is not a plain name");
+  if (!/^[\w.-]+$/.test(name)) return none("the name of the credential helper is not a plain name");
   const env = { ...options.env };
   // These two would turn a helper that was compiled by Bun into something else.
   delete env["BUN_OPTIONS"];

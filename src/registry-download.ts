@@ -11,11 +11,7 @@ import type { CacheportError } from "./errors.ts";
 import type { OpenReply, RegistryCall } from "./registry-connection.ts";
 import { TransportFailure, unreachable } from "./registry-failures.ts";
 import { StallWatch } from "./registry-limits.ts";
-import {
-  MAX_TRIES,
-  isTemporaryStatus,
-  retryAfter,
-} from "./registry-transport.ts";
+import { MAX_TRIES, isTemporaryStatus, retryAfter } from "./registry-transport.ts";
 import type { RegistryTransport, Reply } from "./registry-transport.ts";
 
 /** What a download needs to know. */
@@ -90,11 +86,7 @@ class Download {
   #spent = 0;
   #mark = 0;
 
-  constructor(
-    transport: RegistryTransport,
-    descriptor: Descriptor,
-    options: DownloadOptions,
-  ) {
+  constructor(transport: RegistryTransport, descriptor: Descriptor, options: DownloadOptions) {
     this.#transport = transport;
     this.#descriptor = descriptor;
     this.#options = options;
@@ -120,8 +112,7 @@ class Download {
       this.#skip -= chunk.length - fresh.length;
       if (fresh.length === 0) continue;
       this.#position += fresh.length;
-      if (this.#position > size)
-        throw sizeMismatch(this.#descriptor, this.#position);
+      if (this.#position > size) throw sizeMismatch(this.#descriptor, this.#position);
       if (this.#position - this.#mark >= PROGRESS) {
         this.#mark = this.#position;
         this.#spent = 0;
@@ -158,9 +149,7 @@ class Download {
       this.#open = undefined;
       await this.close();
       if (this.#position < this.#descriptor.size)
-        await this.#failed(
-          new TransportFailure("reset", "it sent less than the whole blob"),
-        );
+        await this.#failed(new TransportFailure("reset", "it sent less than the whole blob"));
     } catch (error) {
       await this.close();
       const signal = this.#calls[0]?.signal;
@@ -174,8 +163,7 @@ class Download {
     const call = this.#calls[0] as RegistryCall;
     const offset = this.#position;
     const headers = { ...call.headers };
-    if (offset > 0)
-      headers["range"] = `bytes=${offset}-${this.#descriptor.size - 1}`;
+    if (offset > 0) headers["range"] = `bytes=${offset}-${this.#descriptor.size - 1}`;
     let reply: OpenReply | Reply;
     try {
       reply = await this.#transport.open({ ...call, headers }, this.#window);
@@ -189,8 +177,7 @@ class Download {
       return false;
     }
     // A range that is refused is followed by a download from the start.
-    const temporary =
-      isTemporaryStatus(reply.status) || (reply.status === 416 && offset > 0);
+    const temporary = isTemporaryStatus(reply.status) || (reply.status === 416 && offset > 0);
     if (temporary && (await this.#again(retryAfter(reply)))) return false;
     throw await this.#options.refuse(reply);
   }
@@ -198,9 +185,7 @@ class Download {
   async #accept(open: OpenReply, offset: number): Promise<boolean> {
     const { status, headers, body } = open.response;
     this.#open = open;
-    const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(
-      headers.get("content-range") ?? "",
-    );
+    const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get("content-range") ?? "");
     const total = status === 206 ? range?.[2] : headers.get("content-length");
     if (total && total !== "*" && Number(total) !== this.#descriptor.size) {
       await this.close();
@@ -209,16 +194,12 @@ class Download {
     const start = status === 206 ? Number(range?.[1] ?? offset) : 0;
     if (start > offset || !body) {
       await this.close();
-      await this.#failed(
-        new TransportFailure("reset", "it sent another part than asked for"),
-      );
+      await this.#failed(new TransportFailure("reset", "it sent another part than asked for"));
       return false;
     }
     this.#skip = offset - start;
     this.#watch = new StallWatch(this.#window, () =>
-      open.abort.abort(
-        new TransportFailure("stalled", "the download stands still"),
-      ),
+      open.abort.abort(new TransportFailure("stalled", "the download stands still")),
     );
     this.#reader = body.getReader();
     return true;
@@ -226,8 +207,7 @@ class Download {
 
   /** Waits before the next try, or gives up. */
   async #failed(failure: TransportFailure): Promise<void> {
-    if (!(await this.#again(0)))
-      throw unreachable(this.#transport.domain, failure);
+    if (!(await this.#again(0))) throw unreachable(this.#transport.domain, failure);
   }
 
   async #again(least: number): Promise<boolean> {

@@ -25,11 +25,7 @@ export interface EndpointOptions {
   caFile?: string | undefined;
 }
 
-const DOCKER_HUB = new Set([
-  "docker.io",
-  "index.docker.io",
-  "registry-1.docker.io",
-]);
+const DOCKER_HUB = new Set(["docker.io", "index.docker.io", "registry-1.docker.io"]);
 
 /** Tells whether a domain is Docker Hub under one of its names. */
 export function isDockerHub(domain: string): boolean {
@@ -37,10 +33,7 @@ export function isDockerHub(domain: string): boolean {
 }
 
 /** The ways to reach a registry, in the order in which they are tried. */
-export function registryEndpoints(
-  domain: string,
-  options: EndpointOptions,
-): Endpoint[] {
+export function registryEndpoints(domain: string, options: EndpointOptions): Endpoint[] {
   const host = isDockerHub(domain) ? "registry-1.docker.io" : domain;
   const https = { origin: originOf("https", host), verify: true };
   const http = { origin: originOf("http", host), verify: true };
@@ -62,9 +55,7 @@ export function hasPort(domain: string): boolean {
 /** Tells whether a URL's host name is this machine: localhost, 127.0.0.0/8 or ::1. */
 export function isLoopbackHost(hostname: string): boolean {
   return (
-    /^(?:.*\.)?localhost\.?$/i.test(hostname) ||
-    hostname === "[::1]" ||
-    ipv4(hostname)?.[0] === 127
+    /^(?:.*\.)?localhost\.?$/i.test(hostname) || hostname === "[::1]" || ipv4(hostname)?.[0] === 127
   );
 }
 
@@ -94,9 +85,7 @@ function ipv4(hostname: string): [number, number] | undefined {
   const plain = /^(\d+)\.(\d+)\.\d+\.\d+$/.exec(hostname);
   if (plain) return [Number(plain[1]), Number(plain[2])];
   // The URL parser writes ::ffff:127.0.0.1 as [::ffff:7f00:1].
-  const mapped = /^\[::(?:ffff:)?([0-9a-f]{1,4}):[0-9a-f]{1,4}\]$/i.exec(
-    hostname,
-  );
+  const mapped = /^\[::(?:ffff:)?([0-9a-f]{1,4}):[0-9a-f]{1,4}\]$/i.exec(hostname);
   if (!mapped) return undefined;
   const high = Number.parseInt(mapped[1] as string, 16);
   return [high >> 8, high & 0xff];

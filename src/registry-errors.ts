@@ -96,10 +96,7 @@ function serverWords(refusal: Refusal, redact: RefusalContext["redact"]) {
  * @returns REGISTRY_DENIED, REGISTRY_REJECTED, REGISTRY_FAILED, NO_SPACE,
  * LOCATION_NOT_FOUND, NOT_SUPPORTED, or the code for what is missing
  */
-export function refusalError(
-  refusal: Refusal,
-  context: RefusalContext,
-): CacheportError {
+export function refusalError(refusal: Refusal, context: RefusalContext): CacheportError {
   const { status } = refusal;
   const faults = parseFaults(refusal.body);
   const codes = new Set(faults.map(({ code }) => code.toUpperCase()));
@@ -121,9 +118,7 @@ export function refusalError(
   }
   if (
     status === 507 ||
-    /quota|insufficient storage|no space left|limit of storage|storage limit/i.test(
-      text,
-    )
+    /quota|insufficient storage|no space left|limit of storage|storage limit/i.test(text)
   ) {
     return fail(
       "NO_SPACE",
@@ -148,32 +143,17 @@ export function refusalError(
         : "Try again later, log in, or lower --jobs",
     );
   }
-  if (
-    status === 401 ||
-    status === 403 ||
-    codes.has("DENIED") ||
-    codes.has("UNAUTHORIZED")
-  ) {
-    return fail(
-      "REGISTRY_DENIED",
-      deniedReason(status, context),
-      hintAtLogin(context),
-    );
+  if (status === 401 || status === 403 || codes.has("DENIED") || codes.has("UNAUTHORIZED")) {
+    return fail("REGISTRY_DENIED", deniedReason(status, context), hintAtLogin(context));
   }
   return (
-    documentRefusal(status, codes, context, fail) ??
-    otherRefusal(status, codes, context, fail)
+    documentRefusal(status, codes, context, fail) ?? otherRefusal(status, codes, context, fail)
   );
 }
 
-function deniedReason(
-  status: number,
-  { authenticated = false }: RefusalContext,
-): string {
+function deniedReason(status: number, { authenticated = false }: RefusalContext): string {
   if (status !== 401) return "the registry does not allow it";
-  return authenticated
-    ? "the registry does not accept the login"
-    : "the registry wants a login";
+  return authenticated ? "the registry does not accept the login" : "the registry wants a login";
 }
 
 function hintAtLogin({ credentials, authenticated }: RefusalContext): string {
@@ -194,10 +174,7 @@ function documentRefusal(
 ): CacheportError | undefined {
   if (!document) return undefined;
   if (document.listsBlobs) {
-    const shape =
-      document.mediaType === DOCKER_LIST
-        ? "a Docker manifest list"
-        : "an OCI index";
+    const shape = document.mediaType === DOCKER_LIST ? "a Docker manifest list" : "an OCI index";
     return fail(
       "REGISTRY_REJECTED",
       `this registry does not take caches in the shape of ${shape}`,
@@ -233,8 +210,7 @@ function otherRefusal(
   if (status === 404) {
     if (!codes.has("NAME_UNKNOWN") && context.missing)
       return fail(context.missing, "the registry does not have it");
-    if (context.missing)
-      return fail(context.missing, "the registry has no such repository");
+    if (context.missing) return fail(context.missing, "the registry has no such repository");
     return fail(
       "LOCATION_NOT_FOUND",
       "the registry has no such repository",

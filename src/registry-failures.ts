@@ -31,38 +31,23 @@ const TLS_CODES =
 export function explainFailure(error: unknown): TransportFailure {
   if (error instanceof TransportFailure) return error;
   const code = String((error as { code?: unknown } | null)?.code ?? "");
-  if (code === "ECONNREFUSED")
-    return new TransportFailure("refused", "the connection was refused");
+  if (code === "ECONNREFUSED") return new TransportFailure("refused", "the connection was refused");
   if (code === "ENOTFOUND" || code === "EAI_AGAIN")
     return new TransportFailure("dns", "its host name cannot be resolved");
   if (code === "EPROTO")
-    return new TransportFailure(
-      "tls",
-      "it does not speak TLS, or in no version that is known",
-    );
+    return new TransportFailure("tls", "it does not speak TLS, or in no version that is known");
   if (TLS_CODES.test(code))
-    return new TransportFailure(
-      "certificate",
-      `its certificate is not trusted (${code})`,
-    );
+    return new TransportFailure("certificate", `its certificate is not trusted (${code})`);
   if (
     code === "" ||
-    /^(?:ECONN|EPIPE|ETIMEDOUT|EHOST|ENET|ConnectionClosed|ConnectionReset)/.test(
-      code,
-    )
+    /^(?:ECONN|EPIPE|ETIMEDOUT|EHOST|ENET|ConnectionClosed|ConnectionReset)/.test(code)
   )
     return new TransportFailure("reset", "the connection broke");
-  return new TransportFailure(
-    "protocol",
-    `its answer cannot be understood (${code})`,
-  );
+  return new TransportFailure("protocol", `its answer cannot be understood (${code})`);
 }
 
 /** The error for a registry that cannot be reached, whatever is tried. */
-export function unreachable(
-  domain: string,
-  failure: TransportFailure,
-): CacheportError {
+export function unreachable(domain: string, failure: TransportFailure): CacheportError {
   const hint =
     failure.kind === "tls" || failure.kind === "certificate"
       ? "Give its certificate authority with --ca-file, or use --insecure or --plain-http if you trust the network"

@@ -5,12 +5,7 @@
 import { open, stat } from "node:fs/promises";
 import type { BlobLocation, ContentReader } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
-import {
-  createHasher,
-  digestAlgorithm,
-  digestMismatch,
-  sizeMismatch,
-} from "./digest.ts";
+import { createHasher, digestAlgorithm, digestMismatch, sizeMismatch } from "./digest.ts";
 import type { Hasher } from "./digest.ts";
 import { systemError } from "./errors.ts";
 import type { OpenBody, RequestBody } from "./registry-connection.ts";
@@ -51,20 +46,15 @@ const FILE_CHUNK = 1024 * 1024;
 /** Feeds bytes in memory, which are known to be right. */
 export function bytesFeed(bytes: Uint8Array): BlobFeed {
   return {
-    body: (offset, length) =>
-      bytesBody(bytes.subarray(offset, offset + length)),
+    body: (offset, length) => bytesBody(bytes.subarray(offset, offset + length)),
     verify: async () => {},
     close: async () => {},
   };
 }
 
 /** Feeds a part of a local file. Its digest is left to the registry, which checks it. */
-export function fileFeed(
-  descriptor: Descriptor,
-  location: BlobLocation,
-): BlobFeed {
-  if (location.size !== descriptor.size)
-    throw sizeMismatch(descriptor, location.size);
+export function fileFeed(descriptor: Descriptor, location: BlobLocation): BlobFeed {
+  if (location.size !== descriptor.size) throw sizeMismatch(descriptor, location.size);
   const openPart = async (
     offset: number,
     length: number,
@@ -79,8 +69,7 @@ export function fileFeed(
       const buffer = Buffer.allocUnsafeSlow(Math.min(most, FILE_CHUNK));
       const { bytesRead } = await file.read(buffer, 0, buffer.length, position);
       position += bytesRead;
-      if (bytesRead === 0)
-        throw sizeMismatch(descriptor, position - location.offset);
+      if (bytesRead === 0) throw sizeMismatch(descriptor, position - location.offset);
       return buffer.subarray(0, bytesRead);
     };
     const tell = (sent: number) => reached(offset + sent);
@@ -108,8 +97,7 @@ export function fileFeed(
       const whole = part(0, location.size).stream();
       for await (const chunk of whole) hasher.update(chunk);
       const actual = hasher.digest();
-      if (actual !== descriptor.digest)
-        throw digestMismatch(descriptor.digest, actual);
+      if (actual !== descriptor.digest) throw digestMismatch(descriptor.digest, actual);
     },
     close: async () => {},
   };
@@ -123,8 +111,7 @@ async function checkFile(
   const found = await stat(path).catch((error: unknown) => {
     throw systemError(`Cannot read "${path}"`, error);
   });
-  if (found.size < offset + size)
-    throw sizeMismatch(descriptor, Math.max(found.size - offset, 0));
+  if (found.size < offset + size) throw sizeMismatch(descriptor, Math.max(found.size - offset, 0));
 }
 
 /** Feeds the stream of another store, checked on its way: the last bytes are held back until all is right. */
@@ -139,10 +126,7 @@ export class StoreFeed implements BlobFeed {
   #rest: Uint8Array | undefined;
 
   /** @param openSource Opens the blob from its start. */
-  constructor(
-    descriptor: Descriptor,
-    openSource: () => ReturnType<ContentReader["open"]>,
-  ) {
+  constructor(descriptor: Descriptor, openSource: () => ReturnType<ContentReader["open"]>) {
     this.#descriptor = descriptor;
     this.#openSource = openSource;
     this.#hasher = createHasher(digestAlgorithm(descriptor.digest));
@@ -178,8 +162,7 @@ export class StoreFeed implements BlobFeed {
   }
 
   async #seek(offset: number): Promise<void> {
-    if (this.#reader && this.#position - (this.#rest?.length ?? 0) === offset)
-      return;
+    if (this.#reader && this.#position - (this.#rest?.length ?? 0) === offset) return;
     await this.close();
     this.#hasher = createHasher(digestAlgorithm(this.#descriptor.digest));
     this.#position = 0;
@@ -215,8 +198,7 @@ export class StoreFeed implements BlobFeed {
           done: true,
         };
         if (done) break;
-        if (more?.length)
-          throw sizeMismatch(this.#descriptor, size + more.length);
+        if (more?.length) throw sizeMismatch(this.#descriptor, size + more.length);
       }
       const actual = this.#hasher.digest();
       if (actual !== digest) throw digestMismatch(digest, actual);

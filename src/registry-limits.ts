@@ -101,10 +101,7 @@ export class StallWatch {
   /** Starts to wait for the network. */
   wait(): void {
     this.#since = performance.now();
-    this.#timer = setTimeout(
-      () => this.#check(),
-      Math.max(this.#window - this.#waited, 1),
-    );
+    this.#timer = setTimeout(() => this.#check(), Math.max(this.#window - this.#waited, 1));
   }
 
   /** Ends the wait: so many bytes have moved. */
@@ -144,10 +141,7 @@ export class StallWatch {
  * @param now Milliseconds since 1970.
  * @see RFC 9110, section 10.2.3: seconds, or a date.
  */
-export function parseRetryAfter(
-  header: string | null,
-  now: number,
-): number | undefined {
+export function parseRetryAfter(header: string | null, now: number): number | undefined {
   const text = header?.trim() ?? "";
   if (/^\d{1,9}$/.test(text)) return Number(text) * 1000;
   if (!/^[A-Za-z]{3},? /.test(text)) return undefined;
@@ -168,10 +162,7 @@ export function backOff(failures: number, base: number): number {
 }
 
 /** Waits, unless the signal fires first; then its reason is thrown. */
-export async function pause(
-  milliseconds: number,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+export async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
   signal?.throwIfAborted();
   await new Promise<void>((resolve, reject) => {
     const onAbort = () => {

@@ -66,8 +66,7 @@ export async function publishRoot(
     if (tag !== undefined) tags.add(tag);
   }
   const targets = tags.size > 0 ? tags : [descriptor.digest];
-  for (const target of targets)
-    await putDocument(client, target, descriptor, bytes, signal);
+  for (const target of targets) await putDocument(client, target, descriptor, bytes, signal);
 }
 
 async function updatedTag(
@@ -75,8 +74,7 @@ async function updatedTag(
   update: NameUpdate,
 ): Promise<string | undefined> {
   if (update.kind === "list") return undefined;
-  const { refName, imageName } =
-    update.kind === "set" ? update.name : update.entry;
+  const { refName, imageName } = update.kind === "set" ? update.name : update.entry;
   const name = refName ?? imageName;
   if (name === undefined) return undefined;
   const tag = tagOf(client, name);

@@ -36,11 +36,7 @@ export interface RedirectRules {
  * @param base The address that answered.
  * @throws {CacheportError} REGISTRY_FAILED for what is no address that may be followed
  */
-export function followLocation(
-  location: string | null,
-  base: URL,
-  rules: RedirectRules,
-): URL {
+export function followLocation(location: string | null, base: URL, rules: RedirectRules): URL {
   const url = location === null ? null : URL.parse(location, base.href);
   if (!url || !/^https?:$/.test(url.protocol)) {
     throw refused(rules, "it sent an address that is no HTTP URL");
@@ -51,10 +47,7 @@ export function followLocation(
   url.hash = "";
   const own = new URL(rules.origin);
   if (url.protocol === "http:" && own.protocol === "https:") {
-    if (
-      url.hostname === own.hostname &&
-      (url.port || "443") === (own.port || "443")
-    )
+    if (url.hostname === own.hostname && (url.port || "443") === (own.port || "443"))
       url.protocol = "https:";
     else if (rules.verify)
       throw refused(
@@ -83,11 +76,7 @@ export function tooManyRedirects(rules: RedirectRules): CacheportError {
   return refused(rules, `it redirected more than ${MAX_REDIRECTS} times`);
 }
 
-function refused(
-  { domain }: RedirectRules,
-  reason: string,
-  hint?: string,
-): CacheportError {
+function refused({ domain }: RedirectRules, reason: string, hint?: string): CacheportError {
   return new CacheportError(
     "REGISTRY_FAILED",
     `Cannot follow registry "${domain}": ${reason}`,

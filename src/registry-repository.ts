@@ -20,13 +20,7 @@ import { RegistryTransport } from "./registry-transport.ts";
 import type { Reply, TransportOptions } from "./registry-transport.ts";
 
 /** Every kind of document is welcome, and what a registry may have beside them. */
-export const ACCEPT = [
-  OCI_MANIFEST,
-  OCI_INDEX,
-  DOCKER_MANIFEST,
-  DOCKER_LIST,
-  "*/*",
-].join(", ");
+export const ACCEPT = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, "*/*"].join(", ");
 
 /** What a request does, which decides what a token must permit. */
 type Access = "pull" | "push" | "delete";
@@ -52,10 +46,7 @@ export class RepositoryClient {
   /** Host and repository, for messages. */
   readonly location: string;
 
-  constructor(
-    { domain, path }: NormalizedReference,
-    options: TransportOptions,
-  ) {
+  constructor({ domain, path }: NormalizedReference, options: TransportOptions) {
     this.transport = new RegistryTransport(domain, path, options);
     this.path = path;
     this.location = `${domain}/${path}`;

@@ -3,7 +3,7 @@ import type { NameQuery, Resolved } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { digestAlgorithm, digestOf, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
-import { detectDocumentType } from "./document-type.ts";
+import { detectDocumentType } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
 import { isDocumentType } from "./media-types.ts";
@@ -60,9 +60,7 @@ export async function resolveName(
 export function tagOf(client: RepositoryClient, name: string): string {
   if (isTag(name)) return name;
   const prefix = `${client.location}:`;
-  const tag = name.startsWith(prefix)
-    ? name.slice(prefix.length)
-    : parseReference(name).tag;
+  const tag = name.startsWith(prefix) ? name.slice(prefix.length) : parseReference(name).tag;
   if (tag !== null && isTag(tag)) return tag;
   throw new CacheportError(
     "REFERENCE_INVALID",
@@ -115,8 +113,7 @@ async function findDigest(
     keep(found);
     return found.descriptor;
   }
-  if (reply.status !== 404 && reply.status !== 400)
-    throw await client.refusal(action, reply);
+  if (reply.status !== 404 && reply.status !== 400) throw await client.refusal(action, reply);
   const blob = await client.transport.request(client.blob("HEAD", digest));
   const missing: ErrorCode = "BLOB_NOT_FOUND";
   if (blob.status !== 200)
@@ -157,17 +154,11 @@ export function readDocument(
 }
 
 /** The type that a document names itself, else what the registry says, else what it looks like. */
-function documentType(
-  bytes: Uint8Array,
-  contentType: string | null,
-  what: string,
-): string {
+function documentType(bytes: Uint8Array, contentType: string | null, what: string): string {
   const said = bareType(contentType);
   let own: unknown;
   try {
-    own = (
-      JSON.parse(new TextDecoder().decode(bytes)) as { mediaType?: unknown }
-    )?.mediaType;
+    own = (JSON.parse(new TextDecoder().decode(bytes)) as { mediaType?: unknown })?.mediaType;
   } catch {
     return said;
   }
@@ -196,12 +187,7 @@ export async function headTag(
   const digest = reply.headers.get("docker-content-digest");
   const mediaType = bareType(reply.headers.get("content-type"));
   const size = contentLength(reply);
-  if (
-    reply.status === 200 &&
-    isDigest(digest) &&
-    isDocumentType(mediaType) &&
-    size !== undefined
-  )
+  if (reply.status === 200 && isDigest(digest) && isDocumentType(mediaType) && size !== undefined)
     return { mediaType, digest, size };
   try {
     return (await fetchTag(client, tag, limit)).descriptor;

@@ -57,18 +57,13 @@ function nextPage({ headers }: Reply): string | undefined {
   for (const [, target, parameters] of link.matchAll(
     /<([^<>]*)>((?:\s*;\s*[\w*]+\s*=\s*(?:"[^"]*"|[^\s";,]*))*)/g,
   )) {
-    if (/;\s*rel\s*=\s*(?:"next"|next(?![\w-]))/i.test(parameters ?? ""))
-      return target;
+    if (/;\s*rel\s*=\s*(?:"next"|next(?![\w-]))/i.test(parameters ?? "")) return target;
   }
   return undefined;
 }
 
 /** Resolves a link; one to another host is refused, as it would lead the login there. */
-async function samePlace(
-  transport: RegistryTransport,
-  link: string,
-  reply: Reply,
-): Promise<URL> {
+async function samePlace(transport: RegistryTransport, link: string, reply: Reply): Promise<URL> {
   const url = await transport.location(
     { ...reply, headers: new Headers({ location: link }) },
     false,

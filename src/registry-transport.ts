@@ -6,24 +6,11 @@ import { CacheportError, interrupted } from "./errors.ts";
 import { Authorizer } from "./registry-auth.ts";
 import type { TokenReply, TokenRequest } from "./registry-auth.ts";
 import { RegistryConnection } from "./registry-connection.ts";
-import type {
-  OpenReply,
-  RegistryCall,
-  RequestBody,
-} from "./registry-connection.ts";
+import type { OpenReply, RegistryCall, RequestBody } from "./registry-connection.ts";
 import { findCredential } from "./registry-credentials.ts";
 import type { CredentialLookup } from "./registry-credentials.ts";
-import {
-  TransportFailure,
-  explainFailure,
-  unreachable,
-} from "./registry-failures.ts";
-import {
-  backOff,
-  hostGate,
-  parseRetryAfter,
-  pause,
-} from "./registry-limits.ts";
+import { TransportFailure, explainFailure, unreachable } from "./registry-failures.ts";
+import { backOff, hostGate, parseRetryAfter, pause } from "./registry-limits.ts";
 import type { Gate } from "./registry-limits.ts";
 import { followLocation } from "./registry-redirect.ts";
 
@@ -182,10 +169,7 @@ export class RegistryTransport {
   async backOff(
     failures: number,
     left: number,
-    {
-      least = 0,
-      signal,
-    }: { least?: number; signal?: AbortSignal | undefined } = {},
+    { least = 0, signal }: { least?: number; signal?: AbortSignal | undefined } = {},
   ): Promise<boolean> {
     const delay = this.#options.retryDelayMs ?? RETRY_DELAY;
     const wait = Math.max(backOff(failures, delay), least);
@@ -227,9 +211,7 @@ export class RegistryTransport {
       const outcome = await this.attempt(call, window, limit);
       const failed = outcome instanceof TransportFailure;
       if (!failed && !isTemporaryStatus(outcome.status)) return outcome;
-      const fault = failed
-        ? outcome.kind === "refused"
-        : outcome.status === 500;
+      const fault = failed ? outcome.kind === "refused" : outcome.status === 500;
       const again =
         failures < (fault ? MAX_TRIES_FAULT : MAX_TRIES) &&
         (await this.backOff(failures, left(), {
@@ -244,8 +226,7 @@ export class RegistryTransport {
 
   async #credentials(path: string): Promise<CredentialLookup> {
     const { username, password, env, home } = this.#options;
-    if (username !== undefined)
-      return { credential: { username, password: password ?? "" } };
+    if (username !== undefined) return { credential: { username, password: password ?? "" } };
     return await findCredential(this.domain, path, { env, home });
   }
 
@@ -301,10 +282,7 @@ async function readReply(
   const chunks: Uint8Array[] = [];
   let size = 0;
   const timer = setTimeout(
-    () =>
-      abort.abort(
-        new TransportFailure("stalled", "its answer came too slowly"),
-      ),
+    () => abort.abort(new TransportFailure("stalled", "its answer came too slowly")),
     window,
   );
   try {

@@ -12,12 +12,7 @@ import type { RegistryCall, RequestBody } from "./registry-connection.ts";
 import { parseFaults } from "./registry-errors.ts";
 import { TransportFailure, unreachable } from "./registry-failures.ts";
 import type { BlobFeed } from "./registry-feed.ts";
-import {
-  MAX_TRIES,
-  bytesBody,
-  isTemporaryStatus,
-  retryAfter,
-} from "./registry-transport.ts";
+import { MAX_TRIES, bytesBody, isTemporaryStatus, retryAfter } from "./registry-transport.ts";
 import type { RegistryTransport, Reply } from "./registry-transport.ts";
 
 /** What an upload needs to know. */
@@ -72,11 +67,7 @@ class Upload {
   /** Bytes that have been told as sent. */
   #told = 0;
 
-  constructor(
-    transport: RegistryTransport,
-    descriptor: Descriptor,
-    options: UploadOptions,
-  ) {
+  constructor(transport: RegistryTransport, descriptor: Descriptor, options: UploadOptions) {
     this.#transport = transport;
     this.#descriptor = descriptor;
     this.#options = options;
@@ -123,11 +114,7 @@ class Upload {
       })
       .catch((error: unknown) => {
         // A token for both repositories may be refused where one is not.
-        if (
-          mountFrom !== undefined &&
-          isCacheportError(error, "REGISTRY_DENIED")
-        )
-          return undefined;
+        if (mountFrom !== undefined && isCacheportError(error, "REGISTRY_DENIED")) return undefined;
         throw error;
       });
     if (reply?.status === 201 && mountFrom !== undefined) return undefined;
@@ -144,29 +131,21 @@ class Upload {
     };
   }
 
-  async #transfer(
-    session: Session,
-    feed: BlobFeed,
-    pieces: boolean,
-  ): Promise<Outcome> {
+  async #transfer(session: Session, feed: BlobFeed, pieces: boolean): Promise<Outcome> {
     const leave = await this.#options.enter();
     try {
       if (pieces) return await this.#sendPieces(session, feed);
       const body = feed.body(0, this.#descriptor.size, this.#tell);
       const reply = await this.#put(session, body);
       const refused =
-        !(reply instanceof TransportFailure) &&
-        [405, 413, 416].includes(reply.status);
+        !(reply instanceof TransportFailure) && [405, 413, 416].includes(reply.status);
       return refused ? "pieces" : await this.#judge(reply, feed);
     } finally {
       leave();
     }
   }
 
-  async #put(
-    session: Session,
-    body: RequestBody,
-  ): Promise<Reply | TransportFailure> {
+  async #put(session: Session, body: RequestBody): Promise<Reply | TransportFailure> {
     const url = new URL(session.location);
     // The rest of the query may be signed, so it is not touched.
     url.search += `${url.search ? "&" : "?"}digest=${encodeURIComponent(this.#descriptor.digest)}`;
@@ -182,9 +161,7 @@ class Upload {
     const call: RegistryCall = {
       method,
       url,
-      headers: body
-        ? { "content-type": "application/octet-stream", ...headers }
-        : headers,
+      headers: body ? { "content-type": "application/octet-stream", ...headers } : headers,
       body,
       scopes: [`repository:${this.#options.path}:pull,push`],
       upload: true,
@@ -200,10 +177,7 @@ class Upload {
   };
 
   /** Says what the answer to a closing PUT means. */
-  async #judge(
-    reply: Reply | TransportFailure,
-    feed: BlobFeed,
-  ): Promise<Outcome> {
+  async #judge(reply: Reply | TransportFailure, feed: BlobFeed): Promise<Outcome> {
     if (reply instanceof TransportFailure) return { again: reply };
     const { status, headers, body } = reply;
     const { digest } = this.#descriptor;
@@ -215,9 +189,7 @@ class Upload {
       return "done";
     }
     const codes = parseFaults(body).map(({ code }) => code.toUpperCase());
-    const lost = codes.some((code) =>
-      /^(?:BLOB_UPLOAD_|DIGEST_INVALID$|SIZE_INVALID$)/.test(code),
-    );
+    const lost = codes.some((code) => /^(?:BLOB_UPLOAD_|DIGEST_INVALID$|SIZE_INVALID$)/.test(code));
     if (codes.includes("DIGEST_INVALID")) await feed.verify();
     // A proxy that cut an idle connection answers 400, without a registry's words.
     const proxy = status === 400 && codes.length === 0;
@@ -254,16 +226,12 @@ class Upload {
       if (!passes) return await this.#judge(reply, feed);
       await this.#waitOrFail(reply);
       const status = await this.#send("GET", session.location);
-      if (status instanceof TransportFailure || status.status !== 204)
-        return { again: status };
+      if (status instanceof TransportFailure || status.status !== 204) return { again: status };
       if (status.headers.has("location"))
         session.location = await this.#transport.location(status, true);
       offset = Math.min(rangeEnd(status) ?? 0, size);
     }
-    return await this.#judge(
-      await this.#put(session, bytesBody(new Uint8Array())),
-      feed,
-    );
+    return await this.#judge(await this.#put(session, bytesBody(new Uint8Array())), feed);
   }
 
   async #waitOrFail(failure: TransportFailure | Reply): Promise<void> {
@@ -271,8 +239,7 @@ class Upload {
     const { deadline, domain } = this.#transport;
     const failed = failure instanceof TransportFailure;
     // What stood still has used up the deadline.
-    const over =
-      this.#failures >= MAX_TRIES || (failed && failure.kind === "stalled");
+    const over = this.#failures >= MAX_TRIES || (failed && failure.kind === "stalled");
     const again =
       !over &&
       (await this.#transport.backOff(this.#failures, deadline, {
@@ -280,9 +247,7 @@ class Upload {
         signal: this.#options.signal,
       }));
     if (again) return;
-    throw failed
-      ? unreachable(domain, failure)
-      : await this.#options.refuse(failure);
+    throw failed ? unreachable(domain, failure) : await this.#options.refuse(failure);
   }
 
   /** Tells the registry that the rest will not come; whether it listens does not matter. */

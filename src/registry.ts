@@ -33,12 +33,7 @@ import type { BlobFeed } from "./registry-feed.ts";
 import { hostGate } from "./registry-limits.ts";
 import { publishRoot, putDocument } from "./registry-publish.ts";
 import { RepositoryClient } from "./registry-repository.ts";
-import {
-  contentLength,
-  headTag,
-  resolveName,
-  tagOf,
-} from "./registry-resolve.ts";
+import { contentLength, headTag, resolveName, tagOf } from "./registry-resolve.ts";
 import { listTags } from "./registry-tags.ts";
 import type { Reply, TransportOptions } from "./registry-transport.ts";
 import { uploadBlob } from "./registry-upload.ts";
@@ -61,20 +56,14 @@ export class RegistryRepository implements Store, ContentWriter {
   readonly #options: RegistryOptions;
   readonly #documents = new DocumentCache();
 
-  private constructor(
-    reference: NormalizedReference,
-    options: RegistryOptions,
-  ) {
+  private constructor(reference: NormalizedReference, options: RegistryOptions) {
     this.#client = new RepositoryClient(reference, options);
     this.#options = options;
     this.location = this.#client.location;
   }
 
   /** Opens a repository; the registry is not asked before there is something to ask. */
-  static open(
-    reference: NormalizedReference,
-    options: RegistryOptions,
-  ): RegistryRepository {
+  static open(reference: NormalizedReference, options: RegistryOptions): RegistryRepository {
     return new RegistryRepository(reference, options);
   }
 
@@ -87,12 +76,7 @@ export class RegistryRepository implements Store, ContentWriter {
     access: "pull" | "push",
     signal?: AbortSignal,
   ): Promise<number | undefined> {
-    for (const call of this.#client.content(
-      "HEAD",
-      descriptor,
-      access,
-      signal,
-    )) {
+    for (const call of this.#client.content("HEAD", descriptor, access, signal)) {
       const reply = await this.#client.transport.request(call);
       // Nobody says that a registry must tell the size.
       if (reply.status === 200) return contentLength(reply) ?? descriptor.size;
@@ -125,10 +109,7 @@ export class RegistryRepository implements Store, ContentWriter {
     throw await this.#readRefusal(descriptor, reply as Reply);
   }
 
-  async open(
-    descriptor: Descriptor,
-    signal?: AbortSignal,
-  ): Promise<ReadableStream<Uint8Array>> {
+  async open(descriptor: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const known = this.#documents.get(descriptor.digest);
     return known
       ? new Blob([known as Uint8Array<ArrayBuffer>]).stream()
@@ -163,11 +144,7 @@ export class RegistryRepository implements Store, ContentWriter {
   async list(): Promise<NamedEntry[]> {
     const tags = await this.listRepositoryTags();
     const entries = await mapLimit(tags, this.#options.jobs, async (tag) => {
-      const descriptor = await headTag(
-        this.#client,
-        tag,
-        this.#options.limits.manifest,
-      );
+      const descriptor = await headTag(this.#client, tag, this.#options.limits.manifest);
       return descriptor && { refName: tag, descriptor };
     });
     // A tag may be deleted while the list is read.
@@ -204,13 +181,7 @@ export class RegistryRepository implements Store, ContentWriter {
         "bytes" in source
           ? source.bytes
           : await source.store.read(descriptor, this.#options.limits.manifest);
-      await putDocument(
-        this.#client,
-        descriptor.digest,
-        descriptor,
-        bytes,
-        signal,
-      );
+      await putDocument(this.#client, descriptor.digest, descriptor, bytes, signal);
       options.onBytes?.(bytes.length);
       return "copied";
     }
@@ -226,9 +197,7 @@ export class RegistryRepository implements Store, ContentWriter {
     const store = "store" in source ? source.store : undefined;
     const origin = store instanceof RegistryRepository ? store : undefined;
     const sibling =
-      origin && origin.#client.transport.domain === transport.domain
-        ? origin
-        : undefined;
+      origin && origin.#client.transport.domain === transport.domain ? origin : undefined;
     const from = sibling && sibling.#client.path;
     return await uploadBlob(transport, descriptor, {
       path,
@@ -255,10 +224,7 @@ export class RegistryRepository implements Store, ContentWriter {
     });
   }
 
-  async publish(
-    roots: readonly Root[],
-    options: PutOptions = {},
-  ): Promise<void> {
+  async publish(roots: readonly Root[], options: PutOptions = {}): Promise<void> {
     for (const root of roots) {
       checkContent(root.bytes, root.descriptor);
       await publishRoot(this.#client, root, options.signal);
@@ -328,10 +294,7 @@ export class RegistryRepository implements Store, ContentWriter {
 function refusesTags({ status, body }: Reply): boolean {
   if (status === 405 || status === 501) return true;
   const codes = parseFaults(body).map(({ code }) => code.toUpperCase());
-  return (
-    status === 400 &&
-    codes.some((code) => /^(?:DIGEST_INVALID|UNSUPPORTED)$/.test(code))
-  );
+  return status === 400 && codes.some((code) => /^(?:DIGEST_INVALID|UNSUPPORTED)$/.test(code));
 }
 
 /** Makes a blob ready to be sent, in the way that costs least. */
@@ -343,8 +306,7 @@ async function openFeed(
 ): Promise<BlobFeed> {
   if ("bytes" in source) return bytesFeed(source.bytes);
   const { store } = source;
-  if (descriptor.size <= SMALL_BLOB)
-    return bytesFeed(await store.read(descriptor, SMALL_BLOB));
+  if (descriptor.size <= SMALL_BLOB) return bytesFeed(await store.read(descriptor, SMALL_BLOB));
   const file = await store.locate(descriptor);
   if (file) return fileFeed(descriptor, file);
   return new StoreFeed(descriptor, () =>

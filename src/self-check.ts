@@ -5,28 +5,19 @@
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import {
-  copyFile,
-  link,
-  mkdtemp,
-  readFile,
-  rename,
-  rm,
-  statfs,
-  writeFile,
-} from "node:fs/promises";
+import { copyFile, link, mkdtemp, readFile, rename, rm, statfs, writeFile } from "node:fs/promises";
 import { rootCertificates } from "node:tls";
-import { compressStream, decompressStream } from "./compression.ts";
+import { compressStream, decompressStream } from "./blob-compression.ts";
 import { digestOf } from "./digest.ts";
-import { writeDurably } from "./durable-file.ts";
+import { writeDurably } from "./layout-durable.ts";
 import { CacheportError, interrupted, systemError } from "./errors.ts";
-import { acquireLock, hasFlock } from "./file-lock.ts";
-import { HashThread } from "./hash-thread.ts";
+import { acquireLock, hasFlock } from "./layout-lock.ts";
+import { HashThread } from "./blob-hash.ts";
 import { join, resolve } from "./paths.ts";
-import { convertSample } from "./sample-cache.ts";
-import { describeSystem } from "./system-facts.ts";
+import { convertSample } from "./self-check-sample.ts";
+import { describeSystem } from "./self-check-system.ts";
 import { formatBytes } from "./units.ts";
-import { WorkerPool } from "./worker-pool.ts";
+import { WorkerPool } from "./blob-threads.ts";
 
 /**
  * How a check came out: `limited` means that cacheport works, but not as well as it
@@ -76,10 +67,7 @@ export async function selfCheck(
   signal?: AbortSignal,
 ): Promise<SelfCheckResult> {
   const checks: Check[] = [];
-  const check = async (
-    name: string,
-    run: () => Finding | Promise<Finding>,
-  ): Promise<void> => {
+  const check = async (name: string, run: () => Finding | Promise<Finding>): Promise<void> => {
     if (signal?.aborted) throw interrupted();
     checks.push(await attempt(name, run));
   };
@@ -109,10 +97,7 @@ export async function selfCheck(
   };
 }
 
-async function attempt(
-  name: string,
-  run: () => Finding | Promise<Finding>,
-): Promise<Check> {
+async function attempt(name: string, run: () => Finding | Promise<Finding>): Promise<Check> {
   try {
     const found = await run();
     return typeof found === "string"
@@ -130,9 +115,7 @@ function messageOf(error: unknown): string {
 }
 
 /** Makes a folder for the files of the check in the first folder that takes one. */
-async function makeFolder(
-  folders: readonly string[],
-): Promise<Check & { path?: string }> {
+async function makeFolder(folders: readonly string[]): Promise<Check & { path?: string }> {
   const name = "folder";
   const refused: string[] = [];
   for (const folder of folders) {
@@ -172,9 +155,7 @@ async function checkSpace(path: string): Promise<Finding> {
       "NO_SPACE",
       `Cannot work here: only ${text}, and ${formatBytes(NEEDED_SPACE)} is the least`,
     );
-  return free < USUAL_SPACE
-    ? { limited: `only ${text}: many caches are larger` }
-    : text;
+  return free < USUAL_SPACE ? { limited: `only ${text}: many caches are larger` } : text;
 }
 
 /** Whatever cacheport writes is brought to the disk and renamed into its place. */
@@ -199,9 +180,7 @@ async function checkLinks(path: string): Promise<Finding> {
     );
   const hard = await works(link(source, join(path, "hard")));
   const { COPYFILE_FICLONE_FORCE } = constants;
-  const cloned = await works(
-    copyFile(source, join(path, "clone"), COPYFILE_FICLONE_FORCE),
-  );
+  const cloned = await works(copyFile(source, join(path, "clone"), COPYFILE_FICLONE_FORCE));
   return `${hard ? "hard links" : "no hard links"}, ${cloned ? "clones" : "no clones: a copy of a blob takes its space"}`;
 }
 
@@ -209,9 +188,7 @@ async function checkLocks(path: string): Promise<Finding> {
   const file = join(path, "lock");
   const first = await acquireLock(file, { timeout: LOCK_TIMEOUT });
   try {
-    const second = await acquireLock(file, { timeout: 0 }).catch(
-      () => undefined,
-    );
+    const second = await acquireLock(file, { timeout: 0 }).catch(() => undefined);
     if (second) {
       await second.release();
       throw wrong("a lock that is held was given to a second holder");
@@ -224,8 +201,7 @@ async function checkLocks(path: string): Promise<Finding> {
   return hasFlock()
     ? "flock keeps a second holder out"
     : {
-        limited:
-          "there is no flock, only lock files: do not write to a layout while BuildKit does",
+        limited: "there is no flock, only lock files: do not write to a layout while BuildKit does",
       };
 }
 
@@ -260,8 +236,5 @@ async function checkCompression(kind: "gzip" | "zstd"): Promise<Finding> {
 }
 
 function wrong(reason: string): CacheportError {
-  return new CacheportError(
-    "IO_FAILED",
-    `Cannot rely on this machine: ${reason}`,
-  );
+  return new CacheportError("IO_FAILED", `Cannot rely on this machine: ${reason}`);
 }

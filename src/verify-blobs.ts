@@ -3,21 +3,16 @@
  * and, unpacked, their diffID.
  */
 import { open } from "node:fs/promises";
-import { decompressStream, detectCompression } from "./compression.ts";
+import { decompressStream, detectCompression } from "./blob-compression.ts";
 import type { BlobLocation, ContentReader } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
-import {
-  createHasher,
-  digestAlgorithm,
-  digestMismatch,
-  sizeMismatch,
-} from "./digest.ts";
+import { createHasher, digestAlgorithm, digestMismatch, sizeMismatch } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { isCacheportError, systemError } from "./errors.ts";
 import { isForeignLayerType, layerCompression } from "./media-types.ts";
-import { readChunks } from "./verified-stream.ts";
+import { readChunks } from "./blob-check.ts";
 import type { ProblemList } from "./verify-problem.ts";
-import type { WorkerPool } from "./worker-pool.ts";
+import type { WorkerPool } from "./blob-threads.ts";
 
 /** What checking a blob needs. */
 export interface BlobRules {
@@ -37,16 +32,11 @@ export interface BlobRules {
  * @returns Whether all of its bytes were hashed and are the right ones.
  * @throws {CacheportError} what says nothing of the content, such as REGISTRY_DENIED
  */
-export async function verifyBlob(
-  blob: Descriptor,
-  rules: BlobRules,
-): Promise<boolean> {
+export async function verifyBlob(blob: Descriptor, rules: BlobRules): Promise<boolean> {
   const { reader, problems } = rules;
   try {
     const location = await reader.locate(blob);
-    return await (location
-      ? verifyFile(blob, location, rules)
-      : verifyDownload(blob, rules));
+    return await (location ? verifyFile(blob, location, rules) : verifyDownload(blob, rules));
   } catch (error) {
     const isAbsent = isCacheportError(error, "BLOB_MISSING", "BLOB_NOT_FOUND");
     if (isAbsent && isForeignLayerType(blob.mediaType) && blob.urls?.length) {
@@ -91,12 +81,7 @@ async function verifyFile(
 async function readHead({ path, offset }: BlobLocation): Promise<Uint8Array> {
   const file = await open(path, "r");
   try {
-    const { buffer, bytesRead } = await file.read(
-      new Uint8Array(4),
-      0,
-      4,
-      offset,
-    );
+    const { buffer, bytesRead } = await file.read(new Uint8Array(4), 0, 4, offset);
     return buffer.subarray(0, bytesRead);
   } finally {
     await file.close();
@@ -104,10 +89,7 @@ async function readHead({ path, offset }: BlobLocation): Promise<Uint8Array> {
 }
 
 /** Hashes a stream while it is read, and unpacks it on the way, so that it is fetched once. */
-async function verifyDownload(
-  blob: Descriptor,
-  rules: BlobRules,
-): Promise<boolean> {
+async function verifyDownload(blob: Descriptor, rules: BlobRules): Promise<boolean> {
   const { digest, size } = blob;
   const hasher = createHasher(digestAlgorithm(digest));
   const head: number[] = [];

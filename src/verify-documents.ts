@@ -7,7 +7,7 @@
  */
 import { checkCacheConfig } from "./cache-check.ts";
 import { parseCacheConfig } from "./cache-config.ts";
-import type { CacheConfig, CacheRecord } from "./cache-config.ts";
+import type { CacheConfig, CacheRecord } from "./cache-types.ts";
 import { parseCacheManifest } from "./cache-manifest.ts";
 import type { CacheManifest } from "./cache-manifest.ts";
 import type { ContentReader } from "./content-store.ts";
@@ -17,7 +17,7 @@ import type { Digest } from "./digest.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { goFields, isJsonObject, parseJson } from "./go-json.ts";
 import { parseImageConfig } from "./image-config.ts";
-import { readInlineCache } from "./inline-cache.ts";
+import { readInlineCache } from "./cache-inline.ts";
 import { IMPORT_LIMIT } from "./inspect.ts";
 import {
   ANNOTATION_UNCOMPRESSED,
@@ -48,10 +48,7 @@ export interface DocumentRules {
  *
  * @throws {CacheportError} what says nothing of the content, such as REGISTRY_DENIED
  */
-export async function verifyDocument(
-  node: ContentNode,
-  rules: DocumentRules,
-): Promise<void> {
+export async function verifyDocument(node: ContentNode, rules: DocumentRules): Promise<void> {
   const { descriptor, documentType, bytes, children } = node;
   if (!documentType || !bytes) return;
   verifyType(node, documentType, bytes, rules);
@@ -80,9 +77,7 @@ function verifyType(
 ): void {
   const { digest, mediaType } = descriptor;
   const document = parseJson(bytes, `manifest "${digest}"`);
-  const own = isJsonObject(document)
-    ? goFields(document, ["mediaType"])["mediaType"]
-    : undefined;
+  const own = isJsonObject(document) ? goFields(document, ["mediaType"])["mediaType"] : undefined;
   // A document need not say what it is; then only its kind can be compared.
   const agrees = own
     ? mediaType === documentType
@@ -96,17 +91,13 @@ function verifyType(
 }
 
 /** What can be wrong with descriptors whatever the document is. */
-function verifyChildren(
-  { descriptor, children }: ContentNode,
-  { problems }: DocumentRules,
-): void {
+function verifyChildren({ descriptor, children }: ContentNode, { problems }: DocumentRules): void {
   const seen = new Map<Digest, Descriptor>();
   for (const child of children) {
     const twin = seen.get(child.digest);
     seen.set(child.digest, child);
     if (!twin || twin.size !== child.size) continue;
-    const isSame =
-      twin.mediaType === child.mediaType && diffIdOf(twin) === diffIdOf(child);
+    const isSame = twin.mediaType === child.mediaType && diffIdOf(twin) === diffIdOf(child);
     if (isSame) continue;
     problems.add(
       "DUPLICATE_DIFFERS",
@@ -130,9 +121,7 @@ async function verifyCache(
   const { config, layers, shape } = cache;
   verifyImportLimit("manifest", manifest, problems);
   verifyImportLimit("cache config", config, problems);
-  const configs = children.filter(
-    ({ mediaType }) => mediaType === CACHE_CONFIG,
-  );
+  const configs = children.filter(({ mediaType }) => mediaType === CACHE_CONFIG);
   if (isIndexType(cache.mediaType) && configs.length > 1) {
     problems.add(
       "SEVERAL_CONFIGS",
@@ -141,11 +130,7 @@ async function verifyCache(
     );
   }
   if (layers.length === 0) {
-    problems.add(
-      "EMPTY_CACHE",
-      manifest.digest,
-      `Cache ${manifest.digest} has no layers`,
-    );
+    problems.add("EMPTY_CACHE", manifest.digest, `Cache ${manifest.digest} has no layers`);
   }
   const isDocker = shape === "docker-list" || shape === "docker-manifest";
   for (const layer of layers) {
@@ -190,9 +175,7 @@ function verifyLayerType(
     );
     return;
   }
-  const wanted = isDocker
-    ? toDockerLayerType(mediaType)
-    : toOciLayerType(mediaType);
+  const wanted = isDocker ? toDockerLayerType(mediaType) : toOciLayerType(mediaType);
   if (wanted === mediaType) return;
   problems.add(
     "MIXED_LAYER_TYPES",
@@ -219,10 +202,7 @@ function verifyDiffId(
       digest,
       `Layer ${digest} has the diffID ${JSON.stringify(diffId.slice(0, 200))}, which is no digest`,
     );
-  } else if (
-    layerCompression(mediaType) === "uncompressed" &&
-    diffId !== digest
-  ) {
+  } else if (layerCompression(mediaType) === "uncompressed" && diffId !== digest) {
     problems.add(
       "DIFF_ID_MISMATCH",
       digest,
@@ -277,10 +257,7 @@ function verifyConfig(
 }
 
 /** For each layer whether it, or a layer below it, is not listed. */
-function lostLayers(
-  { layers }: CacheConfig,
-  listed: ReadonlySet<Digest>,
-): boolean[] {
+function lostLayers({ layers }: CacheConfig, listed: ReadonlySet<Digest>): boolean[] {
   const lost: (boolean | undefined)[] = layers.map(() => undefined);
   for (let start = 0; start < layers.length; start++) {
     const above: number[] = [];
@@ -300,10 +277,7 @@ function lostLayers(
   return lost.map((isLost) => isLost === true);
 }
 
-function losesAll(
-  { results, chains }: CacheRecord,
-  lost: readonly boolean[],
-): boolean {
+function losesAll({ results, chains }: CacheRecord, lost: readonly boolean[]): boolean {
   if (results.length + chains.length === 0) return false;
   return (
     results.every(({ layer }) => lost[layer]) &&
@@ -340,8 +314,7 @@ async function verifyImage(
       verifyDiffId(layer, image.diffIds[position], rules);
     if (!image.diffIds.every(isDigest)) return;
     const inline = readInlineCache(image, layers, `image "${manifest.digest}"`);
-    if (inline)
-      verifyConfig(inline.config, inline.layers, config.digest, problems);
+    if (inline) verifyConfig(inline.config, inline.layers, config.digest, problems);
   } catch (error) {
     problems.addError(error, config.digest);
   }

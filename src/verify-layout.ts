@@ -2,7 +2,7 @@
 import type { NamedEntry } from "./content-store.ts";
 import type { Digest } from "./digest.ts";
 import { isCacheportError } from "./errors.ts";
-import { hasLayoutMarker } from "./index-file.ts";
+import { hasLayoutMarker } from "./layout-index-file.ts";
 import { listLayoutFiles } from "./layout-files.ts";
 import { entryLabel } from "./layout-index.ts";
 import type { ProblemList } from "./verify-problem.ts";
@@ -23,11 +23,7 @@ export async function verifyLayoutFiles(
   const { blobs, leftovers, strays } = await listLayoutFiles(folder);
   for (const { digest, size } of reached ? blobs : []) {
     if (reached?.has(digest)) continue;
-    problems.add(
-      "UNREFERENCED_BLOB",
-      digest,
-      `No name reaches blob ${digest} (${size} bytes)`,
-    );
+    problems.add("UNREFERENCED_BLOB", digest, `No name reaches blob ${digest} (${size} bytes)`);
   }
   for (const { path, size } of leftovers) {
     problems.add(
@@ -47,10 +43,7 @@ export async function verifyLayoutFiles(
   }
 }
 
-async function verifyMarker(
-  folder: string,
-  problems: ProblemList,
-): Promise<void> {
+async function verifyMarker(folder: string, problems: ProblemList): Promise<void> {
   try {
     if (await hasLayoutMarker(folder)) return;
     problems.add(
@@ -65,10 +58,7 @@ async function verifyMarker(
 }
 
 /** Warns of names that stand for two things, of which nobody gets the second. */
-export function verifyNames(
-  entries: readonly NamedEntry[],
-  problems: ProblemList,
-): void {
+export function verifyNames(entries: readonly NamedEntry[], problems: ProblemList): void {
   const first = new Map<string, NamedEntry>();
   for (const entry of entries) {
     const label = entryLabel(entry);

@@ -13,8 +13,8 @@ import { isCacheportError } from "./errors.ts";
 import type { CacheportError } from "./errors.ts";
 import { entryLabel } from "./layout-index.ts";
 import { isDocumentType, isIndexType } from "./media-types.ts";
-import { noProgress } from "./progress-events.ts";
-import type { ProgressReporter } from "./progress-events.ts";
+import { noProgress } from "./progress.ts";
+import type { ProgressReporter } from "./progress.ts";
 import { verifyBlob } from "./verify-blobs.ts";
 import { verifyDocument } from "./verify-documents.ts";
 import { verifyLayoutFiles, verifyNames } from "./verify-layout.ts";
@@ -22,7 +22,7 @@ import { ProblemList } from "./verify-problem.ts";
 import type { Problem } from "./verify-problem.ts";
 import { nameType, walk } from "./walk.ts";
 import type { ContentNode, WalkOptions } from "./walk.ts";
-import { WorkerPool } from "./worker-pool.ts";
+import { WorkerPool } from "./blob-threads.ts";
 
 /** How to verify. */
 export interface VerifyOptions extends Omit<WalkOptions, "onBroken"> {
@@ -90,11 +90,7 @@ export async function verifyStore(
   if (options.folder !== undefined) {
     const reached = new Set(listed.map(({ digest }) => digest));
     const isAll = roots === undefined;
-    await verifyLayoutFiles(
-      options.folder,
-      isAll ? reached : undefined,
-      problems,
-    );
+    await verifyLayoutFiles(options.folder, isAll ? reached : undefined, problems);
   }
   const good = [...documents.map((node) => node.descriptor), ...sound];
   const found = problems.toSorted();
@@ -113,9 +109,7 @@ async function readAll(
   options: VerifyOptions,
   problems: ProblemList,
 ): Promise<Map<Digest, ContentNode>> {
-  const labels = new Map(
-    entries.map((entry) => [entry.descriptor.digest, entryLabel(entry)]),
-  );
+  const labels = new Map(entries.map((entry) => [entry.descriptor.digest, entryLabel(entry)]));
   const onBroken = ({ digest }: Descriptor, error: CacheportError): void => {
     const label = labels.get(digest);
     if (label === undefined || !isMissing(error)) {
@@ -167,10 +161,7 @@ function verifyRoots(
   }
 }
 
-function verifySizes(
-  descriptors: readonly Descriptor[],
-  problems: ProblemList,
-): void {
+function verifySizes(descriptors: readonly Descriptor[], problems: ProblemList): void {
   const sizes = new Map<Digest, number>();
   for (const { digest, size } of descriptors) {
     const other = sizes.get(digest);
@@ -185,18 +176,11 @@ function verifySizes(
   }
 }
 
-function verifyData(
-  descriptors: readonly Descriptor[],
-  problems: ProblemList,
-): void {
+function verifyData(descriptors: readonly Descriptor[], problems: ProblemList): void {
   for (const { digest, size, data } of descriptors) {
     if (!data) continue;
     const bytes = Buffer.from(data, "base64");
-    if (
-      bytes.length === size &&
-      digestOf(bytes, digestAlgorithm(digest)) === digest
-    )
-      continue;
+    if (bytes.length === size && digestOf(bytes, digestAlgorithm(digest)) === digest) continue;
     problems.add(
       "DATA_MISMATCH",
       digest,
@@ -217,9 +201,7 @@ async function hashAll(
   const jobs = options.jobs ?? availableParallelism();
   const pool = new WorkerPool(jobs);
   // The largest first, so that no core is left alone with one at the end.
-  const queue = blobs
-    .map((node) => node.descriptor)
-    .toSorted((a, b) => b.size - a.size);
+  const queue = blobs.map((node) => node.descriptor).toSorted((a, b) => b.size - a.size);
   progress.expect({
     tasks: queue.length,
     bytes: queue.reduce((sum, { size }) => sum + size, 0),

@@ -6,7 +6,7 @@ import { mapLimit } from "./concurrency.ts";
 import type { ContentReader } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
-import { detectDocumentType } from "./document-type.ts";
+import { detectDocumentType } from "./document.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { parseImageIndex } from "./image-index.ts";
@@ -37,8 +37,7 @@ export interface WalkOptions {
    * Is told of a document that cannot be read, and the walk goes on without its
    * children. Without it the walk fails.
    */
-  onBroken?:
-    ((descriptor: Descriptor, error: CacheportError) => void) | undefined;
+  onBroken?: ((descriptor: Descriptor, error: CacheportError) => void) | undefined;
 }
 
 /** The types under which content of an unknown kind is announced. */
@@ -60,25 +59,16 @@ export async function walk(
   options: WalkOptions,
 ): Promise<ContentNode[]> {
   const nodes = new Map<Digest, ContentNode>();
-  let level = await Promise.all(
-    roots.map((root) => nameType(reader, root, options)),
-  );
+  let level = await Promise.all(roots.map((root) => nameType(reader, root, options)));
   for (let depth = 0; level.length > 0; depth++) {
     const fresh = level.filter((descriptor) => {
       const known = nodes.get(descriptor.digest);
-      if (
-        known &&
-        (known.documentType || !isDocumentType(descriptor.mediaType))
-      )
-        return false;
+      if (known && (known.documentType || !isDocumentType(descriptor.mediaType))) return false;
       nodes.set(descriptor.digest, blobNode(descriptor));
       return true;
     });
-    const documents = fresh.filter(({ mediaType }) =>
-      isDocumentType(mediaType),
-    );
-    if (depth > options.limits.depth && documents.length > 0)
-      throw tooDeep(documents[0], options);
+    const documents = fresh.filter(({ mediaType }) => isDocumentType(mediaType));
+    if (depth > options.limits.depth && documents.length > 0) throw tooDeep(documents[0], options);
     const read = await mapLimit(documents, options.jobs ?? 4, (descriptor) =>
       readNode(reader, descriptor, options),
     );
@@ -128,10 +118,7 @@ function parseDocument(
     const { manifests, subject } = parseImageIndex(bytes, `index "${digest}"`);
     return { documentType, children: manifests, subject };
   }
-  const { config, layers, subject } = parseImageManifest(
-    bytes,
-    `manifest "${digest}"`,
-  );
+  const { config, layers, subject } = parseImageManifest(bytes, `manifest "${digest}"`);
   return {
     documentType,
     children: config ? [config, ...layers] : layers,
@@ -148,10 +135,7 @@ export async function nameType(
   descriptor: Descriptor,
   { limits }: { limits: DocumentLimits },
 ): Promise<Descriptor> {
-  if (
-    !UNKNOWN_TYPES.has(descriptor.mediaType) ||
-    descriptor.size > limits.manifest
-  ) {
+  if (!UNKNOWN_TYPES.has(descriptor.mediaType) || descriptor.size > limits.manifest) {
     return descriptor;
   }
   const bytes = await reader.read(descriptor, limits.manifest);
@@ -174,10 +158,7 @@ export function sniffType(bytes: Uint8Array): string | undefined {
   }
 }
 
-function tooDeep(
-  descriptor: Descriptor | undefined,
-  { limits }: WalkOptions,
-): CacheportError {
+function tooDeep(descriptor: Descriptor | undefined, { limits }: WalkOptions): CacheportError {
   return new CacheportError(
     "INDEX_TOO_DEEP",
     `Cannot read index "${descriptor?.digest}": indexes are nested more than ${limits.depth} levels deep`,

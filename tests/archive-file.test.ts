@@ -53,12 +53,9 @@ describe("replaceArchiveFile", () => {
       `.a.tar.${UUID}`,
       ".a.tar.backup.tmp",
     ];
-    for (const name of [...others, `.a.tar.${UUID}.tmp`])
-      writeFileSync(join(folder, name), "");
+    for (const name of [...others, `.a.tar.${UUID}.tmp`]) writeFileSync(join(folder, name), "");
     await replaceArchiveFile(join(folder, "a.tar"), async () => {});
-    expect(readdirSync(folder).toSorted()).toEqual(
-      ["a.tar", ...others].toSorted(),
-    );
+    expect(readdirSync(folder).toSorted()).toEqual(["a.tar", ...others].toSorted());
   });
 });
 

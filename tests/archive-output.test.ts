@@ -1,23 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-  appendArchiveFile,
-  archiveChunks,
-  writeArchiveFile,
-} from "../src/archive-output.ts";
+import { appendArchiveFile, archiveChunks, writeArchiveFile } from "../src/archive-output.ts";
 import type { ArchiveFile } from "../src/archive-output.ts";
 import { digestOf } from "../src/digest.ts";
-import { LayoutArchive } from "../src/layout-archive.ts";
-import {
-  applyNames,
-  emptyLayoutIndex,
-  encodeLayoutIndex,
-} from "../src/layout-index.ts";
+import { LayoutArchive } from "../src/archive-reader.ts";
+import { applyNames, emptyLayoutIndex, encodeLayoutIndex } from "../src/layout-index.ts";
 import type { LayoutIndex } from "../src/layout-index.ts";
 import { OCI_MANIFEST } from "../src/media-types.ts";
-import { planArchive } from "../src/tar-write.ts";
-import type { ArchiveBlob, ArchivePlan } from "../src/tar-write.ts";
+import { planArchive } from "../src/archive-plan.ts";
+import type { ArchiveBlob, ArchivePlan } from "../src/archive-plan.ts";
 import { failure } from "./helpers/errors.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 
@@ -105,9 +97,7 @@ describe("appendArchiveFile", () => {
     const plan = planArchive(
       {
         blobs,
-        index: encodeLayoutIndex(
-          indexOf(blobs[1] as ArchiveBlob, "added", archive.index),
-        ),
+        index: encodeLayoutIndex(indexOf(blobs[1] as ArchiveBlob, "added", archive.index)),
         hasFrame: true,
       },
       end + 1024,
@@ -165,9 +155,7 @@ describe("appendArchiveFile", () => {
       expect(steps.reduce(apply, dirty).equals(whole)).toBe(true);
     }
     for (const size of [end, end + 100, end + 512])
-      expect(steps.reduce(apply, old.subarray(0, size)).equals(whole)).toBe(
-        true,
-      );
+      expect(steps.reduce(apply, old.subarray(0, size)).equals(whole)).toBe(true);
   });
 
   test("takes everything back when a blob cannot be copied", async () => {
@@ -181,13 +169,8 @@ describe("appendArchiveFile", () => {
     })();
     const blob = blobOf("a".repeat(3000));
     const index = encodeLayoutIndex(indexOf(blob, "added"));
-    const plan = planArchive(
-      { blobs: [blob], index, hasFrame: true },
-      end + 1024,
-    );
-    const error = await failure(() =>
-      appendArchiveFile(plan, end, file, { jobs: 1 }),
-    );
+    const plan = planArchive({ blobs: [blob], index, hasFrame: true }, end + 1024);
+    const error = await failure(() => appendArchiveFile(plan, end, file, { jobs: 1 }));
     expect(error.code).toBe("NO_SPACE");
     expect(steps.reduce(apply, old).equals(old)).toBe(true);
   });

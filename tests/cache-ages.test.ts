@@ -14,9 +14,7 @@ describe("resultAges() counts times in spans that fit the whole", () => {
   ])("%s", (_, seconds, length, count) => {
     const { spans } = resultAges(seconds.map(timeAfter));
     expect(spans.map((span) => span.length)).toEqual(Array(count).fill(length));
-    expect(spans.reduce((sum, span) => sum + span.results, 0)).toBe(
-      seconds.length,
-    );
+    expect(spans.reduce((sum, span) => sum + span.results, 0)).toBe(seconds.length);
     expect(spans[0]?.results).toBeGreaterThan(0);
     expect(spans.at(-1)?.results).toBeGreaterThan(0);
   });
@@ -30,10 +28,7 @@ describe("resultAges() counts times in spans that fit the whole", () => {
   });
 
   test("thousands of years take no more spans than a day does", () => {
-    const { spans } = resultAges([
-      "0002-01-01T00:00:00Z",
-      "9999-12-31T23:59:59Z",
-    ]);
+    const { spans } = resultAges(["0002-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]);
     expect(spans.length).toBeLessThanOrEqual(24);
     expect(spans.at(-1)?.results).toBe(1);
   });
@@ -45,10 +40,7 @@ describe("resultAges() counts times in spans that fit the whole", () => {
       const times = Array.from({ length: 1 + Math.floor(next() * 30) }, () =>
         timeAfter(next() * reach),
       );
-      const { spans, oldest, newest } = resultAges([
-        ...times,
-        "0001-01-01T00:00:00Z",
-      ]);
+      const { spans, oldest, newest } = resultAges([...times, "0001-01-01T00:00:00Z"]);
       expect(times).toContain(oldest as string);
       expect(times).toContain(newest as string);
       if (spans.length === 0) continue;
@@ -71,10 +63,7 @@ describe("resultAges() gives no spans", () => {
   test.each([
     ["for no times", []],
     ["for one time", ["2026-11-21T22:01:41.111601683Z"]],
-    [
-      "for times within one minute",
-      ["2026-11-21T22:01:01Z", "2026-11-21T22:01:59Z"],
-    ],
+    ["for times within one minute", ["2026-11-21T22:01:01Z", "2026-11-21T22:01:59Z"]],
     ["for times that nobody knows", ["0001-01-01T00:00:00Z", "never"]],
   ])("%s", (_, times) => {
     expect(resultAges(times).spans).toEqual([]);

@@ -6,7 +6,7 @@ import {
   layerChain,
   layerDepths,
 } from "../src/cache-check.ts";
-import type { CacheConfig, CacheRecord } from "../src/cache-config.ts";
+import type { CacheConfig, CacheRecord } from "../src/cache-types.ts";
 import { failure } from "./helpers/errors.ts";
 import { CACHE_FIXTURES, fixtureCaches } from "./helpers/fixture-caches.ts";
 import { fakeDigest, generateCache } from "./helpers/generated-cache.ts";
@@ -19,16 +19,10 @@ function layers(...parents: number[]): CacheConfig["layers"] {
 }
 
 /** A record; each number of an input is a link, each of `on` the layer of a result. */
-function record(
-  digest: string,
-  inputs: number[][] = [],
-  on: number[] = [],
-): CacheRecord {
+function record(digest: string, inputs: number[][] = [], on: number[] = []): CacheRecord {
   return {
     digest,
-    inputs: inputs.map((links) =>
-      links.map((link) => ({ selector: "", link })),
-    ),
+    inputs: inputs.map((links) => links.map((link) => ({ selector: "", link }))),
     results: on.map((layer) => ({ layer, createdAt: TIME })),
     chains: [],
   };
@@ -36,11 +30,7 @@ function record(
 
 const LENGTH = 100_000;
 
-const BAD: [
-  string,
-  CacheConfig,
-  [code: string, message: string, at: string],
-][] = [
+const BAD: [string, CacheConfig, [code: string, message: string, at: string]][] = [
   [
     "a result on a layer that is not there",
     { layers: layers(-1), records: [record("a", [], [1])] },
@@ -55,9 +45,7 @@ const BAD: [
     "a chain with a layer that is not there",
     {
       layers: layers(-1),
-      records: [
-        { ...record("a"), chains: [{ layers: [0, 7], createdAt: TIME }] },
-      ],
+      records: [{ ...record("a"), chains: [{ layers: [0, 7], createdAt: TIME }] }],
     },
     ["LAYER_INDEX", "invalid layer index 7", "records 0"],
   ],
@@ -112,11 +100,7 @@ const BAD: [
   [
     "an input from a session-unique record",
     { layers: [], records: [record("random:x"), record("a", [[0]])] },
-    [
-      "INPUT_RANDOM",
-      "failed to add record 1: invalid dependency type <nil> for a",
-      "records 1",
-    ],
+    ["INPUT_RANDOM", "failed to add record 1: invalid dependency type <nil> for a", "records 1"],
   ],
 ];
 
@@ -124,11 +108,7 @@ describe("checkCacheConfig", () => {
   test.each(BAD)("finds %s", (_title, config, [code, message, at]) => {
     const problems = checkCacheConfig(config);
     expect(
-      problems.map((each) => [
-        each.code,
-        each.message,
-        `${each.place} ${each.index}`,
-      ]),
+      problems.map((each) => [each.code, each.message, `${each.place} ${each.index}`]),
     ).toEqual([[code, message, at]]);
   });
 
@@ -165,13 +145,8 @@ describe("checkCacheConfig", () => {
 
   test("follows chains of any length", () => {
     const up = Array.from({ length: LENGTH }, (_layer, i) => i - 1);
-    const down = Array.from({ length: LENGTH }, (_layer, i) =>
-      i + 1 < LENGTH ? i + 1 : -1,
-    );
-    const ring = Array.from(
-      { length: LENGTH },
-      (_layer, i) => (i + 1) % LENGTH,
-    );
+    const down = Array.from({ length: LENGTH }, (_layer, i) => (i + 1 < LENGTH ? i + 1 : -1));
+    const ring = Array.from({ length: LENGTH }, (_layer, i) => (i + 1) % LENGTH);
     const chain = (links: number[]): CacheRecord[] =>
       links.map((link, i) => record(`r${i}`, link === -1 ? [] : [[link]], [i]));
     for (const parents of [up, down]) {
@@ -181,19 +156,14 @@ describe("checkCacheConfig", () => {
       expect(Math.max(...layerDepths(config))).toBe(LENGTH - 1);
     }
     const config = { layers: layers(...ring), records: chain(ring) };
-    expect(checkCacheConfig(config).map(({ code }) => code)).toEqual([
-      "RECORD_LOOP",
-      "LAYER_LOOP",
-    ]);
+    expect(checkCacheConfig(config).map(({ code }) => code)).toEqual(["RECORD_LOOP", "LAYER_LOOP"]);
   });
 });
 
 describe("assertCacheConfig", () => {
   test("throws the first problem in BuildKit's words", async () => {
     const config = { layers: [], records: [record("r"), record("a", [[]])] };
-    const error = await failure(() =>
-      assertCacheConfig(config, 'cache config "x"'),
-    );
+    const error = await failure(() => assertCacheConfig(config, 'cache config "x"'));
     expect(error.code).toBe("CACHE_INVALID");
     expect(error.message).toBe(
       'Cannot use cache config "x": invalid empty input for record 1 (in records, entry 1)',
@@ -241,9 +211,7 @@ describe("layerChain", () => {
     ["invalid layer index 4", layers(4), 0],
     ["invalid layer index 3", layers(-1), 3],
   ])("refuses with %p", async (message, table, index) => {
-    const error = await failure(() =>
-      layerChain({ layers: table, records: [] }, index),
-    );
+    const error = await failure(() => layerChain({ layers: table, records: [] }, index));
     expect(error.code).toBe("CACHE_INVALID");
     expect(error.message).toEndWith(message);
   });

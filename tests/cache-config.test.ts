@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { encodeCacheConfig, parseCacheConfig } from "../src/cache-config.ts";
-import { readPlainConfig } from "../src/cache-config-plain.ts";
+import { readPlainConfig } from "../src/cache-plain.ts";
 import { failure } from "./helpers/errors.ts";
 import { CACHE_FIXTURES, fixtureCaches } from "./helpers/fixture-caches.ts";
 import { generateCache, random } from "./helpers/generated-cache.ts";
@@ -25,17 +25,16 @@ async function outcome(run: () => unknown): Promise<unknown> {
 }
 
 describe("the short way to read a cache config", () => {
-  test.each(
-    fixtureCaches(...CACHE_FIXTURES).map(
-      (cache) => [cache.name, cache] as const,
-    ),
-  )("is taken for what BuildKit writes: %s", (_name, { configBytes }) => {
-    const value = JSON.parse(new TextDecoder().decode(configBytes));
-    const plain = readPlainConfig(value, isTime);
-    expect(plain).toBeDefined();
-    expect(plain).toEqual(parseBySchema(value));
-    expect(encodeCacheConfig(plain!)).toEqual(new Uint8Array(configBytes));
-  });
+  test.each(fixtureCaches(...CACHE_FIXTURES).map((cache) => [cache.name, cache] as const))(
+    "is taken for what BuildKit writes: %s",
+    (_name, { configBytes }) => {
+      const value = JSON.parse(new TextDecoder().decode(configBytes));
+      const plain = readPlainConfig(value, isTime);
+      expect(plain).toBeDefined();
+      expect(plain).toEqual(parseBySchema(value));
+      expect(encodeCacheConfig(plain!)).toEqual(new Uint8Array(configBytes));
+    },
+  );
 
   test("gives what the schema gives for generated configs", () => {
     for (const seed of [1, 2, 3]) {
@@ -47,8 +46,7 @@ describe("the short way to read a cache config", () => {
 
   test("agrees with the schema on anything else: values, and errors by their words", async () => {
     const next = random(11);
-    const pick = <T>(items: readonly T[]): T =>
-      items[Math.floor(next() * items.length)] as T;
+    const pick = <T>(items: readonly T[]): T => items[Math.floor(next() * items.length)] as T;
     const ODD = [
       undefined,
       null,
@@ -68,12 +66,9 @@ describe("the short way to read a cache config", () => {
       "2026-01-01",
       "2026-01-01T00:00:00.5+02:00",
     ];
-    const maybe = (value: unknown): unknown =>
-      next() < 0.04 ? pick(ODD) : value;
+    const maybe = (value: unknown): unknown => (next() < 0.04 ? pick(ODD) : value);
     const some = (make: () => unknown): unknown =>
-      maybe(
-        Array.from({ length: Math.floor(next() * 3) }, () => maybe(make())),
-      );
+      maybe(Array.from({ length: Math.floor(next() * 3) }, () => maybe(make())));
     const named = (object: object): object =>
       Object.fromEntries(
         Object.entries(object).flatMap(([key, value]) =>

@@ -1,10 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { cacheGraph, placeLayers } from "../src/cache-graph.ts";
-import {
-  cacheOf,
-  fakeDigest,
-  generateCache,
-} from "./helpers/generated-cache.ts";
+import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
 import { graphSource } from "./helpers/graph-source.ts";
 
 describe("cacheGraph()", () => {
@@ -12,19 +8,14 @@ describe("cacheGraph()", () => {
     const cache = generateCache(11, 400);
     const graph = cacheGraph([graphSource(cache)]);
     const { layers, records } = cache.config;
-    expect(graph.layers.map(({ digest }) => digest)).toEqual(
-      layers.map(({ blob }) => blob),
+    expect(graph.layers.map(({ digest }) => digest)).toEqual(layers.map(({ blob }) => blob));
+    expect(graph.layers.map(({ parent }) => (parent === null ? -1 : parent))).toEqual(
+      layers.map(({ parent }) => parent),
     );
-    expect(
-      graph.layers.map(({ parent }) => (parent === null ? -1 : parent)),
-    ).toEqual(layers.map(({ parent }) => parent));
     expect(
       graph.records.map(({ digest, results }) => [
         digest,
-        results.map(({ layer, chain, createdAt }) => [
-          chain ?? layer,
-          createdAt,
-        ]),
+        results.map(({ layer, chain, createdAt }) => [chain ?? layer, createdAt]),
       ]),
     ).toEqual(
       records.map(({ digest, results, chains }) => [

@@ -1,11 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-  CACHE_SHAPES,
-  encodeCacheManifest,
-  parseCacheManifest,
-} from "../src/cache-manifest.ts";
+import { CACHE_SHAPES, encodeCacheManifest, parseCacheManifest } from "../src/cache-manifest.ts";
 import type { CacheManifest, CacheShape } from "../src/cache-manifest.ts";
 import { digestOf } from "../src/digest.ts";
 import { CACHE_CONFIG, OCI_INDEX, OCI_MANIFEST } from "../src/media-types.ts";
@@ -31,16 +27,11 @@ const FAMILIES: [string, CacheShape[]][] = [
 
 for (const [family, shapes] of FAMILIES) {
   describe(`encodeCacheManifest gives BuildKit's own digest for ${family}`, () => {
-    const pairs = shapes.flatMap((from) =>
-      shapes.map((to) => [from, to] as const),
-    );
+    const pairs = shapes.flatMap((from) => shapes.map((to) => [from, to] as const));
     test.each(pairs)("%s -> %s", (from, to) => {
       const source = topDocument(`${family}-${from}`);
       const target = topDocument(`${family}-${to}`);
-      const cache = parseCacheManifest(
-        source.bytes,
-        "manifest",
-      ) as CacheManifest;
+      const cache = parseCacheManifest(source.bytes, "manifest") as CacheManifest;
       expect(cache.shape).toBe(from);
       const { bytes, descriptor } = encodeCacheManifest(cache, to);
       expect(descriptor.digest).toBe(target.digest as never);
@@ -58,10 +49,7 @@ const layer = {
 const config = { mediaType: CACHE_CONFIG, digest: digestOf("c"), size: 1 };
 const other = { ...config, digest: digestOf("d") };
 const parse = (value: object) =>
-  parseCacheManifest(
-    new TextEncoder().encode(JSON.stringify(value)),
-    "manifest",
-  );
+  parseCacheManifest(new TextEncoder().encode(JSON.stringify(value)), "manifest");
 
 describe("parseCacheManifest", () => {
   test("takes the last config of a list, wherever it stands", () => {
@@ -70,19 +58,12 @@ describe("parseCacheManifest", () => {
       manifests: [config, layer, other, layer],
     });
     expect(cache?.config.digest).toBe(other.digest);
-    expect(cache?.layers.map(({ digest }) => digest)).toEqual([
-      layer.digest,
-      layer.digest,
-    ]);
+    expect(cache?.layers.map(({ digest }) => digest)).toEqual([layer.digest, layer.digest]);
   });
 
   test("a cache config among the layers of a manifest is no cache", () => {
-    expect(
-      parse({ mediaType: OCI_MANIFEST, config: layer, layers: [config] }),
-    ).toBeUndefined();
-    expect(
-      parse({ mediaType: OCI_MANIFEST, layers: [config] }),
-    ).toBeUndefined();
+    expect(parse({ mediaType: OCI_MANIFEST, config: layer, layers: [config] })).toBeUndefined();
+    expect(parse({ mediaType: OCI_MANIFEST, layers: [config] })).toBeUndefined();
   });
 
   test("a Docker schema 2 manifest with a cache config is read", () => {
@@ -92,38 +73,28 @@ describe("parseCacheManifest", () => {
   test.each([
     ["an image", { config: layer, layers: [layer] }],
     ["an empty index", { manifests: [] }],
-    [
-      "an index of images",
-      { manifests: [{ ...layer, mediaType: OCI_MANIFEST }] },
-    ],
+    ["an index of images", { manifests: [{ ...layer, mediaType: OCI_MANIFEST }] }],
   ])("%s is no cache", (_what, value) => {
     expect(parse(value)).toBeUndefined();
   });
 
   test("a descriptor with a wrong digest is refused", async () => {
-    const error = await failure(() =>
-      parse({ manifests: [{ ...config, digest: "sha256:../x" }] }),
-    );
+    const error = await failure(() => parse({ manifests: [{ ...config, digest: "sha256:../x" }] }));
     expect(error.code).toBe("DOCUMENT_INVALID");
     expect(error.message).toContain("manifests.0.digest");
   });
 });
 
 test("a cache without layers is not written", async () => {
-  const error = await failure(() =>
-    encodeCacheManifest({ config, layers: [] }, "oci-index"),
-  );
+  const error = await failure(() => encodeCacheManifest({ config, layers: [] }, "oci-index"));
   expect(error.code).toBe("CACHE_INVALID");
 });
 
 test("a non-distributable zstd layer has no Docker type and keeps its own", () => {
-  const foreign =
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd";
+  const foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd";
   const cache = { config, layers: [{ ...layer, mediaType: foreign }] };
   const { bytes } = encodeCacheManifest(cache, "docker-list");
-  expect(
-    JSON.parse(new TextDecoder().decode(bytes)).manifests[0].mediaType,
-  ).toBe(foreign);
+  expect(JSON.parse(new TextDecoder().decode(bytes)).manifests[0].mediaType).toBe(foreign);
 });
 
 test("annotations are sorted and escaped as Go does, urls and platform keep Go's order", () => {
@@ -133,9 +104,7 @@ test("annotations are sorted and escaped as Go does, urls and platform keep Go's
     config,
     layers: [{ platform, annotations, urls: ["u"], ...layer }],
   };
-  const text = new TextDecoder().decode(
-    encodeCacheManifest(cache, "image-manifest").bytes,
-  );
+  const text = new TextDecoder().decode(encodeCacheManifest(cache, "image-manifest").bytes);
   expect(text).toContain(
     String.raw`"size":1,"urls":["u"],"annotations":{"a":"1","b":"\u003c\u0026\u003e"},"platform":{"architecture":"arm64","os":"linux","variant":"v8"}}]}`,
   );

@@ -1,9 +1,5 @@
 import { expect, test } from "bun:test";
-import {
-  compareTimes,
-  isKnownTime,
-  parseCacheTime,
-} from "../src/cache-time.ts";
+import { compareTimes, isKnownTime, parseCacheTime } from "../src/cache-time.ts";
 
 test("times are sorted to the nanosecond, whatever their zone and digits", () => {
   const sorted = [

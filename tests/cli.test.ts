@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { run } from "../src/cli.ts";
-import type { CommandSpec } from "../src/command.ts";
+import type { CommandSpec } from "../src/cli-command.ts";
 import { COMMANDS } from "../src/command-table.ts";
 import { CacheportError } from "../src/errors.ts";
 import { BINARY, cacheport } from "./helpers/binary.ts";
@@ -63,9 +63,7 @@ describe("run", () => {
     const system = await runCommand(async () => {
       throw Object.assign(new Error("EACCES: ..."), { code: "EACCES" });
     });
-    expect(system.stderr).toBe(
-      "cacheport: Cannot finish the command: permission denied\n",
-    );
+    expect(system.stderr).toBe("cacheport: Cannot finish the command: permission denied\n");
     const text = await runCommand(async () => {
       throw "text";
     });
@@ -119,8 +117,7 @@ describe("run", () => {
 
 describe("the binary", () => {
   beforeAll(() => {
-    if (!existsSync(BINARY))
-      throw new Error(`There is no binary at ${BINARY}: run npm run build`);
+    if (!existsSync(BINARY)) throw new Error(`There is no binary at ${BINARY}: run npm run build`);
   });
 
   test("tells its version", async () => {
@@ -154,8 +151,7 @@ describe("the binary", () => {
       ["-h", name],
       [name, "-h", "--no-such", "a"],
     ];
-    for (const argv of others)
-      expect((await cacheport(argv)).stdout).toBe(asked.stdout);
+    for (const argv of others) expect((await cacheport(argv)).stdout).toBe(asked.stdout);
     const { json } = await cacheport([name, "--help", "--json"]);
     expect(json()).toMatchObject({ name, sharedOptions: expect.any(Array) });
   });
@@ -202,10 +198,7 @@ describe("the binary", () => {
       `require("node:fs").writeFileSync(${JSON.stringify(marker)}, "");`,
     );
     writeFileSync(join(cwd, ".env"), "CACHEPORT_DEBUG=1\nFORCE_COLOR=1\n");
-    writeFileSync(
-      join(cwd, "package.json"),
-      '{"name":"evil","version":"9.9.9"}',
-    );
+    writeFileSync(join(cwd, "package.json"), '{"name":"evil","version":"9.9.9"}');
     writeFileSync(join(cwd, "tsconfig.json"), "{");
     const result = await cacheport(["xyzzy"], { cwd });
     expect(existsSync(marker)).toBe(false);
@@ -246,14 +239,8 @@ describe("the binary", () => {
       const hex = createHash("sha256").update(blob).digest("hex");
       mkdirSync(join(layout, "blobs", "sha256"), { recursive: true });
       writeFileSync(join(layout, "blobs", "sha256", hex), blob);
-      writeFileSync(
-        join(layout, "oci-layout"),
-        '{"imageLayoutVersion":"1.0.0"}',
-      );
-      writeFileSync(
-        join(layout, "index.json"),
-        '{"schemaVersion":2,"manifests":[]}',
-      );
+      writeFileSync(join(layout, "oci-layout"), '{"imageLayoutVersion":"1.0.0"}');
+      writeFileSync(join(layout, "index.json"), '{"schemaVersion":2,"manifests":[]}');
       location = `${layout}@sha256:${hex}`;
     });
 
@@ -277,18 +264,16 @@ describe("the binary", () => {
     test.each(["INT", "TERM"])(
       "ends with 130 on SIG%s though its reader does not read",
       async (signal) => {
-        const child = Bun.spawn(
-          [BINARY, "cat", location, "--max-document=1GB"],
-          { stdout: "pipe", stderr: "pipe" },
-        );
+        const child = Bun.spawn([BINARY, "cat", location, "--max-document=1GB"], {
+          stdout: "pipe",
+          stderr: "pipe",
+        });
         // The first bytes are there, so it runs and is stuck in the full pipe.
         const reader = child.stdout.getReader();
         await reader.read();
         child.kill(`SIG${signal}` as NodeJS.Signals);
         expect(await child.exited).toBe(130);
-        expect(await new Response(child.stderr).text()).toBe(
-          "cacheport: Interrupted\n",
-        );
+        expect(await new Response(child.stderr).text()).toBe("cacheport: Interrupted\n");
       },
     );
   });

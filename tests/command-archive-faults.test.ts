@@ -6,12 +6,7 @@ import { gzipSync } from "node:zlib";
 import { makeTar } from "./helpers/archives.ts";
 import type { TestMember } from "./helpers/archives.ts";
 import { BINARY, cacheport } from "./helpers/binary.ts";
-import {
-  addBlob,
-  layoutFaults,
-  readIndex,
-  writeLayout,
-} from "./helpers/layout.ts";
+import { addBlob, layoutFaults, readIndex, writeLayout } from "./helpers/layout.ts";
 import { shell } from "./helpers/shell.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 
@@ -58,18 +53,10 @@ describe("a broken archive ends with 4 and one sentence, from a file and from a 
     ["an empty one", () => new Uint8Array(0), /it is empty/],
     ["a text", () => Buffer.from("hello\n"), /it is no tar/],
     ["noise", () => Buffer.alloc(100_000, "noise"), /it is no tar/],
-    [
-      "a tar of something else",
-      () => makeTar([{ name: "a" }]),
-      /no index\.json/,
-    ],
+    ["a tar of something else", () => makeTar([{ name: "a" }]), /no index\.json/],
     ["one that is cut short", () => TAR.subarray(0, 15_000), /truncated/],
     ["one without its last content", () => TAR.subarray(0, -1536), /truncated/],
-    [
-      "gzip that is cut short",
-      () => gzipSync(TAR).subarray(0, 9_000),
-      /unexpected end of file/,
-    ],
+    ["gzip that is cut short", () => gzipSync(TAR).subarray(0, 9_000), /unexpected end of file/],
     [
       "a member above the root",
       () => makeTar([{ name: "../../etc/evil" }, ...members()]),
@@ -95,11 +82,7 @@ describe("a broken archive ends with 4 and one sentence, from a file and from a 
       () => makeTar(withLayer({ typeflag: "1", linkname: "/etc/passwd" })),
       /no plain file/,
     ],
-    [
-      "other bytes in a blob",
-      () => makeTar(withLayer({ content: "x" })),
-      /blob "sha256:/,
-    ],
+    ["other bytes in a blob", () => makeTar(withLayer({ content: "x" })), /blob "sha256:/],
     [
       "a blob that is missing",
       () => makeTar(members().filter(({ name }) => name !== layerPath())),
@@ -181,10 +164,7 @@ describe("a broken archive ends with 4 and one sentence, from a file and from a 
     const zeros = gzipSync(Buffer.alloc(2 ** 26));
     const parts = [start, ...Array.from({ length: 160 }, () => zeros)];
     writeFileSync(join(folder, "bomb.tar.gz"), Buffer.concat(parts));
-    const run = await shell(
-      folder,
-      "ulimit -f 800000; cacheport copy bomb.tar.gz layout",
-    );
+    const run = await shell(folder, "ulimit -f 800000; cacheport copy bomb.tar.gz layout");
     expect(run.code).toBe(BROKEN);
     expect(run.stderr).toContain("as in a file made to fill disks");
     expectSentence(run.stderr);
@@ -217,9 +197,7 @@ function largeLayout(bytes: number): string {
   const mediaType = "application/vnd.oci.image.manifest.v1+json";
   const manifest = { schemaVersion: 2, mediaType, config, layers };
   const annotations = { "org.opencontainers.image.ref.name": "large" };
-  writeLayout(folder, [
-    { ...addBlob(folder, manifest, mediaType), annotations },
-  ]);
+  writeLayout(folder, [{ ...addBlob(folder, manifest, mediaType), annotations }]);
   return folder;
 }
 
@@ -300,20 +278,11 @@ test("eight copies at once into one tar lose no name, whether it was there or no
       }
     })();
     const runs = await Promise.all(
-      tags.map((tag) =>
-        cacheport([
-          "copy",
-          "-q",
-          `${fixture("image-dir")}:1.0`,
-          `${path}:${tag}`,
-        ]),
-      ),
+      tags.map((tag) => cacheport(["copy", "-q", `${fixture("image-dir")}:1.0`, `${path}:${tag}`])),
     );
     isDone = true;
     await reader;
-    expect(runs.map(({ code, stderr }) => [code, stderr])).toEqual(
-      tags.map(() => [0, ""]),
-    );
+    expect(runs.map(({ code, stderr }) => [code, stderr])).toEqual(tags.map(() => [0, ""]));
     const names = await completeNames(path);
     expect(names.filter((name) => name !== "latest").toSorted()).toEqual(tags);
     expect(readdirSync(dirname(path))).toEqual(["a.tar"]);
@@ -321,15 +290,12 @@ test("eight copies at once into one tar lose no name, whether it was there or no
 }, 120_000);
 
 const canMount =
-  process.platform === "linux" &&
-  Bun.spawnSync(["unshare", "--mount", "true"]).exitCode === 0;
+  process.platform === "linux" && Bun.spawnSync(["unshare", "--mount", "true"]).exitCode === 0;
 
-test.skipIf(!canMount)(
-  "a full disk leaves the archive as it was, and nothing else",
-  async () => {
-    const source = largeLayout(8_000_000);
-    const folder = tempFolder();
-    const script = `
+test.skipIf(!canMount)("a full disk leaves the archive as it was, and nothing else", async () => {
+  const source = largeLayout(8_000_000);
+  const folder = tempFolder();
+  const script = `
       mount -t tmpfs -o size=6m none . && cd .
       "$1" copy -q --all "${fixture("multi-cache")}" old.tar >/dev/null
       cp old.tar a.tar
@@ -337,23 +303,17 @@ test.skipIf(!canMount)(
         "$1" copy $command 2>&1; echo "exit $?"
         cmp old.tar a.tar; ls -A
       done`;
-    const run = Bun.spawnSync(
-      ["unshare", "--mount", "sh", "-c", script, "sh", BINARY, source],
-      { cwd: folder },
-    );
-    const text = run.stdout.toString();
-    const lines = text.split("\n").filter((line) => line !== "");
-    const isSaid = (line: string): boolean =>
-      /^cacheport: .*: no space left on the device$/.test(line);
-    expect(lines.filter(isSaid)).toHaveLength(4);
-    const others = lines.filter(
-      (line) => !isSaid(line) && !line.startsWith("hint: "),
-    );
-    expect(others).toEqual(
-      Array.from({ length: 4 }, () => ["exit 1", "a.tar", "old.tar"]).flat(),
-    );
-  },
-);
+  const run = Bun.spawnSync(["unshare", "--mount", "sh", "-c", script, "sh", BINARY, source], {
+    cwd: folder,
+  });
+  const text = run.stdout.toString();
+  const lines = text.split("\n").filter((line) => line !== "");
+  const isSaid = (line: string): boolean =>
+    /^cacheport: .*: no space left on the device$/.test(line);
+  expect(lines.filter(isSaid)).toHaveLength(4);
+  const others = lines.filter((line) => !isSaid(line) && !line.startsWith("hint: "));
+  expect(others).toEqual(Array.from({ length: 4 }, () => ["exit 1", "a.tar", "old.tar"]).flat());
+});
 
 describe("an interrupt", () => {
   test.each([
@@ -371,8 +331,7 @@ describe("an interrupt", () => {
     });
     child.stdin.write(readFileSync(tar).subarray(0, bytes));
     await child.stdin.flush();
-    while (!readdirSync(folder).some((name) => name.startsWith(".cacheport-")))
-      await Bun.sleep(1);
+    while (!readdirSync(folder).some((name) => name.startsWith(".cacheport-"))) await Bun.sleep(1);
     child.kill("SIGINT");
     expect(await child.exited).toBe(130);
     expect(await new Response(child.stderr).text()).toContain("Interrupted");
@@ -399,8 +358,7 @@ describe("an interrupt", () => {
       expect([0, 130]).toContain(code);
       const left = readdirSync(folder, { recursive: true }).map(String);
       expect(left.filter((path) => path.includes(".cacheport"))).toEqual([]);
-      if (code === 0)
-        expect(layoutFaults(join(folder, "new/layout"))).toEqual([]);
+      if (code === 0) expect(layoutFaults(join(folder, "new/layout"))).toEqual([]);
       await shell(folder, "rm -rf new");
     }
   }, 60_000);
@@ -414,8 +372,7 @@ describe("an interrupt", () => {
         stdout: "ignore",
         stderr: "ignore",
       });
-      while (!readdirSync(folder).some((name) => name.endsWith(".tmp")))
-        await Bun.sleep(1);
+      while (!readdirSync(folder).some((name) => name.endsWith(".tmp"))) await Bun.sleep(1);
       child.kill("SIGINT");
       expect(await child.exited).toBe(130);
       expect(readdirSync(folder)).toEqual([]);

@@ -3,12 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
-import {
-  blobFile,
-  layoutFaults,
-  readIndex,
-  snapshot,
-} from "./helpers/layout.ts";
+import { blobFile, layoutFaults, readIndex, snapshot } from "./helpers/layout.ts";
 import { shell } from "./helpers/shell.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 
@@ -23,10 +18,7 @@ async function value<T = any>(...args: string[]): Promise<T> {
 /** A fixture in a tar of GNU tar's. */
 async function packed(name: string, file = "cache.tar"): Promise<string> {
   const path = join(tempFolder(), file);
-  const run = await shell(
-    dirname(path),
-    `tar -C "${fixture(name)}" -cf ${file} .`,
-  );
+  const run = await shell(dirname(path), `tar -C "${fixture(name)}" -cf ${file} .`);
   expect(run.code).toBe(0);
   return path;
 }
@@ -59,20 +51,14 @@ describe("what reads gives the same for a folder and for its archive", () => {
     const path = await packed("app-oci-index", "all.tar");
     const made = await shell(dirname(path), make(folder));
     expect(made.code).toBe(0);
-    const name = readdirSync(dirname(path)).find((file) =>
-      file.startsWith("x"),
-    );
+    const name = readdirSync(dirname(path)).find((file) => file.startsWith("x"));
     const archive = join(dirname(path), name as string);
     for (const command of [["ls"], ["resolve"], ["inspect"], ["verify"]])
-      expect(await value(...command, archive)).toEqual(
-        await value(...command, folder),
-      );
+      expect(await value(...command, archive)).toEqual(await value(...command, folder));
     const deep = await value("verify", "--deep", `${archive}:latest`);
     expect(deep).toMatchObject({ ok: true, problems: [] });
     const cat = await cacheport(["cat", `${archive}:latest`]);
-    expect(cat.stdout).toBe(
-      readFileSync(blobFile(folder, top("app-oci-index").digest), "utf8"),
-    );
+    expect(cat.stdout).toBe(readFileSync(blobFile(folder, top("app-oci-index").digest), "utf8"));
     expect(await value("diff", archive, folder)).toMatchObject({ equal: true });
     // Nothing that had to be unpacked is left.
     expect(readdirSync(dirname(path)).toSorted()).toEqual(
@@ -160,10 +146,7 @@ describe("convert", () => {
     const { layers } = await value("inspect", target);
     for (const { mediaType } of layers) expect(mediaType).toEndWith("+zstd");
     expect(await value("verify", "--deep", target)).toMatchObject({ ok: true });
-    expect(readdirSync(dirname(source)).toSorted()).toEqual([
-      "cache.tar",
-      "zstd.tar",
-    ]);
+    expect(readdirSync(dirname(source)).toSorted()).toEqual(["cache.tar", "zstd.tar"]);
   });
 });
 
@@ -176,12 +159,7 @@ function trailingZeros(bytes: Uint8Array): number {
 
 describe("copy", () => {
   test("folder -> tar -> folder gives the same bytes, and the tar is the same every time", async () => {
-    for (const name of [
-      "grown",
-      "image-dir",
-      "multi-image",
-      "image-attested",
-    ]) {
+    for (const name of ["grown", "image-dir", "multi-image", "image-attested"]) {
       const folder = tempFolder();
       const run = await shell(
         folder,
@@ -196,9 +174,7 @@ describe("copy", () => {
       for (const again of ["2.tar", "3.tar", "4.tar"])
         expect(readFileSync(join(folder, again)).equals(first)).toBe(true);
       const copy = join(folder, "folder");
-      expect(readIndex(copy).manifests).toEqual(
-        readIndex(fixture(name)).manifests,
-      );
+      expect(readIndex(copy).manifests).toEqual(readIndex(fixture(name)).manifests);
       expect(layoutFaults(copy)).toEqual([]);
       const original = snapshot(fixture(name));
       for (const [path, digest] of Object.entries(snapshot(copy)))
@@ -226,11 +202,7 @@ describe("copy", () => {
     const source = `${fixture("image-dir")}:1.0`;
     await value("copy", source, `${path}:reg.example/a/b:3`);
     await value("copy", source, `${path}:second`, "--tag", "third");
-    expect(await namesIn(path)).toEqual([
-      "reg.example/a/b:3",
-      "second",
-      "third",
-    ]);
+    expect(await namesIn(path)).toEqual(["reg.example/a/b:3", "second", "third"]);
     await value("copy", `${path}:second`, `${path}:fourth`);
     expect(await namesIn(path)).toContain("fourth");
   });
@@ -266,10 +238,7 @@ describe("copy", () => {
   test("a compressed archive is not added to; the hint names a command that helps", async () => {
     const folder = tempFolder();
     const image = fixture("image-dir");
-    await shell(
-      folder,
-      `cacheport copy -q --all "${fixture("grown")}" old.tar.gz`,
-    );
+    await shell(folder, `cacheport copy -q --all "${fixture("grown")}" old.tar.gz`);
     const before = readFileSync(join(folder, "old.tar.gz"));
     for (const command of [
       `copy "${image}:1.0" old.tar.gz`,
@@ -307,11 +276,7 @@ describe("copy", () => {
       const image = `${fixture("image-dir")}:1.0`;
       await value("copy", "--rewrite", image, path);
       expect(compressionOf(path)).toBe(kind);
-      expect(await namesIn(path)).toEqual([
-        "main",
-        "feature",
-        "reg.example/team/app:1.0",
-      ]);
+      expect(await namesIn(path)).toEqual(["main", "feature", "reg.example/team/app:1.0"]);
       expect(await value("verify", "--deep", path)).toMatchObject({ ok: true });
       expect(readdirSync(dirname(path))).toEqual([name]);
     }
@@ -320,13 +285,7 @@ describe("copy", () => {
   test("--compress goes with a new archive or with --rewrite, not with adding", async () => {
     const path = await packed("grown");
     const before = readFileSync(path);
-    const args = [
-      "copy",
-      `${fixture("image-dir")}:1.0`,
-      path,
-      "--compress",
-      "gzip",
-    ];
+    const args = ["copy", `${fixture("image-dir")}:1.0`, path, "--compress", "gzip"];
     const run = await cacheport(args);
     expect(run.code).toBe(2);
     expect(run.stderr).toContain("--rewrite");
@@ -362,24 +321,15 @@ describe("BuildKit's attributes", () => {
     const source = `${fixture("image-dir")}:1.0`;
     await value("copy", source, `type=oci,dest=${join(folder, "file")}`);
     expect(compressionOf(join(folder, "file"))).toBe("none");
-    expect(await namesIn(`type=oci,src=${join(folder, "file")}`)).toHaveLength(
-      1,
-    );
-    await value(
-      "copy",
-      source,
-      `type=oci,dest=${join(folder, "dir")},tar=false`,
-    );
+    expect(await namesIn(`type=oci,src=${join(folder, "file")}`)).toHaveLength(1);
+    await value("copy", source, `type=oci,dest=${join(folder, "dir")},tar=false`);
     expect(layoutFaults(join(folder, "dir"))).toEqual([]);
     const out = await shell(
       folder,
       `cacheport copy -q "${source}" type=oci,dest=- >x.tar; cmp x.tar file`,
     );
     expect(out.code).toBe(0);
-    const wrong = await shell(
-      folder,
-      `cacheport copy "${source}" type=oci,dest=-,tar=false`,
-    );
+    const wrong = await shell(folder, `cacheport copy "${source}" type=oci,dest=-,tar=false`);
     expect(wrong.code).toBe(2);
     expect(wrong.stderr).toContain("dest cannot be stdout");
     expect(readdirSync(folder).toSorted()).toEqual(["dir", "file", "x.tar"]);
@@ -388,14 +338,8 @@ describe("BuildKit's attributes", () => {
   test("type=docker,dest=FILE has a manifest.json for docker load", async () => {
     const path = join(tempFolder(), "image.tar");
     const manifest = async (): Promise<any> =>
-      (await shell(dirname(path), "tar -xOf image.tar manifest.json"))
-        .json()
-        .at(-1);
-    await value(
-      "copy",
-      `${fixture("image-dir")}:1.0`,
-      `type=docker,dest=${path}`,
-    );
+      (await shell(dirname(path), "tar -xOf image.tar manifest.json")).json().at(-1);
+    await value("copy", `${fixture("image-dir")}:1.0`, `type=docker,dest=${path}`);
     expect((await manifest()).RepoTags).toEqual(["reg.example/team/app:1.0"]);
   });
 
@@ -406,10 +350,7 @@ describe("BuildKit's attributes", () => {
       `cp "${fixture("image-docker.tar")}" image.tar; chmod 644 image.tar`,
     );
     await value("tag", path, "reg.example/team/app:2.0");
-    const unpacked = await shell(
-      tempFolder(),
-      `tar -xf "${path}"; cat manifest.json`,
-    );
+    const unpacked = await shell(tempFolder(), `tar -xf "${path}"; cat manifest.json`);
     expect(unpacked.json()[0].RepoTags).toEqual([
       "reg.example/team/app:1.0",
       "reg.example/team/app:2.0",
@@ -418,11 +359,7 @@ describe("BuildKit's attributes", () => {
 
   test.each([
     ["a cache", "grown", "is no image"],
-    [
-      "an index",
-      "multi-image",
-      "does not currently support exporting manifest lists",
-    ],
+    ["an index", "multi-image", "does not currently support exporting manifest lists"],
   ])("type=docker is refused for %s", async (_, name, reason) => {
     const path = join(tempFolder(), "x.tar");
     const [entry] = readIndex(fixture(name)).manifests;
@@ -442,12 +379,7 @@ describe("names, merges and differences", () => {
     const path = await packed("grown");
     const before = readFileSync(path).length;
     await value("tag", `${path}:main`, "reg.example/app:1", "two");
-    expect(await namesIn(path)).toEqual([
-      "main",
-      "feature",
-      "reg.example/app:1",
-      "two",
-    ]);
+    expect(await namesIn(path)).toEqual(["main", "feature", "reg.example/app:1", "two"]);
     const removed = await value("untag", `${path}:feature`, `${path}:two`);
     expect(removed.removed).toEqual(["feature", "two"]);
     expect(await namesIn(path)).toEqual(["main", "reg.example/app:1"]);
@@ -471,17 +403,13 @@ describe("names, merges and differences", () => {
     );
     expect(run.stderr).toBe("");
     const lines = run.stdout.split("\n");
-    expect(
-      lines.filter((line) => line.includes(digest)).length,
-    ).toBeGreaterThan(1);
+    expect(lines.filter((line) => line.includes(digest)).length).toBeGreaterThan(1);
     expect(run.stdout).toMatch(/"equal": ?true/);
     const named = await value<any[]>("ls", join(folder, "m.tar"));
     expect(named.map((entry) => [entry.refName, entry.digest])).toEqual([
       ["one", digest],
       ["two", digest],
     ]);
-    expect(
-      await value("verify", "--deep", join(folder, "m.tar")),
-    ).toMatchObject({ ok: true });
+    expect(await value("verify", "--deep", join(folder, "m.tar"))).toMatchObject({ ok: true });
   });
 });

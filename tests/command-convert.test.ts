@@ -20,14 +20,11 @@ const OCI_INDEX = "application/vnd.oci.image.index.v1+json";
 const CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0";
 const LAYER = "application/vnd.oci.image.layer.v1.tar";
 
-const fixtureDigest = (name: string): string =>
-  readIndex(fixture(name)).manifests[0].digest;
+const fixtureDigest = (name: string): string => readIndex(fixture(name)).manifests[0].digest;
 
 const pairs = (family: string, shapes: string[]) =>
   shapes.flatMap((from) =>
-    shapes
-      .filter((to) => to !== from)
-      .map((to) => [`${family}-${from}`, to, `${family}-${to}`]),
+    shapes.filter((to) => to !== from).map((to) => [`${family}-${from}`, to, `${family}-${to}`]),
   );
 
 describe("convert gives BuildKit's own digest", () => {
@@ -35,58 +32,38 @@ describe("convert gives BuildKit's own digest", () => {
     ...pairs("app", SHAPES),
     ...pairs("app-zstd", SHAPES),
     ...pairs("dup", ["oci-index", "docker-list"]),
-  ] as [string, string, string][])(
-    "%s --to %s is %s, and back",
-    async (from, to, target) => {
-      const layout = fixtureCopy(from);
-      const before = blobNames(layout);
-      const run = await cacheport(["convert", layout, "--to", to, "--json"]);
-      expect(run.stderr).toBe("");
-      expect(run.code).toBe(0);
-      const result = run.json();
-      expect(result.digest).toBe(fixtureDigest(target));
-      expect(result.shape).toBe(to);
-      expect(result.names).toEqual(["latest"]);
-      expect(result.blobs).toMatchObject({ copied: 0, bytes: 0 });
-      expect(digestOfName(layout, "latest")).toBe(fixtureDigest(target));
-      expect(layoutFaults(layout)).toEqual([]);
-      // The old manifest stays until gc; nothing but the new one is added.
-      expect(blobNames(layout)).toEqual(
-        [...before, fixtureDigest(target).slice("sha256:".length)].toSorted(),
-      );
+  ] as [string, string, string][])("%s --to %s is %s, and back", async (from, to, target) => {
+    const layout = fixtureCopy(from);
+    const before = blobNames(layout);
+    const run = await cacheport(["convert", layout, "--to", to, "--json"]);
+    expect(run.stderr).toBe("");
+    expect(run.code).toBe(0);
+    const result = run.json();
+    expect(result.digest).toBe(fixtureDigest(target));
+    expect(result.shape).toBe(to);
+    expect(result.names).toEqual(["latest"]);
+    expect(result.blobs).toMatchObject({ copied: 0, bytes: 0 });
+    expect(digestOfName(layout, "latest")).toBe(fixtureDigest(target));
+    expect(layoutFaults(layout)).toEqual([]);
+    // The old manifest stays until gc; nothing but the new one is added.
+    expect(blobNames(layout)).toEqual(
+      [...before, fixtureDigest(target).slice("sha256:".length)].toSorted(),
+    );
 
-      const shape = from.replace(/^(app-zstd|app|dup)-/, "");
-      const back = await cacheport([
-        "convert",
-        layout,
-        "--to",
-        shape,
-        "--json",
-      ]);
-      expect(back.json().digest).toBe(fixtureDigest(from));
-    },
-  );
+    const shape = from.replace(/^(app-zstd|app|dup)-/, "");
+    const back = await cacheport(["convert", layout, "--to", shape, "--json"]);
+    expect(back.json().digest).toBe(fixtureDigest(from));
+  });
 });
 
 describe("convert to another place", () => {
   test("another tag of the same layout leaves the old one", async () => {
     const layout = fixtureCopy("app-oci-index");
-    const run = await cacheport([
-      "convert",
-      layout,
-      "--tag",
-      "new",
-      "-t",
-      "newer",
-    ]);
+    const run = await cacheport(["convert", layout, "--tag", "new", "-t", "newer"]);
     expect(run.code).toBe(0);
     expect(digestOfName(layout, "latest")).toBe(fixtureDigest("app-oci-index"));
-    expect(digestOfName(layout, "new")).toBe(
-      fixtureDigest("app-image-manifest"),
-    );
-    expect(digestOfName(layout, "newer")).toBe(
-      fixtureDigest("app-image-manifest"),
-    );
+    expect(digestOfName(layout, "new")).toBe(fixtureDigest("app-image-manifest"));
+    expect(digestOfName(layout, "newer")).toBe(fixtureDigest("app-image-manifest"));
     expect(layoutFaults(layout)).toEqual([]);
   });
 
@@ -94,14 +71,7 @@ describe("convert to another place", () => {
     const layout = fixtureCopy("app-docker-list");
     const before = snapshot(layout);
     const target = join(tempFolder(), "deep", "target");
-    const run = await cacheport([
-      "convert",
-      layout,
-      `${target}:v1`,
-      "--to",
-      "oci-index",
-      "--json",
-    ]);
+    const run = await cacheport(["convert", layout, `${target}:v1`, "--to", "oci-index", "--json"]);
     expect(run.code).toBe(0);
     expect(run.json().blobs).toMatchObject({ copied: 8, skipped: 0 });
     expect(digestOfName(target, "v1")).toBe(fixtureDigest("app-oci-index"));
@@ -178,20 +148,14 @@ test("in place no blob is opened", async () => {
   const trace = readFileSync(log, "utf8");
   expect(trace).toContain(fixtureDigest("app-oci-index").slice(7));
   for (const { digest, mediaType } of cache.manifests) {
-    if (mediaType !== CACHE_CONFIG)
-      expect(trace).not.toContain(digest.slice(7));
+    if (mediaType !== CACHE_CONFIG) expect(trace).not.toContain(digest.slice(7));
   }
 });
 
 describe("inline caches", () => {
   test("an image's inline cache becomes a cache with the image's layers", async () => {
     const target = join(tempFolder(), "target");
-    const run = await cacheport([
-      "convert",
-      fixture("image-inline"),
-      target,
-      "--json",
-    ]);
+    const run = await cacheport(["convert", fixture("image-inline"), target, "--json"]);
     expect(run.code).toBe(0);
     expect(run.json().names).toEqual(["latest"]);
     const manifest = readDocument(target, run.json().digest);
@@ -200,9 +164,7 @@ describe("inline caches", () => {
     expect(manifest.layers.map((layer: any) => layer.digest)).toEqual(
       config.layers.map((layer: any) => layer.blob),
     );
-    expect(
-      manifest.layers[0].annotations["containerd.io/uncompressed"],
-    ).toMatch(/^sha256:/);
+    expect(manifest.layers[0].annotations["containerd.io/uncompressed"]).toMatch(/^sha256:/);
     expect(config.records).toHaveLength(14);
     expect(layoutFaults(target)).toEqual([]);
   });
@@ -240,14 +202,7 @@ test("an index of one cache per platform becomes one cache, or that of one platf
     },
   ]);
   const one = join(tempFolder(), "one");
-  const arm = await cacheport([
-    "convert",
-    layout,
-    one,
-    "--platform",
-    "linux/arm64",
-    "--json",
-  ]);
+  const arm = await cacheport(["convert", layout, one, "--platform", "linux/arm64", "--json"]);
   expect(arm.code).toBe(0);
   expect(arm.json().digest).toBe(fixtureDigest("multi-cache-arm64"));
 
@@ -255,15 +210,11 @@ test("an index of one cache per platform becomes one cache, or that of one platf
   const merged = await cacheport(["convert", layout, both, "--json"]);
   expect(merged.code).toBe(0);
   expect(merged.json().source.shape).toBe("index-of-caches");
-  const config = readDocument(
-    both,
-    readDocument(both, merged.json().digest).config.digest,
-  );
+  const config = readDocument(both, readDocument(both, merged.json().digest).config.digest);
   const parts = children.map(({ digest }) =>
     readDocument(layout, readDocument(layout, digest).config.digest),
   );
-  const keys = (records: any[]): string[] =>
-    records.map((record) => record.digest).toSorted();
+  const keys = (records: any[]): string[] => records.map((record) => record.digest).toSorted();
   expect(new Set(keys(config.records))).toEqual(
     new Set(parts.flatMap((part) => keys(part.records))),
   );
@@ -273,9 +224,7 @@ test("an index of one cache per platform becomes one cache, or that of one platf
 /** A layout with one cache, made from a cache config that may be broken. */
 function brokenCache(config: object, layers = 1): string {
   const layout = tempFolder();
-  const blobs = Array.from({ length: layers }, (_, i) =>
-    addBlob(layout, `layer ${i}`, LAYER),
-  );
+  const blobs = Array.from({ length: layers }, (_, i) => addBlob(layout, `layer ${i}`, LAYER));
   const manifest = addBlob(
     layout,
     {
@@ -306,11 +255,7 @@ describe("a cache that BuildKit would refuse is refused, with its words and exit
       { layers: [{ blob: BLOB, parent: 1 }, { blob: BLOB }] },
       "invalid looping layer",
     ],
-    [
-      "a parent out of range",
-      { layers: [{ blob: BLOB, parent: 7 }] },
-      "invalid layer index 7",
-    ],
+    ["a parent out of range", { layers: [{ blob: BLOB, parent: 7 }] }, "invalid layer index 7"],
     [
       "a result out of range",
       {
@@ -353,9 +298,7 @@ describe("a cache that BuildKit would refuse is refused, with its words and exit
     [
       "a time that is none",
       {
-        records: [
-          { digest: key("a"), layers: [{ layer: 0, createdAt: "now" }] },
-        ],
+        records: [{ digest: key("a"), layers: [{ layer: 0, createdAt: "now" }] }],
       },
       "RFC 3339",
     ],
@@ -391,22 +334,11 @@ const DAMAGE: [string, (layout: string) => void, number, RegExp][] = [
     4,
     /index\.json|layout/,
   ],
-  [
-    "index.json missing",
-    (layout) => rmSync(join(layout, "index.json")),
-    4,
-    /index\.json/,
-  ],
-  [
-    "index.json empty",
-    (layout) => writeFileSync(join(layout, "index.json"), ""),
-    4,
-    /index\.json/,
-  ],
+  ["index.json missing", (layout) => rmSync(join(layout, "index.json")), 4, /index\.json/],
+  ["index.json empty", (layout) => writeFileSync(join(layout, "index.json"), ""), 4, /index\.json/],
   [
     "index.json torn",
-    (layout) =>
-      writeFileSync(join(layout, "index.json"), '{"schemaVersion":2,"man'),
+    (layout) => writeFileSync(join(layout, "index.json"), '{"schemaVersion":2,"man'),
     4,
     /not valid JSON/,
   ],
@@ -420,10 +352,7 @@ const DAMAGE: [string, (layout: string) => void, number, RegExp][] = [
     "a digest that climbs out",
     (layout) => {
       const text = readFileSync(join(layout, "index.json"), "utf8");
-      writeFileSync(
-        join(layout, "index.json"),
-        text.replace(/sha256:[0-9a-f]+/, "sha256:../../x"),
-      );
+      writeFileSync(join(layout, "index.json"), text.replace(/sha256:[0-9a-f]+/, "sha256:../../x"));
     },
     4,
     /entry 1 of 1: field digest/,
@@ -437,10 +366,7 @@ const DAMAGE: [string, (layout: string) => void, number, RegExp][] = [
   [
     "a missing layer",
     (layout) => {
-      const { manifests } = readDocument(
-        layout,
-        fixtureDigest("app-oci-index"),
-      );
+      const { manifests } = readDocument(layout, fixtureDigest("app-oci-index"));
       rmSync(blobFile(layout, manifests[0].digest));
     },
     4,
@@ -449,10 +375,7 @@ const DAMAGE: [string, (layout: string) => void, number, RegExp][] = [
   [
     "a missing cache config",
     (layout) => {
-      const { manifests } = readDocument(
-        layout,
-        fixtureDigest("app-oci-index"),
-      );
+      const { manifests } = readDocument(layout, fixtureDigest("app-oci-index"));
       rmSync(blobFile(layout, manifests.at(-1).digest));
     },
     4,
@@ -473,10 +396,7 @@ const DAMAGE: [string, (layout: string) => void, number, RegExp][] = [
     "an index entry with a lying size",
     (layout) => {
       const text = readFileSync(join(layout, "index.json"), "utf8");
-      writeFileSync(
-        join(layout, "index.json"),
-        text.replace('"size":2862', '"size":2861'),
-      );
+      writeFileSync(join(layout, "index.json"), text.replace('"size":2862', '"size":2861'));
     },
     4,
     /2862 bytes and its descriptor says 2861/,
@@ -484,10 +404,7 @@ const DAMAGE: [string, (layout: string) => void, number, RegExp][] = [
   [
     "a layer of another size",
     (layout) => {
-      const { manifests } = readDocument(
-        layout,
-        fixtureDigest("app-oci-index"),
-      );
+      const { manifests } = readDocument(layout, fixtureDigest("app-oci-index"));
       const path = blobFile(layout, manifests[0].digest);
       rmSync(path);
       writeFileSync(path, "short");
@@ -529,24 +446,14 @@ describe("damage is answered with one sentence and nothing is changed", () => {
     writeLayout(layout, [manifest]);
     const run = await cacheport(["convert", layout]);
     expect(run.code).toBe(4);
-    expect(run.stderr).toContain(
-      "invalid ambiguous manifest and manifest list",
-    );
+    expect(run.stderr).toContain("invalid ambiguous manifest and manifest list");
   });
 
   test("indexes nested beyond the limit are refused", async () => {
     const layout = tempFolder();
-    let child: any = addBlob(
-      layout,
-      { schemaVersion: 2, manifests: [] },
-      OCI_INDEX,
-    );
+    let child: any = addBlob(layout, { schemaVersion: 2, manifests: [] }, OCI_INDEX);
     for (let level = 0; level < 10; level++) {
-      child = addBlob(
-        layout,
-        { schemaVersion: 2, manifests: [child] },
-        OCI_INDEX,
-      );
+      child = addBlob(layout, { schemaVersion: 2, manifests: [child] }, OCI_INDEX);
     }
     writeLayout(layout, [child]);
     const run = await cacheport(["convert", layout]);

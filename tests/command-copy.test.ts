@@ -38,13 +38,7 @@ describe("copy keeps every digest", () => {
   test.each(FIXTURES)("%s", async (name) => {
     const target = join(tempFolder(), "target");
     const [entry] = readIndex(fixture(name)).manifests;
-    const run = await cacheport([
-      "copy",
-      fixture(name),
-      target,
-      "--json",
-      "--progress=none",
-    ]);
+    const run = await cacheport(["copy", fixture(name), target, "--json", "--progress=none"]);
     expect(run.stderr).toBe("");
     expect(run.code).toBe(0);
     expect(run.json().digest).toBe(entry.digest);
@@ -53,9 +47,7 @@ describe("copy keeps every digest", () => {
     const [copied] = readIndex(target).manifests;
     expect(copied).toEqual(entry);
     for (const blob of blobNames(target)) {
-      expect(statSync(blobFile(target, `sha256:${blob}`)).mode & 0o777).toBe(
-        0o444,
-      );
+      expect(statSync(blobFile(target, `sha256:${blob}`)).mode & 0o777).toBe(0o444);
     }
     const again = await cacheport(["copy", fixture(name), target, "--json"]);
     expect(again.json().blobs.copied).toBe(0);
@@ -64,13 +56,7 @@ describe("copy keeps every digest", () => {
 
   test("--all copies every entry with its names, and nothing that no name reaches", async () => {
     const target = join(tempFolder(), "target");
-    const run = await cacheport([
-      "copy",
-      "--all",
-      fixture("grown"),
-      target,
-      "--json",
-    ]);
+    const run = await cacheport(["copy", "--all", fixture("grown"), target, "--json"]);
     expect(run.code).toBe(0);
     expect(run.json().names).toEqual(["main", "feature"]);
     expect(readIndex(target)).toEqual(readIndex(fixture("grown")));
@@ -80,27 +66,13 @@ describe("copy keeps every digest", () => {
 
   test("--platform copies one manifest of an index", async () => {
     const target = join(tempFolder(), "target");
-    const args = [
-      "copy",
-      fixture("multi-image"),
-      `${target}:arm`,
-      "--platform",
-      "linux/arm64",
-    ];
+    const args = ["copy", fixture("multi-image"), `${target}:arm`, "--platform", "linux/arm64"];
     expect((await cacheport(args)).code).toBe(0);
     const source = fixture("multi-image");
     const index = readDocument(source, readIndex(source).manifests[0].digest);
-    const arm = index.manifests.find(
-      (m: any) => m.platform.architecture === "arm64",
-    );
+    const arm = index.manifests.find((m: any) => m.platform.architecture === "arm64");
     expect(digestOfName(target, "arm")).toBe(arm.digest);
-    const missing = await cacheport([
-      "copy",
-      source,
-      target,
-      "--platform",
-      "linux/riscv64",
-    ]);
+    const missing = await cacheport(["copy", source, target, "--platform", "linux/riscv64"]);
     expect(missing.code).toBe(3);
     expect(missing.stderr).toContain("linux/amd64, linux/arm64");
   });
@@ -132,9 +104,7 @@ describe("copy keeps every digest", () => {
   test("a plain blob that index.json names", async () => {
     const source = tempFolder();
     const blob = addBlob(source, "just bytes", "text/plain");
-    writeLayout(source, [
-      { ...blob, annotations: { "org.opencontainers.image.ref.name": "b" } },
-    ]);
+    writeLayout(source, [{ ...blob, annotations: { "org.opencontainers.image.ref.name": "b" } }]);
     const target = join(tempFolder(), "target");
     expect((await cacheport(["copy", `${source}:b`, target])).code).toBe(0);
     expect(digestOfName(target, "b")).toBe(blob.digest);
@@ -145,12 +115,7 @@ test.each(["--compress=gzip", "--rewrite"])(
   "%s is refused where no archive is written",
   async (option) => {
     const target = join(tempFolder(), "target");
-    const run = await cacheport([
-      "copy",
-      fixture("multi-cache"),
-      target,
-      option,
-    ]);
+    const run = await cacheport(["copy", fixture("multi-cache"), target, option]);
     expect(run.code).toBe(2);
     expect(run.stderr).toContain("that is for archives");
     expect(existsSync(target)).toBe(false);
@@ -165,36 +130,21 @@ describe("names in the target", () => {
       "io.containerd.image.name": "reg.example/team/app:1.0",
       "org.opencontainers.image.ref.name": "1.0",
     });
-    await cacheport([
-      "copy",
-      `${fixture("image-dir")}:1.0`,
-      `${target}:two`,
-      "--tag",
-      "three",
-    ]);
+    await cacheport(["copy", `${fixture("image-dir")}:1.0`, `${target}:two`, "--tag", "three"]);
     expect(readIndex(target).manifests).toHaveLength(3);
-    expect(digestOfName(target, "three")).toBe(
-      readIndex(fixture("image-dir")).manifests[0].digest,
-    );
+    expect(digestOfName(target, "three")).toBe(readIndex(fixture("image-dir")).manifests[0].digest);
   });
 
   test("a bare tag does not take the place of a full name that has it", async () => {
     const target = fixtureCopy("image-dir");
     const before = snapshot(target);
-    const run = await cacheport([
-      "copy",
-      fixture("app-image-manifest"),
-      `${target}:1.0`,
-    ]);
+    const run = await cacheport(["copy", fixture("app-image-manifest"), `${target}:1.0`]);
     expect(run.code).toBe(3);
     expect(run.stderr).toContain("reg.example/team/app:1.0");
     expect(readIndex(target)).toEqual(
-      JSON.parse(
-        readFileSync(join(fixture("image-dir"), "index.json"), "utf8"),
-      ),
+      JSON.parse(readFileSync(join(fixture("image-dir"), "index.json"), "utf8")),
     );
-    for (const path of Object.keys(before))
-      expect(existsSync(join(target, path))).toBe(true);
+    for (const path of Object.keys(before)) expect(existsSync(join(target, path))).toBe(true);
   });
 });
 
@@ -237,10 +187,7 @@ const DAMAGE: [string, (layout: string, digest: string) => void, number][] = [
 describe("damaged content does not reach the target", () => {
   test.each(DAMAGE)("%s", async (_what, damage, code) => {
     const source = fixtureCopy("app-image-manifest");
-    const { layers } = readDocument(
-      source,
-      readIndex(source).manifests[0].digest,
-    );
+    const { layers } = readDocument(source, readIndex(source).manifests[0].digest);
     damage(source, layers[3].digest);
     const target = fixtureCopy("multi-cache");
     const index = readIndex(target);
@@ -256,11 +203,7 @@ describe("damaged content does not reach the target", () => {
   test("a target that cannot be written to is left as it was", async () => {
     const folder = tempFolder();
     writeFileSync(join(folder, "file"), "x");
-    const run = await cacheport([
-      "copy",
-      fixture("multi-cache"),
-      join(folder, "file", "layout"),
-    ]);
+    const run = await cacheport(["copy", fixture("multi-cache"), join(folder, "file", "layout")]);
     expect(run.code).toBe(1);
     expect(run.stderr).toContain("a part of the path is not a directory");
   });
@@ -283,36 +226,20 @@ describe("damaged content does not reach the target", () => {
       ],
       { stderr: "pipe" },
     );
-    expect(await new Response(child.stderr).text()).toContain(
-      "permission denied",
-    );
+    expect(await new Response(child.stderr).text()).toContain("permission denied");
     expect(await child.exited).toBe(1);
   });
 
   test("a full disk leaves the names that were there", async () => {
     if (process.getuid?.() !== 0) return;
     const folder = tempFolder();
-    const mount = Bun.spawnSync([
-      "mount",
-      "-t",
-      "tmpfs",
-      "-o",
-      "size=400k",
-      "none",
-      folder,
-    ]);
+    const mount = Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=400k", "none", folder]);
     if (mount.exitCode !== 0) return;
     try {
       const layout = join(folder, "layout");
-      expect(
-        (await cacheport(["copy", fixture("multi-cache"), layout])).code,
-      ).toBe(0);
+      expect((await cacheport(["copy", fixture("multi-cache"), layout])).code).toBe(0);
       const before = snapshot(layout);
-      const run = await cacheport([
-        "copy",
-        fixture("app-image-manifest"),
-        `${layout}:big`,
-      ]);
+      const run = await cacheport(["copy", fixture("app-image-manifest"), `${layout}:big`]);
       expect(run.code).toBe(1);
       expect(run.stderr).toContain("no space left on the device");
       expect(readIndex(layout).manifests).toHaveLength(1);
@@ -329,25 +256,13 @@ test("eight copies into one layout at once lose no tag, twenty times", async () 
   for (let round = 0; round < 20; round++) {
     const target = join(tempFolder(), "layout");
     const tags = Array.from({ length: 8 }, (_, n) => `tag-${n}`);
-    const sources = [
-      "app-image-manifest",
-      "multi-cache",
-      "image-inline",
-      "app-docker-list",
-    ];
+    const sources = ["app-image-manifest", "multi-cache", "image-inline", "app-docker-list"];
     const runs = await Promise.all(
       tags.map((tag, n) =>
-        cacheport([
-          "copy",
-          "--quiet",
-          fixture(sources[n % 4] as string),
-          `${target}:${tag}`,
-        ]),
+        cacheport(["copy", "--quiet", fixture(sources[n % 4] as string), `${target}:${tag}`]),
       ),
     );
-    expect(runs.map((run) => [run.code, run.stderr])).toEqual(
-      tags.map(() => [0, ""]),
-    );
+    expect(runs.map((run) => [run.code, run.stderr])).toEqual(tags.map(() => [0, ""]));
     const names = readIndex(target).manifests.map(
       (entry: any) => entry.annotations["org.opencontainers.image.ref.name"],
     );
@@ -370,15 +285,12 @@ test("kill -9 at a hundred instants: the index parses and each name is complete"
     await Bun.sleep((n * 0.7) % 70);
     child.kill("SIGKILL");
     if ((await child.exited) === 0) finished++;
-    if (existsSync(join(target, "index.json")))
-      expect(layoutFaults(target)).toEqual([]);
+    if (existsSync(join(target, "index.json"))) expect(layoutFaults(target)).toEqual([]);
   }
   const run = await cacheport(["copy", source, `${target}:last`]);
   expect(run.code).toBe(0);
   expect(layoutFaults(target)).toEqual([]);
-  expect(digestOfName(target, "last")).toBe(
-    readIndex(source).manifests[0].digest,
-  );
+  expect(digestOfName(target, "last")).toBe(readIndex(source).manifests[0].digest);
   // The leftovers of the dead runs are gone with the run that succeeded.
   expect(existsSync(join(target, ".cacheport"))).toBe(false);
   expect(readIndex(target).manifests.length).toBeGreaterThan(finished);

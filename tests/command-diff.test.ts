@@ -2,13 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
-import {
-  blobFile,
-  digestOfName,
-  readDocument,
-  readIndex,
-  snapshot,
-} from "./helpers/layout.ts";
+import { blobFile, digestOfName, readDocument, readIndex, snapshot } from "./helpers/layout.ts";
 import { started } from "./helpers/registry-client.ts";
 import { fixture, fixtureCopy, tempFolder } from "./helpers/temp.ts";
 import { TestRegistry } from "./helpers/test-registry.ts";
@@ -26,9 +20,7 @@ async function diff(...args: string[]): Promise<any> {
 
 /** Digests of the layers of a cache of `grown`, straight from its manifest. */
 const layersOf = (tag: string): string[] =>
-  readDocument(GROWN, digestOfName(GROWN, tag) as string).layers.map(
-    ({ digest }: any) => digest,
-  );
+  readDocument(GROWN, digestOfName(GROWN, tag) as string).layers.map(({ digest }: any) => digest);
 
 describe("cacheport diff", () => {
   test("of two builds lists layers and records of each", async () => {
@@ -41,9 +33,7 @@ describe("cacheport diff", () => {
     expect(digests(value.layers.onlyB)).toEqual(
       feature.filter((digest) => !main.includes(digest)).toSorted(),
     );
-    expect(value.layers.both.count).toBe(
-      main.filter((digest) => feature.includes(digest)).length,
-    );
+    expect(value.layers.both.count).toBe(main.filter((digest) => feature.includes(digest)).length);
     expect(value).toMatchObject({
       equal: false,
       a: {
@@ -99,9 +89,7 @@ describe("cacheport diff", () => {
       a: { location: "-", shape: "docker-list" },
     });
     const text = await cacheport(["diff", folder, folder]);
-    expect(text.stdout).toContain(
-      "The caches have the same records, results and layers",
-    );
+    expect(text.stdout).toContain("The caches have the same records, results and layers");
     expect(text.code).toBe(0);
   });
 
@@ -116,12 +104,7 @@ describe("cacheport diff", () => {
 
   test("between a cache and what prune left of it finds the results that went", async () => {
     const layout = fixtureCopy("grown");
-    await cacheport([
-      "prune",
-      `${layout}:main`,
-      "--keep-newest=2",
-      "--tag=small",
-    ]);
+    await cacheport(["prune", `${layout}:main`, "--keep-newest=2", "--tag=small"]);
     const value = await diff(`${layout}:main`, `${layout}:small`);
     expect(value.records).toMatchObject({ both: 14, onlyA: [], onlyB: [] });
     expect(value.records.results).toHaveLength(5);
@@ -154,8 +137,7 @@ describe("cacheport diff", () => {
 
   test("reads documents alone: layers may be missing", async () => {
     const layout = fixtureCopy("grown");
-    for (const digest of layersOf("main"))
-      rmSync(blobFile(layout, digest), { force: true });
+    for (const digest of layersOf("main")) rmSync(blobFile(layout, digest), { force: true });
     const before = snapshot(layout);
     await diff(`${layout}:main`, `${layout}:feature`);
     expect(snapshot(layout)).toEqual(before);
@@ -169,12 +151,8 @@ describe("the text of cacheport diff", () => {
     expect(stdout).toMatch(/^A: +\S+:main: image-manifest, 14 records, /m);
     expect(stdout).toMatch(/^records only in B: +7$/m);
     expect(stdout).toMatch(/^layers only in A: +4 \(41\.0 kB\)$/m);
-    expect(stdout).toMatch(
-      /^RECORD ONLY IN A +WHY +BEGINS AT +NEAREST IN BOTH +CREATED$/m,
-    );
-    expect(stdout).toMatch(
-      /^02c1c15a2f5a +other content +this record +none +-$/m,
-    );
+    expect(stdout).toMatch(/^RECORD ONLY IN A +WHY +BEGINS AT +NEAREST IN BOTH +CREATED$/m);
+    expect(stdout).toMatch(/^02c1c15a2f5a +other content +this record +none +-$/m);
     expect(stdout).toMatch(
       /^0bd0b7104eee +same step, other inputs +\w{12} \(other content\) +\w{12}, 1 below +2026-/m,
     );
@@ -183,10 +161,7 @@ describe("the text of cacheport diff", () => {
 
   test("is cut at 20 rows unless --all is given", async () => {
     const target = join(tempFolder(), "all");
-    const all = [
-      ...PAIR,
-      ...["app-oci-index", "dup-oci-index", "multi-cache"].map(fixture),
-    ];
+    const all = [...PAIR, ...["app-oci-index", "dup-oci-index", "multi-cache"].map(fixture)];
     await cacheport(["merge", ...all, target]);
     const args = ["diff", target, fixture("multi-cache")];
     const { records } = await diff(...args.slice(1));
@@ -196,8 +171,7 @@ describe("the text of cacheport diff", () => {
     expect(cut.stdout).toContain(`... and ${count - 20} more; --all shows`);
     const whole = await cacheport([...args, "--all"]);
     expect(whole.stdout).not.toContain("... and");
-    for (const { digest } of records.onlyA)
-      expect(whole.stdout).toContain(digest.slice(7, 19));
+    for (const { digest } of records.onlyA) expect(whole.stdout).toContain(digest.slice(7, 19));
   });
 });
 

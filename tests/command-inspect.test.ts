@@ -54,42 +54,24 @@ describe("--format", () => {
   test("json is the graph, whether --json is given or not", async () => {
     const run = await cacheport(["inspect", location, "--format", "json"]);
     const graph = run.json();
-    expect(Object.keys(graph)).toEqual([
-      "caches",
-      "layers",
-      "records",
-      "links",
-    ]);
+    expect(Object.keys(graph)).toEqual(["caches", "layers", "records", "links"]);
     expect(graph.caches).toHaveLength(1);
     expect(graph.records).toHaveLength(14);
     expect(graph.layers).toHaveLength(8);
     for (const { from, to } of graph.links)
       expect([graph.records[from], graph.records[to]]).not.toContain(undefined);
-    const both = await cacheport([
-      "inspect",
-      location,
-      "--format=json",
-      "--json",
-    ]);
+    const both = await cacheport(["inspect", location, "--format=json", "--json"]);
     expect(both.stdout).toBe(run.stdout);
   });
 
   test("the graph of an inline cache", async () => {
-    const inline = await cacheport([
-      "inspect",
-      fixture("image-inline"),
-      "--format=json",
-    ]);
+    const inline = await cacheport(["inspect", fixture("image-inline"), "--format=json"]);
     expect(inline.json().caches).toMatchObject([{ shape: "inline" }]);
     expect(inline.json().records.length).toBeGreaterThan(0);
   });
 
   test("what is no cache has no graph", async () => {
-    const run = await cacheport([
-      "inspect",
-      fixture("image-dir:latest"),
-      "--format=dot",
-    ]);
+    const run = await cacheport(["inspect", fixture("image-dir:latest"), "--format=dot"]);
     expect(run.code).toBe(4);
     expect(run.stderr).toContain("is no build cache");
   });
@@ -98,25 +80,12 @@ describe("--format", () => {
     const folder = tempFolder();
     const path = join(folder, "cache.html");
     writeFileSync(path, "old");
-    const run = await cacheport([
-      "inspect",
-      location,
-      "--format=html",
-      "-o",
-      path,
-    ]);
+    const run = await cacheport(["inspect", location, "--format=html", "-o", path]);
     expect([run.code, run.stdout]).toEqual([0, ""]);
     expect(run.stderr).toMatch(/^Wrote .*cache\.html \([\d.]+ kB\)\n$/);
     expect(readFileSync(path, "utf8")).toStartWith("<!doctype html>");
     expect(readdirSync(folder)).toEqual(["cache.html"]);
-    const json = await cacheport([
-      "inspect",
-      location,
-      "--format=dot",
-      "-o",
-      path,
-      "--json",
-    ]);
+    const json = await cacheport(["inspect", location, "--format=dot", "-o", path, "--json"]);
     expect(json.json()).toEqual({
       format: "dot",
       path,
@@ -125,13 +94,7 @@ describe("--format", () => {
   });
 
   test("--output - is standard output", async () => {
-    const run = await cacheport([
-      "inspect",
-      location,
-      "--format=dot",
-      "-o",
-      "-",
-    ]);
+    const run = await cacheport(["inspect", location, "--format=dot", "-o", "-"]);
     expect(run.stdout).toStartWith("digraph");
   });
 
@@ -148,15 +111,14 @@ describe("--format", () => {
 });
 
 describe("--files", () => {
-  const header =
-    (mode: number, uid: number, time: number) => (block: Uint8Array) => {
-      const put = (value: number, width: number, at: number): void => {
-        block.set(Buffer.from(value.toString(8).padStart(width, "0")), at);
-      };
-      put(mode, 7, 100);
-      put(uid, 7, 108);
-      put(time, 11, 136);
+  const header = (mode: number, uid: number, time: number) => (block: Uint8Array) => {
+    const put = (value: number, width: number, at: number): void => {
+      block.set(Buffer.from(value.toString(8).padStart(width, "0")), at);
     };
+    put(mode, 7, 100);
+    put(uid, 7, 108);
+    put(time, 11, 136);
+  };
   const TAR = makeTar([
     { name: "bin/", typeflag: "5", patch: header(0o755, 0, 0) },
     { name: "bin/su", content: "12345", patch: header(0o4755, 0, 86_400) },
@@ -181,12 +143,7 @@ describe("--files", () => {
   test("lines like those of tar, whiteouts marked, nothing drives the terminal", async () => {
     const layout = imageOf(TAR);
     const [layer] = await layersOf(layout);
-    const run = await cacheport([
-      "inspect",
-      layout,
-      "--files",
-      layer.digest.slice(7, 19),
-    ]);
+    const run = await cacheport(["inspect", layout, "--files", layer.digest.slice(7, 19)]);
     expect([run.code, run.stderr]).toEqual([0, ""]);
     expect(run.stdout.split("\n")).toEqual([
       "drwxr-xr-x 0/0               0 1970-01-01 00:00 bin",
@@ -204,13 +161,7 @@ describe("--files", () => {
   test("--json is an array", async () => {
     const layout = imageOf(TAR);
     const [layer] = await layersOf(layout);
-    const run = await cacheport([
-      "inspect",
-      layout,
-      "--files",
-      layer.digest,
-      "--json",
-    ]);
+    const run = await cacheport(["inspect", layout, "--files", layer.digest, "--json"]);
     expect(run.json()).toHaveLength(8);
     expect(run.json()[1]).toEqual({
       path: "bin/su",
@@ -224,27 +175,15 @@ describe("--files", () => {
     });
     const empty = imageOf(makeTar([]));
     const [none] = await layersOf(empty);
-    expect(
-      (
-        await cacheport(["inspect", empty, "--files", none.digest, "--json"])
-      ).json(),
-    ).toEqual([]);
+    expect((await cacheport(["inspect", empty, "--files", none.digest, "--json"])).json()).toEqual(
+      [],
+    );
   });
 
   test("every layer of every cache fixture can be listed", async () => {
-    for (const name of [
-      "app-image-manifest",
-      "app-zstd-oci-index",
-      "app-uncompressed",
-    ]) {
+    for (const name of ["app-image-manifest", "app-zstd-oci-index", "app-uncompressed"]) {
       for (const { digest } of await layersOf(fixture(name))) {
-        const run = await cacheport([
-          "inspect",
-          fixture(name),
-          "--files",
-          digest,
-          "--json",
-        ]);
+        const run = await cacheport(["inspect", fixture(name), "--files", digest, "--json"]);
         expect([run.code, run.stderr]).toEqual([0, ""]);
         expect(run.json().length).toBeGreaterThan(0);
       }
@@ -254,27 +193,20 @@ describe("--files", () => {
   test("a layer is named by the start of its digest that no other one has", async () => {
     const location = fixture("app-image-manifest");
     const [layer] = await layersOf(location);
-    const run = (text: string) =>
-      cacheport(["inspect", location, "--files", text, "--json"]);
+    const run = (text: string) => cacheport(["inspect", location, "--files", text, "--json"]);
     expect((await run(layer.digest.slice(0, 20))).code).toBe(0);
     const unknown = await run("0123456789abcdef");
     expect(unknown.code).toBe(3);
     expect(unknown.json().error).toMatchObject({
       code: "BLOB_NOT_FOUND",
-      message:
-        'Cannot find layer "0123456789abcdef": no layer\'s digest starts with it',
+      message: 'Cannot find layer "0123456789abcdef": no layer\'s digest starts with it',
     });
     const many = await run("sha256:");
     expect(many.code).toBe(3);
     expect(many.json().error.code).toBe("NAME_AMBIGUOUS");
     expect(many.json().error.hint).toContain(layer.digest.slice(7, 19));
     expect((await run("")).code).toBe(3);
-    const index = await cacheport([
-      "inspect",
-      fixture("multi-image"),
-      "--files",
-      "a",
-    ]);
+    const index = await cacheport(["inspect", fixture("multi-image"), "--files", "a"]);
     expect(index.stderr).toContain("--platform");
   });
 
@@ -302,12 +234,8 @@ describe("the text", () => {
   });
 
   test("a blob in two places counts once", async () => {
-    const found = (
-      await cacheport(["inspect", fixture("multi-cache"), "--json"])
-    ).json();
-    const sizes = new Map(
-      found.layers.map(({ digest, size }: any) => [digest, size]),
-    );
+    const found = (await cacheport(["inspect", fixture("multi-cache"), "--json"])).json();
+    const sizes = new Map(found.layers.map(({ digest, size }: any) => [digest, size]));
     expect(sizes.size).toBeLessThan(found.layers.length);
     expect(found.totalSize).toBe(
       [...sizes.values()].reduce((sum: any, size: any) => sum + size, 0),

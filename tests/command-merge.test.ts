@@ -21,8 +21,7 @@ const OCI_INDEX = "application/vnd.oci.image.index.v1+json";
 const CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0";
 const LAYER = "application/vnd.oci.image.layer.v1.tar";
 
-const fixtureDigest = (name: string): string =>
-  readIndex(fixture(name)).manifests[0].digest;
+const fixtureDigest = (name: string): string => readIndex(fixture(name)).manifests[0].digest;
 
 /** A place where nothing is yet. */
 const nowhere = (): string => join(tempFolder(), "merged");
@@ -192,9 +191,7 @@ describe("the shape", () => {
       [list, index],
       [index, list],
     ])
-      expect((await merge(...sources, nowhere(), "--to", "auto")).shape).toBe(
-        "image-manifest",
-      );
+      expect((await merge(...sources, nowhere(), "--to", "auto")).shape).toBe("image-manifest");
   });
 
   test("is what the target's attributes ask for in BuildKit's words", async () => {
@@ -222,17 +219,11 @@ describe("the name", () => {
   test("is latest where their names differ, so that none is overwritten", async () => {
     const layout = fixtureCopy("grown");
     const before = ["main", "feature"].map((tag) => digestOfName(layout, tag));
-    const { names, digest, blobs } = await merge(
-      `${layout}:main`,
-      `${layout}:feature`,
-      layout,
-    );
+    const { names, digest, blobs } = await merge(`${layout}:main`, `${layout}:feature`, layout);
     expect(names).toEqual(["latest"]);
     expect(blobs).toEqual({ copied: 0, skipped: 12, bytes: 0 });
     expect(digestOfName(layout, "latest")).toBe(digest);
-    expect(["main", "feature"].map((tag) => digestOfName(layout, tag))).toEqual(
-      before,
-    );
+    expect(["main", "feature"].map((tag) => digestOfName(layout, tag))).toEqual(before);
   });
 
   test("may be that of one of the sources, and the merge takes its place", async () => {
@@ -266,24 +257,17 @@ describe("the merge of two builds of one project", () => {
   test("has every key of both, shared layers once, and verify finds nothing", async () => {
     const layout = fixtureCopy("grown");
     const target = nowhere();
-    const { digest, blobs } = await merge(
-      `${layout}:main`,
-      `${layout}:feature`,
-      target,
-    );
-    const tags = ["main", "feature"].map(
-      (tag) => digestOfName(layout, tag) as string,
-    );
+    const { digest, blobs } = await merge(`${layout}:main`, `${layout}:feature`, target);
+    const tags = ["main", "feature"].map((tag) => digestOfName(layout, tag) as string);
     const merged = keysOf(target, digest);
-    for (const tag of tags)
-      for (const key of keysOf(layout, tag)) expect(merged).toContain(key);
+    for (const tag of tags) for (const key of keysOf(layout, tag)) expect(merged).toContain(key);
     const layers = tags.flatMap((tag) =>
       readDocument(layout, tag).layers.map((layer: any) => layer.digest),
     );
     expect(blobs.copied).toBe(new Set(layers).size);
-    expect(
-      readDocument(target, digest).layers.map((layer: any) => layer.digest),
-    ).toEqual([...new Set(layers)].toSorted());
+    expect(readDocument(target, digest).layers.map((layer: any) => layer.digest)).toEqual(
+      [...new Set(layers)].toSorted(),
+    );
     const verified = await cacheport(["verify", target, "--deep", "--json"]);
     expect(verified.json()).toMatchObject({ ok: true, problems: [] });
   });
@@ -292,25 +276,13 @@ describe("the merge of two builds of one project", () => {
 describe("sources of other kinds", () => {
   test("the inline cache of an image joins in, without the image's name", async () => {
     const target = nowhere();
-    const value = await merge(
-      fixture("image-inline"),
-      fixture("app-oci-index"),
-      target,
-    );
-    expect(value.sources.map(({ shape }: any) => shape)).toEqual([
-      "inline",
-      "oci-index",
-    ]);
+    const value = await merge(fixture("image-inline"), fixture("app-oci-index"), target);
+    expect(value.sources.map(({ shape }: any) => shape)).toEqual(["inline", "oci-index"]);
     expect(value.names).toEqual(["latest"]);
     expect(layoutFaults(target)).toEqual([]);
     const alone = await merge(fixture("image-inline"), nowhere());
     expect(alone.names).toEqual(["latest"]);
-    const { stdout } = await cacheport([
-      "convert",
-      fixture("image-inline"),
-      nowhere(),
-      "--json",
-    ]);
+    const { stdout } = await cacheport(["convert", fixture("image-inline"), nowhere(), "--json"]);
     expect(alone.digest).toBe(JSON.parse(stdout).digest);
   });
 
@@ -318,11 +290,7 @@ describe("sources of other kinds", () => {
     const folder = tempFolder();
     const [one, two] = [join(folder, "one.tar"), join(folder, "two.tar.gz")];
     const layout = fixtureCopy("grown");
-    const { digest } = await merge(
-      `${layout}:main`,
-      `${layout}:feature`,
-      nowhere(),
-    );
+    const { digest } = await merge(`${layout}:main`, `${layout}:feature`, nowhere());
     await cacheport(["copy", `${layout}:main`, one]);
     await cacheport(["copy", `${layout}:feature`, two]);
     const target = join(folder, "merged.tar");
@@ -337,10 +305,7 @@ describe("sources of other kinds", () => {
     const grown = await cacheport(["merge", one, two, `${one}:all`, "--json"]);
     expect(grown.json().digest).toBe(digest);
     const listed = await cacheport(["ls", one, "--json"]);
-    expect(listed.json().map((entry: any) => entry.refName)).toEqual([
-      "main",
-      "all",
-    ]);
+    expect(listed.json().map((entry: any) => entry.refName)).toEqual(["main", "all"]);
 
     const piped = Bun.spawnSync([
       "sh",
@@ -377,9 +342,7 @@ describe("sources of other kinds", () => {
     const value = await merge(...sources, `${place}:main`);
     expect(value.digest).toBe(fixtureDigest("multi-cache"));
     expect(value.blobs).toEqual({ copied: 0, skipped: 3, bytes: 0 });
-    expect(registry.repository("app/cache").tags.get("main")).toBe(
-      value.digest,
-    );
+    expect(registry.repository("app/cache").tags.get("main")).toBe(value.digest);
 
     const index = await merge(
       ...sources,
@@ -388,17 +351,9 @@ describe("sources of other kinds", () => {
       "--platform=linux/amd64",
       "--platform=linux/arm64",
     );
-    expect(registry.repository("app/cache").tags.get("index")).toBe(
-      index.digest,
-    );
+    expect(registry.repository("app/cache").tags.get("index")).toBe(index.digest);
 
-    const refused = await cacheport([
-      "merge",
-      ...sources,
-      `${place}:list`,
-      "--to",
-      "docker-list",
-    ]);
+    const refused = await cacheport(["merge", ...sources, `${place}:list`, "--to", "docker-list"]);
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain("Leave out --to");
     expect(registry.repository("app/cache").tags.has("list")).toBe(false);
@@ -409,8 +364,7 @@ describe("sources of other kinds", () => {
   test("a blob that several sources list is taken from one that has it", async () => {
     const [whole, broken] = [fixtureCopy("grown"), fixtureCopy("grown")];
     const main = readDocument(whole, digestOfName(whole, "main") as string);
-    for (const { digest } of main.layers)
-      rmSync(blobFile(broken, digest), { force: true });
+    for (const { digest } of main.layers) rmSync(blobFile(broken, digest), { force: true });
     const target = nowhere();
     await merge(`${broken}:main`, `${whole}:main`, target);
     expect(layoutFaults(target)).toEqual([]);
@@ -434,17 +388,12 @@ describe("--as-index", () => {
       ],
     });
     const index = readDocument(target, value.digest);
-    expect(Object.keys(index)).toEqual([
-      "schemaVersion",
-      "mediaType",
-      "manifests",
-    ]);
+    expect(Object.keys(index)).toEqual(["schemaVersion", "mediaType", "manifests"]);
     expect(index.manifests).toEqual(
       ["amd64", "arm64"].map((architecture) => ({
         mediaType: OCI_MANIFEST,
         digest: fixtureDigest(`multi-cache-${architecture}`),
-        size: readIndex(fixture(`multi-cache-${architecture}`)).manifests[0]
-          .size,
+        size: readIndex(fixture(`multi-cache-${architecture}`)).manifests[0].size,
         platform: { architecture, os: "linux" },
       })),
     );
@@ -456,13 +405,7 @@ describe("--as-index", () => {
       ...platforms.toReversed(),
     );
     expect(turned.digest).toBe(value.digest);
-    const dry = await merge(
-      ...parts,
-      nowhere(),
-      "--as-index",
-      ...platforms,
-      "--dry-run",
-    );
+    const dry = await merge(...parts, nowhere(), "--as-index", ...platforms, "--dry-run");
     expect(dry.digest).toBe(value.digest);
   });
 
@@ -478,9 +421,7 @@ describe("--as-index", () => {
         `linux/${architecture}`,
         "--json",
       ]);
-      expect(run.json().digest).toBe(
-        fixtureDigest(`multi-cache-${architecture}`),
-      );
+      expect(run.json().digest).toBe(fixtureDigest(`multi-cache-${architecture}`));
     }
     const all = await merge(target, nowhere());
     expect(all.digest).toBe(fixtureDigest("multi-cache"));
@@ -549,13 +490,7 @@ describe("caches without layers", () => {
     "are exported by nobody (%p)",
     async (options) => {
       const target = nowhere();
-      const run = await cacheport([
-        "merge",
-        empty(),
-        target,
-        ...options,
-        "--json",
-      ]);
+      const run = await cacheport(["merge", empty(), target, ...options, "--json"]);
       expect(run.code).toBe(0);
       expect(run.stderr).toContain("skipping cache export for empty result");
       expect(run.json()).toMatchObject({ digest: null, names: [] });
@@ -589,10 +524,7 @@ describe("what is wrong is answered with one sentence, and nothing is named", ()
 
   test("a layer that is missing", async () => {
     const layout = smallCache(["a", "b"]);
-    const { layers } = readDocument(
-      layout,
-      digestOfName(layout, "latest") as string,
-    );
+    const { layers } = readDocument(layout, digestOfName(layout, "latest") as string);
     rmSync(blobFile(layout, layers[1].digest));
     const target = nowhere();
     const run = await cacheport(["merge", sound(), layout, target, "--json"]);
@@ -604,10 +536,7 @@ describe("what is wrong is answered with one sentence, and nothing is named", ()
 
   test("a layer with other bytes", async () => {
     const layout = smallCache(["a"]);
-    const { layers } = readDocument(
-      layout,
-      digestOfName(layout, "latest") as string,
-    );
+    const { layers } = readDocument(layout, digestOfName(layout, "latest") as string);
     writeFileSync(blobFile(layout, layers[0].digest), "layer of b");
     const target = nowhere();
     const run = await cacheport(["merge", sound(), layout, target]);
@@ -636,13 +565,7 @@ describe("what is wrong is answered with one sentence, and nothing is named", ()
       ["--as-index", "--platform=linux/amd64", "--platform=linux/arm64"],
     ]) {
       const target = nowhere();
-      const run = await cacheport([
-        "merge",
-        sound(),
-        layout,
-        target,
-        ...options,
-      ]);
+      const run = await cacheport(["merge", sound(), layout, target, ...options]);
       expect(run.code).toBe(4);
       expect(run.stderr).toContain(`cache "${manifest.digest}"`);
       expect(run.stderr).toContain("invalid layer index 3");
@@ -657,11 +580,7 @@ describe("what is wrong is answered with one sentence, and nothing is named", ()
     [() => ["./no-such-layout", nowhere()], 3, "no-such-layout"],
     [() => [fixture("grown")], 2, "DST"],
     [() => [], 2, "SRC"],
-    [
-      () => [sound(), `${nowhere()}@sha256:${"0".repeat(64)}`],
-      2,
-      "a digest is no name",
-    ],
+    [() => [sound(), `${nowhere()}@sha256:${"0".repeat(64)}`], 2, "a digest is no name"],
     [() => [sound(), nowhere(), "--to", "inline"], 2, "--to"],
   ])("arguments %#", async (args, code, words) => {
     const given = args();

@@ -4,12 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { run as runInProcess } from "../src/cli.ts";
 import { fakeHost } from "./helpers/host.ts";
-import {
-  addBlob,
-  layoutFaults,
-  readIndex,
-  writeLayout,
-} from "./helpers/layout.ts";
+import { addBlob, layoutFaults, readIndex, writeLayout } from "./helpers/layout.ts";
 import { shell } from "./helpers/shell.ts";
 import { blobNames, fixture, tempFolder } from "./helpers/temp.ts";
 
@@ -101,13 +96,9 @@ describe("a pipe", () => {
       const trace = readFileSync(join(folder, "trace"), "utf8");
       const hex = layer.digest.slice(7);
       expect(trace).toMatch(
-        new RegExp(
-          `rename\\("[^"]*/\\.cacheport-[^"]*${hex}", "[^"]*/target/blobs/sha256/${hex}"`,
-        ),
+        new RegExp(`rename\\("[^"]*/\\.cacheport-[^"]*${hex}", "[^"]*/target/blobs/sha256/${hex}"`),
       );
-      const written = [
-        ...trace.matchAll(/(?:write|pwrite64|copy_file_range)\(.* = (\d+)$/gm),
-      ];
+      const written = [...trace.matchAll(/(?:write|pwrite64|copy_file_range)\(.* = (\d+)$/gm)];
       const total = written.reduce((sum, [, count]) => sum + Number(count), 0);
       expect(total).toBeGreaterThanOrEqual(8_000_000);
       expect(total).toBeLessThan(8_100_000);
@@ -119,10 +110,7 @@ describe("a pipe", () => {
     "into a folder on another file system than the temporary one",
     async () => {
       const folder = tempFolder();
-      const made = await shell(
-        folder,
-        "mktemp -d /dev/shm/cacheport-test-XXXXXX",
-      );
+      const made = await shell(folder, "mktemp -d /dev/shm/cacheport-test-XXXXXX");
       const other = made.stdout.trim();
       try {
         const run = await shell(

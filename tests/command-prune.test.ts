@@ -62,9 +62,7 @@ async function prune(...args: string[]): Promise<any> {
 /** A layout with a chain of steps, each a layer of 100 bytes, made so many hours ago. */
 function agedCache(...hours: number[]): string {
   const layout = tempFolder();
-  const layers = hours.map((_, n) =>
-    addBlob(layout, `${n}`.padStart(100, "0"), LAYER),
-  );
+  const layers = hours.map((_, n) => addBlob(layout, `${n}`.padStart(100, "0"), LAYER));
   const order = layers
     .map((layer, at) => ({ ...layer, at }))
     .toSorted((a, b) => (a.digest < b.digest ? -1 : 1));
@@ -126,9 +124,7 @@ describe("limits", () => {
     expect(value).toEqual({
       mediaType: OCI_MANIFEST,
       digest: digestOfName(layout, "main"),
-      size: readIndex(layout).manifests.find(
-        ({ digest }: any) => digest === value.digest,
-      ).size,
+      size: readIndex(layout).manifests.find(({ digest }: any) => digest === value.digest).size,
       shape: "image-manifest",
       names: ["main"],
       blobs: { copied: 0, skipped: 2, bytes: 0 },
@@ -137,9 +133,7 @@ describe("limits", () => {
       dropped: {
         records: 0,
         results: 5,
-        layers: gone
-          .toSorted()
-          .map((digest) => expect.objectContaining({ digest })),
+        layers: gone.toSorted().map((digest) => expect.objectContaining({ digest })),
         bytes: sizeOf(before) - 20_446,
       },
       outcome: "smaller",
@@ -191,19 +185,11 @@ describe("limits", () => {
     const { layers } = cacheOf(layout, "main");
     const base = layers.find(({ size }) => size > 1_000_000)!.digest;
     const value = await prune(`${layout}:main`, "--drop-layer", base);
-    expect(value.dropped.layers.map(({ digest }: any) => digest)).toContain(
-      base,
-    );
+    expect(value.dropped.layers.map(({ digest }: any) => digest)).toContain(base);
     const left = cacheOf(layout, "main");
     expect(times(left)).toHaveLength(2);
     expect(sizeOf(left)).toBe(20_446);
-    const again = await cacheport([
-      "prune",
-      `${layout}:main`,
-      "--drop-layer",
-      base,
-      "--json",
-    ]);
+    const again = await cacheport(["prune", `${layout}:main`, "--drop-layer", base, "--json"]);
     expect(again.code).toBe(0);
     expect(again.json()).toMatchObject({
       outcome: "unchanged",
@@ -259,11 +245,7 @@ describe("limits that hold nothing back", () => {
   test("keep the digest of a document that is written in another way", async () => {
     const layout = agedCache(1);
     const { document } = cacheOf(layout, "latest");
-    const odd = addBlob(
-      layout,
-      JSON.stringify(document, null, 3),
-      OCI_MANIFEST,
-    );
+    const odd = addBlob(layout, JSON.stringify(document, null, 3), OCI_MANIFEST);
     writeLayout(layout, [odd]);
     const value = await prune(layout, "--max-age=1w", "-t", "same");
     expect(value.digest).toBe(odd.digest);
@@ -277,13 +259,7 @@ describe("limits that leave nothing", () => {
     const before = snapshot(layout);
     const digest = digestOfName(layout, "main");
     for (const tag of [[], ["--tag=none"]]) {
-      const run = await cacheport([
-        "prune",
-        `${layout}:main`,
-        "--max-size=0",
-        ...tag,
-        "--json",
-      ]);
+      const run = await cacheport(["prune", `${layout}:main`, "--max-size=0", ...tag, "--json"]);
       expect(run.code).toBe(0);
       expect(run.stderr).toContain("No result would be left");
       expect(run.stderr).toContain(`cacheport untag ${layout}:main`);
@@ -329,9 +305,7 @@ describe("where the result goes", () => {
 
   test("a digest has no name that could be moved", async () => {
     const layout = fixtureCopy("grown");
-    const names = new Set(
-      readIndex(layout).manifests.map(({ digest }: any) => digest),
-    );
+    const names = new Set(readIndex(layout).manifests.map(({ digest }: any) => digest));
     const digest = blobNames(layout)
       .map((name) => `sha256:${name}`)
       .find((each) => {
@@ -373,16 +347,12 @@ describe("where the result goes", () => {
     expect(value.digest).toBe(dry.digest);
     expect(repository.tags.get("main")).toBe(value.digest);
     expect(repository.blobs.size).toBe(blobs + 1);
-    const writes = registry.seen
-      .slice(sent)
-      .filter(({ method }) => method === "PUT");
+    const writes = registry.seen.slice(sent).filter(({ method }) => method === "PUT");
     expect(writes).toHaveLength(2);
     const same = registry.seen.length;
     await prune(place, "--keep-newest=2");
     expect(
-      registry.seen
-        .slice(same)
-        .every(({ method }) => method === "GET" || method === "HEAD"),
+      registry.seen.slice(same).every(({ method }) => method === "GET" || method === "HEAD"),
     ).toBe(true);
   });
 });
@@ -406,9 +376,7 @@ describe("--dry-run", () => {
       "--max-size=100kB",
       "--dry-run",
     ]);
-    expect(text.stdout).toMatch(
-      /^would drop: +5 results, 0 records, 6 layers \(1\.16 MB\)$/m,
-    );
+    expect(text.stdout).toMatch(/^would drop: +5 results, 0 records, 6 layers \(1\.16 MB\)$/m);
     expect(text.stdout).toMatch(/^left: +14 records, 2 layers \(20\.4 kB\)$/m);
   });
 
@@ -454,21 +422,11 @@ describe("--gc", () => {
 
   test("keeps what is young, and says so", async () => {
     const layout = fixtureCopy("grown");
-    const run = await cacheport([
-      "prune",
-      `${layout}:main`,
-      "--keep-newest=2",
-      "--gc",
-    ]);
+    const run = await cacheport(["prune", `${layout}:main`, "--keep-newest=2", "--gc"]);
     expect(run.code).toBe(0);
     expect(run.stderr).toContain("younger than --grace");
     expect(run.stdout).toMatch(/^collected: +0 blobs \(0 B\)$/m);
-    const zero = await prune(
-      `${layout}:main`,
-      "--keep-newest=2",
-      "--gc",
-      "--grace=0",
-    );
+    const zero = await prune(`${layout}:main`, "--keep-newest=2", "--gc", "--grace=0");
     expect(zero.outcome).toBe("unchanged");
     expect(zero.gc.removed.length).toBeGreaterThan(0);
   });
@@ -505,11 +463,7 @@ describe("what is wrong is answered with one sentence, and nothing is changed", 
   });
 
   test("caches that cannot be written back as they are", async () => {
-    const image = await cacheport([
-      "prune",
-      fixture("image-inline"),
-      "--max-size=1kB",
-    ]);
+    const image = await cacheport(["prune", fixture("image-inline"), "--max-size=1kB"]);
     expect(image.code).toBe(2);
     expect(image.stderr).toContain("part of an image");
     expect(image.stderr).toContain("cacheport convert");

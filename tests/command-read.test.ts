@@ -3,12 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
-import {
-  blobFile,
-  readDocument,
-  readIndex,
-  snapshot,
-} from "./helpers/layout.ts";
+import { blobFile, readDocument, readIndex, snapshot } from "./helpers/layout.ts";
 import { fixture, fixtureCopy } from "./helpers/temp.ts";
 
 const top = (name: string): any => readIndex(fixture(name)).manifests[0];
@@ -42,17 +37,11 @@ describe("ls", () => {
     ]);
     const text = (await cacheport(["ls", fixture("image-dir")])).stdout;
     expect(text.split("\n")[0]).toMatch(/^NAME +KIND +SIZE +PLATFORM +DIGEST$/);
-    expect(text).toMatch(
-      /reg\.example\/team\/app:1\.0 +image .* linux\/amd64 +aab55e476791/,
-    );
+    expect(text).toMatch(/reg\.example\/team\/app:1\.0 +image .* linux\/amd64 +aab55e476791/);
   });
 
   test("a name lists only its entry; a name that is not there says which are", async () => {
-    const one = await cacheport([
-      "ls",
-      `${fixture("grown")}:feature`,
-      "--json",
-    ]);
+    const one = await cacheport(["ls", `${fixture("grown")}:feature`, "--json"]);
     expect(one.json()).toHaveLength(1);
     const none = await cacheport(["ls", `${fixture("grown")}:nope`]);
     expect(none.code).toBe(3);
@@ -86,9 +75,7 @@ describe("resolve", () => {
     const { digest, mediaType, size } = top("multi-image");
     const location = `${fixture("multi-image")}:2`;
     expect((await cacheport(["resolve", location])).stdout).toBe(`${digest}\n`);
-    expect(
-      (await cacheport(["resolve", location, "--json"])).json(),
-    ).toMatchObject({
+    expect((await cacheport(["resolve", location, "--json"])).json()).toMatchObject({
       mediaType,
       digest,
       size,
@@ -96,18 +83,10 @@ describe("resolve", () => {
   });
 
   test("--platform walks into the index", async () => {
-    const index = readDocument(
-      fixture("multi-image"),
-      top("multi-image").digest,
-    );
+    const index = readDocument(fixture("multi-image"), top("multi-image").digest);
     for (const manifest of index.manifests) {
       const platform = `linux/${manifest.platform.architecture}`;
-      const run = await cacheport([
-        "resolve",
-        fixture("multi-image"),
-        "--platform",
-        platform,
-      ]);
+      const run = await cacheport(["resolve", fixture("multi-image"), "--platform", platform]);
       expect(run.stdout.trim()).toBe(manifest.digest);
     }
   });
@@ -127,10 +106,7 @@ describe("resolve", () => {
       size: config.size,
     });
     const absent = `sha256:${"0".repeat(64)}`;
-    const none = await cacheport([
-      "resolve",
-      `${fixture("app-image-manifest")}@${absent}`,
-    ]);
+    const none = await cacheport(["resolve", `${fixture("app-image-manifest")}@${absent}`]);
     expect(none.code).toBe(3);
     expect(none.stderr).toContain(absent);
   });
@@ -141,22 +117,12 @@ describe("cat", () => {
     const name = "app-image-manifest";
     const { digest } = top(name);
     const manifest = await cacheport(["cat", fixture(name)]);
-    expect(manifest.stdout).toBe(
-      readFileSync(blobFile(fixture(name), digest), "utf8"),
-    );
+    expect(manifest.stdout).toBe(readFileSync(blobFile(fixture(name), digest), "utf8"));
     const { config } = readDocument(fixture(name), digest);
     const blob = await cacheport(["cat", `${fixture(name)}@${config.digest}`]);
-    expect(blob.stdout).toBe(
-      readFileSync(blobFile(fixture(name), config.digest), "utf8"),
-    );
-    const json = await cacheport([
-      "cat",
-      `${fixture(name)}@${config.digest}`,
-      "--json",
-    ]);
-    expect(Buffer.from(json.json().data, "base64").toString()).toBe(
-      blob.stdout,
-    );
+    expect(blob.stdout).toBe(readFileSync(blobFile(fixture(name), config.digest), "utf8"));
+    const json = await cacheport(["cat", `${fixture(name)}@${config.digest}`, "--json"]);
+    expect(Buffer.from(json.json().data, "base64").toString()).toBe(blob.stdout);
   });
 
   test("a blob whose bytes do not fit ends with exit code 4", async () => {
@@ -172,12 +138,7 @@ describe("cat", () => {
 });
 
 describe("inspect", () => {
-  test.each([
-    "app-oci-index",
-    "app-docker-list",
-    "app-image-manifest",
-    "dup-oci-index",
-  ])(
+  test.each(["app-oci-index", "app-docker-list", "app-image-manifest", "dup-oci-index"])(
     "%s: one entry for each place of the config, sizes from the manifest",
     async (name) => {
       const run = await cacheport(["inspect", fixture(name), "--json"]);
@@ -193,26 +154,18 @@ describe("inspect", () => {
       expect(found.config.digest).toBe(configDescriptor.digest);
       expect(found.records).toBe(config.records.length);
       expect(found.problems).toEqual([]);
-      expect(
-        found.layers.map((layer: any) => [layer.digest, layer.size]),
-      ).toEqual(blobs.map((blob: any) => [blob.digest, blob.size]));
+      expect(found.layers.map((layer: any) => [layer.digest, layer.size])).toEqual(
+        blobs.map((blob: any) => [blob.digest, blob.size]),
+      );
       const sizes = new Map(blobs.map((blob: any) => [blob.digest, blob.size]));
       expect(found.totalSize).toBe(
         [...sizes.values()].reduce((a: any, b: any) => a + b, 0) as number,
       );
       for (const [i, layer] of found.layers.entries()) {
-        expect(layer.diffId).toBe(
-          blobs[i].annotations["containerd.io/uncompressed"],
-        );
-        expect(layer.createdAt).toBe(
-          blobs[i].annotations["buildkit/createdat"],
-        );
+        expect(layer.diffId).toBe(blobs[i].annotations["containerd.io/uncompressed"]);
+        expect(layer.createdAt).toBe(blobs[i].annotations["buildkit/createdat"]);
         let depth = 0;
-        for (
-          let at = config.layers[i];
-          (at.parent ?? 0) >= 0;
-          at = config.layers[at.parent ?? 0]
-        )
+        for (let at = config.layers[i]; (at.parent ?? 0) >= 0; at = config.layers[at.parent ?? 0])
           depth++;
         expect(layer.depth).toBe(depth);
       }
@@ -220,9 +173,7 @@ describe("inspect", () => {
   );
 
   test("an image: platform, layers with their commands, inline cache", async () => {
-    const found = (
-      await cacheport(["inspect", fixture("image-inline"), "--json"])
-    ).json();
+    const found = (await cacheport(["inspect", fixture("image-inline"), "--json"])).json();
     expect(found).toMatchObject({ kind: "image", inlineCache: true });
     expect(found.layers[0].createdBy).toContain("COPY /out.bin");
     const text = (await cacheport(["inspect", fixture("image-inline")])).stdout;
@@ -263,13 +214,7 @@ test("commands that read change nothing, not even in a folder that is read-only"
 describe("ref", () => {
   test.each([
     ["alpine", "docker.io", "library/alpine", "latest", "alpine:latest"],
-    [
-      "reg.example:5000/a/b:v1",
-      "reg.example:5000",
-      "a/b",
-      "v1",
-      "reg.example:5000/a/b:v1",
-    ],
+    ["reg.example:5000/a/b:v1", "reg.example:5000", "a/b", "v1", "reg.example:5000/a/b:v1"],
   ])("%s", async (text, domain, path, tag, familiar) => {
     const run = await cacheport(["ref", text, "--json"]);
     expect(run.json()).toMatchObject({

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import type { Arguments, CommandContext } from "../src/command.ts";
+import type { Arguments, CommandContext } from "../src/cli-command.ts";
 import { refCommand } from "../src/command-ref.ts";
 import { failure } from "./helpers/errors.ts";
 
@@ -64,15 +64,9 @@ describe("cacheport ref", () => {
     ],
     [
       `reg.example/app:1@${DIGEST}`,
-      [
-        /^tag +1 +the tag; the digest takes precedence/m,
-        /^digest +sha256:\w+ +the content/m,
-      ],
+      [/^tag +1 +the tag; the digest takes precedence/m, /^digest +sha256:\w+ +the content/m],
     ],
-    [
-      `reg.example/app@${DIGEST}`,
-      [/^tag +- +none/m, /^canonical +reg\.example\/app@sha256/m],
-    ],
+    [`reg.example/app@${DIGEST}`, [/^tag +- +none/m, /^canonical +reg\.example\/app@sha256/m]],
   ])("explains the parts of %p", async (name, lines) => {
     const { text } = await run(name);
     for (const line of lines) expect(text).toMatch(line);

@@ -5,19 +5,10 @@ import { join } from "node:path";
 import { BINARY } from "./helpers/binary.ts";
 import { readIndex } from "./helpers/layout.ts";
 import { started } from "./helpers/registry-client.ts";
-import {
-  ask,
-  load,
-  repositoryFaults,
-  runHint,
-} from "./helpers/registry-commands.ts";
+import { ask, load, repositoryFaults, runHint } from "./helpers/registry-commands.ts";
 import type { Asked } from "./helpers/registry-commands.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
-import {
-  TestRegistry,
-  TestServer,
-  TestTokenServer,
-} from "./helpers/test-registry.ts";
+import { TestRegistry, TestServer, TestTokenServer } from "./helpers/test-registry.ts";
 
 const USER = { username: "tester", password: "s3cret-Word" };
 const LOGIN = ["--username", USER.username, "--password-stdin"];
@@ -59,10 +50,7 @@ function configFolder(host: string, password = USER.password): string {
 describe("a login", () => {
   const ways: [string, (host: string) => [string[], object]][] = [
     ["--password-stdin", () => [LOGIN, { stdin: `${USER.password}\n` }]],
-    [
-      "DOCKER_CONFIG",
-      (host) => [[], { env: { DOCKER_CONFIG: configFolder(host) } }],
-    ],
+    ["DOCKER_CONFIG", (host) => [[], { env: { DOCKER_CONFIG: configFolder(host) } }]],
     [
       "REGISTRY_AUTH_FILE",
       (host) => {
@@ -93,11 +81,10 @@ describe("a login", () => {
       const [args, options] = way(registry.domain);
       const env = { CACHEPORT_DEBUG: "1", ...(options as any).env };
       const tag = `login-${tokens.tokens.size}`;
-      const run = await ask(
-        registry,
-        ["convert", `${at(registry)}:main`, "-t", tag, ...args],
-        { ...options, env },
-      );
+      const run = await ask(registry, ["convert", `${at(registry)}:main`, "-t", tag, ...args], {
+        ...options,
+        env,
+      });
       expect([run.code, run.stderr]).toEqual([0, ""]);
       expect(registry.repository(REPO).tags.has(tag)).toBe(true);
       expectNoSecret(run);
@@ -110,11 +97,10 @@ describe("a login", () => {
     for (const registry of [basic, bearer])
       for (const [command, ...rest] of [["resolve", ":main"], copy]) {
         const name = `${at(registry)}${rest.pop()}`;
-        const run = await ask(
-          registry,
-          [command as string, ...rest, name, "--json", ...LOGIN],
-          { stdin: wrong, env: { CACHEPORT_DEBUG: "1" } },
-        );
+        const run = await ask(registry, [command as string, ...rest, name, "--json", ...LOGIN], {
+          stdin: wrong,
+          env: { CACHEPORT_DEBUG: "1" },
+        });
         expect(run.code).toBe(5);
         const { code, message, hint } = run.json().error;
         expect(code).toBe("REGISTRY_DENIED");
@@ -134,11 +120,9 @@ describe("a login", () => {
     // A token without a login permits to read alone.
     const read = await ask(bearer, ["resolve", `${at(bearer)}:main`]);
     expect([read.code, read.stdout]).toEqual([0, `${INDEX}\n`]);
-    const write = await ask(
-      bearer,
-      ["tag", `${at(bearer)}:main`, "mine", "--json"],
-      { env: { CACHEPORT_DEBUG: "1" } },
-    );
+    const write = await ask(bearer, ["tag", `${at(bearer)}:main`, "mine", "--json"], {
+      env: { CACHEPORT_DEBUG: "1" },
+    });
     expect(write.code).toBe(5);
     // The test registry's refusal repeats the token that it was sent.
     expect(write.json().error.message).toContain("token [secret] is not good");
@@ -190,8 +174,7 @@ describe("a login", () => {
     basic.faults.length = 0;
     expect(run.code).toBe(0);
     expect(other.seen.length).toBeGreaterThan(8);
-    for (const { headers } of other.seen)
-      expect(headers["authorization"]).toBeUndefined();
+    for (const { headers } of other.seen) expect(headers["authorization"]).toBeUndefined();
   });
 
   test.each([
@@ -200,11 +183,7 @@ describe("a login", () => {
     ["--login-host without a login", ["--login-host", "x.example"], ""],
     ["an empty password", LOGIN, "\n"],
     ["an endless password", LOGIN, "x".repeat(100_000)],
-    [
-      "a host that no location has",
-      [...LOGIN, "--login-host", "x.example"],
-      USER.password,
-    ],
+    ["a host that no location has", [...LOGIN, "--login-host", "x.example"], USER.password],
   ])("%s is refused before anything is asked", async (_, args, stdin) => {
     const run = await ask(basic, ["ls", at(basic), ...args], { stdin });
     expect(run.code).toBe(2);
@@ -218,11 +197,9 @@ describe("a login", () => {
     });
     expect(run.code).toBe(2);
     expect(run.stderr).toContain("both a password and an archive");
-    const out = await ask(
-      basic,
-      ["copy", `${at(basic)}:main`, "-", "--quiet", ...LOGIN],
-      { stdin: USER.password },
-    );
+    const out = await ask(basic, ["copy", `${at(basic)}:main`, "-", "--quiet", ...LOGIN], {
+      stdin: USER.password,
+    });
     expect(out.code).toBe(0);
     expect(out.stdout.length).toBeGreaterThan(1000);
   });
@@ -234,18 +211,12 @@ describe("two registries and one login", () => {
 
   test("the last one is shown the password, the other its own", async () => {
     const password = "0ther-Word";
-    const target = await started(
-      TestRegistry.start({ basic: { ...USER, password } }),
-    );
+    const target = await started(TestRegistry.start({ basic: { ...USER, password } }));
     const from = basic.seen.length;
-    const run = await ask(
-      target,
-      ["copy", `${at(basic)}:main`, `${at(target)}:x`, ...LOGIN],
-      {
-        stdin: password,
-        env: { DOCKER_CONFIG: configFolder(basic.domain) },
-      },
-    );
+    const run = await ask(target, ["copy", `${at(basic)}:main`, `${at(target)}:x`, ...LOGIN], {
+      stdin: password,
+      env: { DOCKER_CONFIG: configFolder(basic.domain) },
+    });
     expect(run.code).toBe(0);
     expect(run.stderr).toBe(
       `The login is used at ${target.domain} only; --login-host chooses another registry\n`,
@@ -259,9 +230,7 @@ describe("two registries and one login", () => {
   });
 
   test("--login-host gives it to the source, and to nobody else", async () => {
-    const target = await started(
-      TestRegistry.start({ basic: { username: "x", password: "y" } }),
-    );
+    const target = await started(TestRegistry.start({ basic: { username: "x", password: "y" } }));
     const args = ["copy", `${at(basic)}:main`, `${at(target)}:x`, ...LOGIN];
     const choice = ["--login-host", basic.domain];
     const options = { stdin: USER.password };
@@ -278,9 +247,7 @@ describe("two registries and one login", () => {
   });
 
   test("a hint repeats the options without which its command would not get there", async () => {
-    const strict = await started(
-      TestRegistry.start({ basic: USER, strict: true }),
-    );
+    const strict = await started(TestRegistry.start({ basic: USER, strict: true }));
     const run = await ask(
       strict,
       [
@@ -335,9 +302,7 @@ describe("TLS", () => {
     expect(await child.exited).toBe(0);
     const key = readFileSync(file("key.pem"), "utf8");
     const cert = readFileSync(file("ca.pem"), "utf8");
-    registry = await started(
-      TestRegistry.start({ tls: { key, cert }, basic: USER }),
-    );
+    registry = await started(TestRegistry.start({ tls: { key, cert }, basic: USER }));
     load(registry, REPO, fixture("app-oci-index"), "main");
   });
 
@@ -356,13 +321,7 @@ describe("TLS", () => {
     expect([run.code, run.stdout, run.stderr]).toEqual([0, `${INDEX}\n`, ""]);
     const copy = await ask(
       registry,
-      [
-        "copy",
-        fixture("app-image-manifest"),
-        `${at(registry)}:x`,
-        ...LOGIN,
-        ...args(),
-      ],
+      ["copy", fixture("app-image-manifest"), `${at(registry)}:x`, ...LOGIN, ...args()],
       { ...options, env },
     );
     expect(copy.code).toBe(0);
@@ -385,8 +344,6 @@ describe("TLS", () => {
     const missing = [...resolve(), "--ca-file", file("none.pem")];
     const none = await ask(registry, missing, options);
     expect(none.code).toBe(1);
-    expect(none.stderr).toContain(
-      `Cannot read certificates "${file("none.pem")}": no such file`,
-    );
+    expect(none.stderr).toContain(`Cannot read certificates "${file("none.pem")}": no such file`);
   });
 });

@@ -27,8 +27,7 @@ const FIXTURES = [
   "multi-cache",
   "multi-image",
 ];
-const firstDigest = (name: string): string =>
-  readIndex(fixture(name)).manifests[0].digest;
+const firstDigest = (name: string): string => readIndex(fixture(name)).manifests[0].digest;
 
 let one: TestRegistry;
 /** Another host, which mounts nothing. */
@@ -45,9 +44,7 @@ const fresh = (registry: TestRegistry) => {
   return { name, content, at: `${registry.domain}/${name}` };
 };
 const contentOf = ({ blobs, manifests }: any): string[] =>
-  [...blobs.keys(), ...manifests.keys()]
-    .map((digest) => digest.slice(7))
-    .toSorted();
+  [...blobs.keys(), ...manifests.keys()].map((digest) => digest.slice(7)).toSorted();
 
 describe("from place to place", () => {
   test.each(FIXTURES)(
@@ -69,9 +66,7 @@ describe("from place to place", () => {
         const { digest, mediaType, size, names } = run.json();
         expect(digest).toBe(firstDigest(name));
         expect(names).toEqual(["x"]);
-        expect(run.json().entries).toEqual([
-          { digest, mediaType, size, names },
-        ]);
+        expect(run.json().entries).toEqual([{ digest, mediaType, size, names }]);
       }
       for (const { name: repository, content } of [first, second]) {
         const registry = repository === first.name ? one : two;
@@ -139,10 +134,7 @@ describe("what is asked for", () => {
     const read = await ask(one, ["copy", `${source.at}:main`, target.at]);
     expect(read.code).toBe(0);
     const children = JSON.parse(
-      readFileSync(
-        join(fixture("app-oci-index"), "blobs/sha256", digest.slice(7)),
-        "utf8",
-      ),
+      readFileSync(join(fixture("app-oci-index"), "blobs/sha256", digest.slice(7)), "utf8"),
     ).manifests;
     const blobs = new Set<string>(children.map((child: any) => child.digest));
     expect(read.requests.toSorted()).toEqual(
@@ -151,20 +143,10 @@ describe("what is asked for", () => {
         ...[...blobs].map((blob) => `GET ${source.name}/blobs/${blob}`),
       ].toSorted(),
     );
-    const manifests = two.requests(
-      "PUT",
-      new RegExp(`${target.name}/manifests`),
-    );
-    expect(manifests.map(({ url }) => url)).toEqual([
-      `/v2/${target.name}/manifests/main`,
-    ]);
+    const manifests = two.requests("PUT", new RegExp(`${target.name}/manifests`));
+    expect(manifests.map(({ url }) => url)).toEqual([`/v2/${target.name}/manifests/main`]);
     // What is there is not moved again.
-    const again = await ask(two, [
-      "copy",
-      `${source.at}:main`,
-      target.at,
-      "--json",
-    ]);
+    const again = await ask(two, ["copy", `${source.at}:main`, target.at, "--json"]);
     expect(again.json().blobs).toEqual({ copied: 0, skipped: 9, bytes: 0 });
     expect(again.writes).toEqual([`PUT ${target.name}/manifests/main`]);
   });
@@ -173,12 +155,7 @@ describe("what is asked for", () => {
     for (const registry of [one, two]) {
       const [source, target] = [fresh(registry), fresh(registry)];
       load(registry, source.name, fixture("app-image-manifest"), "main");
-      const run = await ask(registry, [
-        "copy",
-        `${source.at}:main`,
-        target.at,
-        "--json",
-      ]);
+      const run = await ask(registry, ["copy", `${source.at}:main`, target.at, "--json"]);
       expect(run.code).toBe(0);
       const posts = run.writes.filter((line) => line.startsWith("POST"));
       expect(posts).toHaveLength(9);
@@ -198,13 +175,8 @@ describe("what is asked for", () => {
   test("--platform copies one manifest with its blobs", async () => {
     const [source, target] = [fresh(one), fresh(two)];
     load(one, source.name, fixture("multi-image"), "multi");
-    const index = readDocument(
-      fixture("multi-image"),
-      firstDigest("multi-image"),
-    );
-    const arm = index.manifests.find(
-      ({ platform }: any) => platform.architecture === "arm64",
-    );
+    const index = readDocument(fixture("multi-image"), firstDigest("multi-image"));
+    const arm = index.manifests.find(({ platform }: any) => platform.architecture === "arm64");
     const run = await ask(two, [
       "copy",
       `${source.at}:multi`,
@@ -244,12 +216,7 @@ describe("what is asked for", () => {
       },
       "thing",
     );
-    const run = await ask(two, [
-      "copy",
-      `${source.at}:thing`,
-      target.at,
-      "--json",
-    ]);
+    const run = await ask(two, ["copy", `${source.at}:thing`, target.at, "--json"]);
     expect(run.json()).toMatchObject({ digest, shape: null, names: ["thing"] });
     expect(contentOf(target.content)).toEqual(contentOf(source.content));
   });
@@ -257,12 +224,7 @@ describe("what is asked for", () => {
   test("--dry-run reads the name and nothing else", async () => {
     const source = fresh(one);
     load(one, source.name, fixture("app-oci-index"), "main");
-    const run = await ask(one, [
-      "copy",
-      `${source.at}:main`,
-      `${fresh(one).at}:x`,
-      "--dry-run",
-    ]);
+    const run = await ask(one, ["copy", `${source.at}:main`, `${fresh(one).at}:x`, "--dry-run"]);
     expect(run.code).toBe(0);
     expect(run.requests).toEqual([`GET ${source.name}/manifests/main`]);
   });
@@ -293,8 +255,7 @@ describe("what is asked for", () => {
 describe("names", () => {
   test("--all copies the tags of all pages, each document read once", async () => {
     const [source, target] = [fresh(one), fresh(two)];
-    for (const tag of ["a", "b", "c", "d"])
-      load(one, source.name, fixture("app-oci-index"), tag);
+    for (const tag of ["a", "b", "c", "d"]) load(one, source.name, fixture("app-oci-index"), tag);
     load(one, source.name, fixture("multi-image"), "e");
     const run = await ask(one, ["copy", "-a", source.at, target.at, "--json"]);
     expect(run.code).toBe(0);
@@ -322,12 +283,7 @@ describe("names", () => {
 
   test("an image name in a layout becomes its tag", async () => {
     const target = fresh(one);
-    const run = await ask(one, [
-      "copy",
-      fixture("multi-image"),
-      target.at,
-      "--json",
-    ]);
+    const run = await ask(one, ["copy", fixture("multi-image"), target.at, "--json"]);
     expect(run.json().names).toEqual(["2"]);
     expect([...target.content.tags.keys()]).toEqual(["2"]);
     const more = await ask(one, [
@@ -367,10 +323,7 @@ describe("names", () => {
     const untagged = await ask(one, ["copy", layout, target.at]);
     expect(untagged.code).toBe(2);
     expect(untagged.stderr).toContain("it holds no tag");
-    writeLayout(layout, [
-      entry("a.example/x:1", "x"),
-      entry("b.example/y:1", "y"),
-    ]);
+    writeLayout(layout, [entry("a.example/x:1", "x"), entry("b.example/y:1", "y")]);
     const clash = await ask(one, ["copy", "--all", layout, target.at]);
     expect(clash.code).toBe(3);
     expect(clash.stderr).toContain('would be called "1"');
@@ -393,13 +346,7 @@ describe("names", () => {
     });
     writeLayout(layout, [named(index, "all"), named(child, "one")]);
     const strict = await started(TestRegistry.start({ strict: true }));
-    const run = await ask(strict, [
-      "copy",
-      "--all",
-      layout,
-      `${strict.domain}/x`,
-      "--json",
-    ]);
+    const run = await ask(strict, ["copy", "--all", layout, `${strict.domain}/x`, "--json"]);
     expect([run.code, run.stderr]).toEqual([0, ""]);
     expect(run.json().names).toEqual(["all", "one"]);
     expect(repositoryFaults(strict, "x")).toEqual([]);
@@ -412,12 +359,7 @@ describe("names", () => {
       ([, blob]) => blob.length > 1_000_000,
     ) as [string, Uint8Array];
     source.content.blobs.set(digest, Buffer.from(bytes).fill(0, 99, 100));
-    const run = await ask(two, [
-      "copy",
-      `${source.at}:main`,
-      target.at,
-      "--json",
-    ]);
+    const run = await ask(two, ["copy", `${source.at}:main`, target.at, "--json"]);
     expect(run.code).toBe(4);
     expect(run.json().error.code).toBe("DIGEST_MISMATCH");
     expect(run.json().error.message).toContain(digest);

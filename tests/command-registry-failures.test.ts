@@ -41,24 +41,15 @@ test.each([
   ["resolve", `${REPO}:none`, "NAME_NOT_FOUND", "does not have it"],
   ["convert", `${REPO}:none`, "NAME_NOT_FOUND", "does not have it"],
   ["untag", `${REPO}:none`, "NAME_NOT_FOUND", "does not have it"],
-  [
-    "cat",
-    `${REPO}@sha256:${"0".repeat(64)}`,
-    "BLOB_NOT_FOUND",
-    "does not have it",
-  ],
+  ["cat", `${REPO}@sha256:${"0".repeat(64)}`, "BLOB_NOT_FOUND", "does not have it"],
 ])("%s %s is %s", async (command, name, code, text) => {
   const more = command === "copy" ? [join(tempFolder(), "x")] : [];
   const source = `${open.domain}/${name}`;
   const run = await ask(open, [command, source, ...more, "--json"]);
   expect(run.code).toBe(3);
   const { error } = run.json();
-  expect([error.code, error.message]).toEqual([
-    code,
-    expect.stringContaining(text),
-  ]);
-  if (name.startsWith(`${REPO}:`))
-    expect(error.hint).toStartWith("The tags there are: main");
+  expect([error.code, error.message]).toEqual([code, expect.stringContaining(text)]);
+  if (name.startsWith(`${REPO}:`)) expect(error.hint).toStartWith("The tags there are: main");
   expect(run.writes).toEqual([]);
 });
 

@@ -5,12 +5,7 @@ import { join } from "node:path";
 import { BINARY } from "./helpers/binary.ts";
 import { readIndex } from "./helpers/layout.ts";
 import { started } from "./helpers/registry-client.ts";
-import {
-  ask,
-  load,
-  repositoryFaults,
-  runHint,
-} from "./helpers/registry-commands.ts";
+import { ask, load, repositoryFaults, runHint } from "./helpers/registry-commands.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 import { TestRegistry } from "./helpers/test-registry.ts";
 
@@ -76,48 +71,32 @@ test.each([
   ["convert", "an OCI index", ["--to", "oci-index"]],
   ["convert", "a Docker manifest list", ["--to", "docker-list"]],
   ["copy", "an OCI index", []],
-])(
-  "%s of %s is refused with the command that works",
-  async (command, shape, more) => {
-    const at = fresh();
-    const source = odd();
-    const run = await ask(strict, [
-      command,
-      source,
-      `${at}:main`,
-      "--json",
-      ...more,
-    ]);
-    expect(run.code).toBe(1);
-    const { code, message, hint } = run.json().error;
-    expect(code).toBe("REGISTRY_REJECTED");
-    expect(message).toBe(
-      `Cannot write manifest "${at}:main": this registry does not take caches in the shape of ${shape} (400 MANIFEST_BLOB_UNKNOWN: blob unknown to registry)`,
-    );
-    const quoted = `'${source.replace("'", "'\\''")}'`;
-    expect(hint).toBe(
-      `Write it as an image manifest: cacheport convert ${quoted} ${at}:main --to image-manifest`,
-    );
-    expect(run.stderr).toBe(`cacheport: ${message}\nhint: ${hint}\n`);
-    expect(tagsOf(at)).toEqual({});
-    expect(await runHint(hint, BINARY)).toBe(0);
-    expect(tagsOf(at)).toEqual({ main: IMAGE });
-  },
-);
+])("%s of %s is refused with the command that works", async (command, shape, more) => {
+  const at = fresh();
+  const source = odd();
+  const run = await ask(strict, [command, source, `${at}:main`, "--json", ...more]);
+  expect(run.code).toBe(1);
+  const { code, message, hint } = run.json().error;
+  expect(code).toBe("REGISTRY_REJECTED");
+  expect(message).toBe(
+    `Cannot write manifest "${at}:main": this registry does not take caches in the shape of ${shape} (400 MANIFEST_BLOB_UNKNOWN: blob unknown to registry)`,
+  );
+  const quoted = `'${source.replace("'", "'\\''")}'`;
+  expect(hint).toBe(
+    `Write it as an image manifest: cacheport convert ${quoted} ${at}:main --to image-manifest`,
+  );
+  expect(run.stderr).toBe(`cacheport: ${message}\nhint: ${hint}\n`);
+  expect(tagsOf(at)).toEqual({});
+  expect(await runHint(hint, BINARY)).toBe(0);
+  expect(tagsOf(at)).toEqual({ main: IMAGE });
+});
 
 test("a refusal in place leaves the tag", async () => {
   const at = fresh();
-  load(
-    strict,
-    at.slice(at.indexOf("/") + 1),
-    fixture("app-image-manifest"),
-    "main",
-  );
+  load(strict, at.slice(at.indexOf("/") + 1), fixture("app-image-manifest"), "main");
   const run = await ask(strict, ["convert", `${at}:main`, "--to=oci-index"]);
   expect(run.code).toBe(1);
-  expect(run.stderr).toContain(
-    `convert ${at}:main ${at}:main --to image-manifest`,
-  );
+  expect(run.stderr).toContain(`convert ${at}:main ${at}:main --to image-manifest`);
   expect(tagsOf(at)).toEqual({ main: IMAGE });
 });
 

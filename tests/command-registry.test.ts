@@ -14,8 +14,7 @@ const TYPES = {
   "oci-index": "application/vnd.oci.image.index.v1+json",
   "docker-list": "application/vnd.docker.distribution.manifest.list.v2+json",
 };
-const digestIn = (shape: string): string =>
-  readIndex(fixture(`app-${shape}`)).manifests[0].digest;
+const digestIn = (shape: string): string => readIndex(fixture(`app-${shape}`)).manifests[0].digest;
 const IMAGE = digestIn("image-manifest");
 const INDEX = digestIn("oci-index");
 const CONFIG = readDocument(fixture("app-image-manifest"), IMAGE).config.digest;
@@ -41,13 +40,7 @@ describe("convert in a repository", () => {
     async (from, to) => {
       const { name, content, at } = filled(from);
       const blobs = [...content.blobs.keys()];
-      const run = await ask(registry, [
-        "convert",
-        `${at}:main`,
-        "--to",
-        to,
-        "--json",
-      ]);
+      const run = await ask(registry, ["convert", `${at}:main`, "--to", to, "--json"]);
       expect([run.code, run.stderr]).toEqual([0, ""]);
       expect(run.requests).toEqual([
         `GET ${name}/manifests/main`,
@@ -120,12 +113,7 @@ describe("convert in a repository", () => {
 
   test("--dry-run reads and says what would be", async () => {
     const { content, at } = filled();
-    const run = await ask(registry, [
-      "convert",
-      `${at}:main`,
-      "--dry-run",
-      "--json",
-    ]);
+    const run = await ask(registry, ["convert", `${at}:main`, "--dry-run", "--json"]);
     expect(run.code).toBe(0);
     expect(run.json()).toMatchObject({ digest: IMAGE, dryRun: true });
     expect(run.writes).toEqual([]);
@@ -164,9 +152,9 @@ describe("convert in a repository", () => {
     ]);
     expect(run.code).toBe(0);
     expect(content.tags.get("main")).toBe(IMAGE);
-    const { bytes } = content.manifests.get(
-      content.tags.get("zstd") as string,
-    ) as { bytes: Uint8Array };
+    const { bytes } = content.manifests.get(content.tags.get("zstd") as string) as {
+      bytes: Uint8Array;
+    };
     expect(Buffer.from(bytes).toString()).toContain("tar+zstd");
     expect(repositoryFaults(registry, name)).toEqual([]);
     expect((await ask(registry, ["verify", `${at}:zstd`])).code).toBe(0);
@@ -184,12 +172,7 @@ describe("reading", () => {
     expect([run.code, run.stderr]).toEqual([0, ""]);
     const listed = run
       .json()
-      .map((entry: any) => [
-        entry.refName,
-        entry.kind,
-        entry.digest,
-        entry.mediaType,
-      ]);
+      .map((entry: any) => [entry.refName, entry.kind, entry.digest, entry.mediaType]);
     expect(listed).toEqual([
       ["image", "cache", IMAGE, TYPES["image-manifest"]],
       ["main", "cache", INDEX, TYPES["oci-index"]],
@@ -200,9 +183,7 @@ describe("reading", () => {
     const lists = run.requests.filter((line) => line.includes("tags/list"));
     expect(lists).toHaveLength(3);
     const table = await ask(registry, ["ls", at]);
-    expect(table.stdout.split("\n")[1]).toMatch(
-      /^image +cache +1\.18 MB +- +1315c0ad45b5$/,
-    );
+    expect(table.stdout.split("\n")[1]).toMatch(/^image +cache +1\.18 MB +- +1315c0ad45b5$/);
   });
 
   test("ls with a tag or a digest asks for nothing else", async () => {
@@ -226,9 +207,7 @@ describe("reading", () => {
     expect((await ask(registry, ["cat", `${at}@${INDEX}`])).stdout).toBe(text);
     // A blob is no manifest; it is fetched once.
     const blob = await ask(registry, ["cat", `${at}@${CONFIG}`]);
-    expect(blob.stdout).toBe(
-      Buffer.from(content.blobs.get(CONFIG) as Uint8Array).toString(),
-    );
+    expect(blob.stdout).toBe(Buffer.from(content.blobs.get(CONFIG) as Uint8Array).toString());
     expect(blob.requests).toEqual([
       `GET ${name}/manifests/${CONFIG}`,
       `HEAD ${name}/blobs/${CONFIG}`,
@@ -262,25 +241,13 @@ describe("reading", () => {
     const { name, content, at } = filled();
     load(registry, name, fixture("multi-image"), "multi");
     const index = content.manifests.get(content.tags.get("multi") as string);
-    const { manifests } = JSON.parse(
-      Buffer.from(index?.bytes as Uint8Array).toString(),
-    );
+    const { manifests } = JSON.parse(Buffer.from(index?.bytes as Uint8Array).toString());
     for (const { digest, platform } of manifests) {
       const wanted = `${platform.os}/${platform.architecture}`;
-      const run = await ask(registry, [
-        "resolve",
-        `${at}:multi`,
-        "--platform",
-        wanted,
-      ]);
+      const run = await ask(registry, ["resolve", `${at}:multi`, "--platform", wanted]);
       expect(run.stdout).toBe(`${digest}\n`);
     }
-    const none = await ask(registry, [
-      "resolve",
-      `${at}:multi`,
-      "--platform",
-      "linux/s390x",
-    ]);
+    const none = await ask(registry, ["resolve", `${at}:multi`, "--platform", "linux/s390x"]);
     expect(none.code).toBe(3);
   });
 
@@ -316,28 +283,25 @@ describe("tags", () => {
     [400, "UNSUPPORTED", "the operation is unsupported"],
     [405, "UNSUPPORTED", "the operation is unsupported"],
     [501, "", ""],
-  ])(
-    "a registry that answers %d %s deletes no single tags",
-    async (status, code, message) => {
-      const { name, content, at } = filled();
-      registry.faults.push({
-        method: "DELETE",
-        path: new RegExp(name),
-        answer: {
-          status,
-          body: code && JSON.stringify({ errors: [{ code, message }] }),
-        },
-      });
-      const run = await ask(registry, ["untag", `${at}:main`, "--json"]);
-      expect(run.code).toBe(2);
-      expect(run.json().error).toEqual({
-        code: "NOT_SUPPORTED",
-        message: `Cannot delete "${at}:main": this registry does not delete single tags`,
-        hint: "Delete it with the registry's own tool, or move it to other content with cacheport tag",
-      });
-      expect(content.tags.get("main")).toBe(INDEX);
-    },
-  );
+  ])("a registry that answers %d %s deletes no single tags", async (status, code, message) => {
+    const { name, content, at } = filled();
+    registry.faults.push({
+      method: "DELETE",
+      path: new RegExp(name),
+      answer: {
+        status,
+        body: code && JSON.stringify({ errors: [{ code, message }] }),
+      },
+    });
+    const run = await ask(registry, ["untag", `${at}:main`, "--json"]);
+    expect(run.code).toBe(2);
+    expect(run.json().error).toEqual({
+      code: "NOT_SUPPORTED",
+      message: `Cannot delete "${at}:main": this registry does not delete single tags`,
+      hint: "Delete it with the registry's own tool, or move it to other content with cacheport tag",
+    });
+    expect(content.tags.get("main")).toBe(INDEX);
+  });
 
   test("merge writes a third tag from two", async () => {
     const name = `team/cache-${++count}`;
@@ -359,9 +323,7 @@ describe("tags", () => {
     const seen = await ask(registry, ["inspect", `${at}:both`, "--json"]);
     expect(seen.json().problems).toEqual([]);
     // The layers are in the repository already; only the new config is uploaded.
-    expect(run.writes.filter((line) => line.startsWith("POST"))).toHaveLength(
-      1,
-    );
+    expect(run.writes.filter((line) => line.startsWith("POST"))).toHaveLength(1);
   });
 });
 

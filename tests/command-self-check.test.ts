@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { convertSample } from "../src/sample-cache.ts";
+import { convertSample } from "../src/self-check-sample.ts";
 import { selfCheck } from "../src/self-check.ts";
 import { BINARY, cacheport } from "./helpers/binary.ts";
 import { failure } from "./helpers/errors.ts";
@@ -35,17 +35,11 @@ function byName({ checks }: Result, name: string) {
 describe("cacheport self-check", () => {
   test("says in a line each that a machine is fine, and leaves nothing behind", async () => {
     const dir = tempFolder();
-    const { code, stdout, stderr } = await cacheport([
-      "self-check",
-      "--dir",
-      dir,
-    ]);
+    const { code, stdout, stderr } = await cacheport(["self-check", "--dir", dir]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const lines = stdout.trimEnd().split("\n");
     expect(lines.at(-1)).toBe("This machine is fine");
-    expect(lines.slice(0, -1).map((line) => line.split(/ +/)[1])).toEqual(
-      CHECKS,
-    );
+    expect(lines.slice(0, -1).map((line) => line.split(/ +/)[1])).toEqual(CHECKS);
     expect(readdirSync(dir)).toEqual([]);
   });
 
@@ -84,34 +78,20 @@ describe("cacheport self-check", () => {
   });
 
   const canMount =
-    process.platform === "linux" &&
-    Bun.spawnSync(["unshare", "--mount", "true"]).exitCode === 0;
+    process.platform === "linux" && Bun.spawnSync(["unshare", "--mount", "true"]).exitCode === 0;
 
-  test.skipIf(!canMount)(
-    "fails on a disk that is nearly full, but goes on checking",
-    async () => {
-      const dir = tempFolder();
-      const script =
-        'mount -t tmpfs -o size=12m none "$1" && exec "$2" self-check --dir "$1" --json';
-      const child = Bun.spawnSync([
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        script,
-        "sh",
-        dir,
-        BINARY,
-      ]);
-      expect(child.exitCode).toBe(1);
-      const result = JSON.parse(child.stdout.toString()) as Result;
-      expect(byName(result, "space")).toMatchObject({
-        status: "failed",
-        detail: expect.stringMatching(/^Cannot work here: only 12\.\d MB free/),
-      });
-      expect(byName(result, "conversion")?.status).toBe("ok");
-    },
-  );
+  test.skipIf(!canMount)("fails on a disk that is nearly full, but goes on checking", async () => {
+    const dir = tempFolder();
+    const script = 'mount -t tmpfs -o size=12m none "$1" && exec "$2" self-check --dir "$1" --json';
+    const child = Bun.spawnSync(["unshare", "--mount", "sh", "-c", script, "sh", dir, BINARY]);
+    expect(child.exitCode).toBe(1);
+    const result = JSON.parse(child.stdout.toString()) as Result;
+    expect(byName(result, "space")).toMatchObject({
+      status: "failed",
+      detail: expect.stringMatching(/^Cannot work here: only 12\.\d MB free/),
+    });
+    expect(byName(result, "conversion")?.status).toBe("ok");
+  });
 });
 
 test("a self-check that is interrupted leaves nothing behind", async () => {
@@ -143,9 +123,7 @@ describe("the cache that is part of the program", () => {
 });
 
 describe("cacheport version", () => {
-  const manifest = JSON.parse(
-    readFileSync(join(import.meta.dir, "..", "package.json"), "utf8"),
-  );
+  const manifest = JSON.parse(readFileSync(join(import.meta.dir, "..", "package.json"), "utf8"));
 
   test("gives version, commit, runtime and target", async () => {
     const { json } = await cacheport(["version", "--json"]);

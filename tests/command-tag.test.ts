@@ -22,13 +22,7 @@ describe("cacheport tag", () => {
     const [main] = entriesOf(layout);
     const blobs = blobNames(layout);
     const name = "reg.example/team/cache:v1";
-    const run = await cacheport([
-      "tag",
-      `${layout}:main`,
-      "backup",
-      name,
-      "--json",
-    ]);
+    const run = await cacheport(["tag", `${layout}:main`, "backup", name, "--json"]);
     expect(run.code).toBe(0);
     const { mediaType, digest, size } = main;
     expect(run.json()).toEqual({
@@ -80,13 +74,7 @@ describe("cacheport tag", () => {
   test("--dry-run changes nothing", async () => {
     const layout = fixtureCopy("grown");
     const before = entriesOf(layout);
-    const run = await cacheport([
-      "tag",
-      `${layout}:main`,
-      "x",
-      "--dry-run",
-      "--json",
-    ]);
+    const run = await cacheport(["tag", `${layout}:main`, "x", "--dry-run", "--json"]);
     expect(run.json()).toMatchObject({
       digest: before[0].digest,
       names: ["x"],
@@ -103,9 +91,7 @@ describe("cacheport tag", () => {
   ])("%j ends with %d and changes nothing", async (args, code) => {
     const layout = fixtureCopy("grown");
     const before = entriesOf(layout);
-    const run = await cacheport(
-      args.map((arg) => arg.replace("LAYOUT", layout)),
-    );
+    const run = await cacheport(args.map((arg) => arg.replace("LAYOUT", layout)));
     expect(run.code).toBe(code);
     expect(entriesOf(layout)).toEqual(before);
   });
@@ -113,9 +99,7 @@ describe("cacheport tag", () => {
   test("eight at once lose no name", async () => {
     const layout = fixtureCopy("grown");
     const names = Array.from({ length: 8 }, (_, number) => `tag-${number}`);
-    const runs = await Promise.all(
-      names.map((name) => cacheport(["tag", `${layout}:main`, name])),
-    );
+    const runs = await Promise.all(names.map((name) => cacheport(["tag", `${layout}:main`, name])));
     expect(runs.map(({ code }) => code)).toEqual(names.map(() => 0));
     const found = entriesOf(layout).map((entry) => entry.annotations[REF_NAME]);
     expect(found.toSorted()).toEqual(["feature", "main", ...names]);
@@ -128,23 +112,12 @@ test("tag and untag in a registry", async () => {
     const repository = `docker://${registry.domain}/team/cache`;
     await cacheport(["copy", `${fixture("grown")}:main`, `${repository}:main`]);
     const digest = entriesOf(fixture("grown"))[0].digest;
-    const tagged = await cacheport([
-      "tag",
-      `${repository}:main`,
-      "v1",
-      "--json",
-    ]);
+    const tagged = await cacheport(["tag", `${repository}:main`, "v1", "--json"]);
     expect(tagged.json()).toMatchObject({ digest, names: ["v1"] });
     expect(await resolved(`${repository}:v1`)).toBe(digest);
-    const full = await cacheport([
-      "tag",
-      `${repository}:main`,
-      "reg.example/a:1",
-    ]);
+    const full = await cacheport(["tag", `${repository}:main`, "reg.example/a:1"]);
     expect(full.code).toBe(2);
-    expect(
-      (await cacheport(["verify", `${repository}:v1`, "--deep"])).code,
-    ).toBe(0);
+    expect((await cacheport(["verify", `${repository}:v1`, "--deep"])).code).toBe(0);
 
     const run = await cacheport(["untag", `${repository}:v1`, "--json"]);
     expect(run.json()).toMatchObject({ removed: ["v1"], digest });
@@ -190,9 +163,11 @@ describe("cacheport untag", () => {
     expect(vague.code).toBe(3);
     for (const name of names) expect(vague.stderr).toContain(name);
     expect((await cacheport(["untag", `${layout}:${names[0]}`])).code).toBe(0);
-    expect(
-      entriesOf(layout).map((entry) => entry.annotations[IMAGE_NAME]),
-    ).toEqual([undefined, undefined, names[1]]);
+    expect(entriesOf(layout).map((entry) => entry.annotations[IMAGE_NAME])).toEqual([
+      undefined,
+      undefined,
+      names[1],
+    ]);
   });
 
   test("removes every entry of a digest", async () => {
@@ -214,9 +189,7 @@ describe("cacheport untag", () => {
   ])("%j ends with %d and changes nothing", async (args, code) => {
     const layout = fixtureCopy("grown");
     const before = entriesOf(layout);
-    const run = await cacheport(
-      args.map((arg) => arg.replace("LAYOUT", layout)),
-    );
+    const run = await cacheport(args.map((arg) => arg.replace("LAYOUT", layout)));
     expect(run.code).toBe(code);
     expect(entriesOf(layout)).toEqual(before);
   });

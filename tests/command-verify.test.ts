@@ -6,9 +6,7 @@ import { blobNames, fixture, fixtureCopy } from "./helpers/temp.ts";
 
 /** Flips a bit in the largest blob; gives its digest. */
 function damage(layout: string): string {
-  const [name] = blobNames(layout).toSorted(
-    (a, b) => sizeOf(layout, b) - sizeOf(layout, a),
-  );
+  const [name] = blobNames(layout).toSorted((a, b) => sizeOf(layout, b) - sizeOf(layout, a));
   const path = join(layout, "blobs", "sha256", name!);
   const bytes = readFileSync(path);
   bytes[100]! ^= 1;
@@ -51,10 +49,7 @@ describe("cacheport verify", () => {
     expect(good.json()).toEqual({
       ok: true,
       blobs: blobNames(layout).length,
-      bytes: blobNames(layout).reduce(
-        (sum, name) => sum + sizeOf(layout, name),
-        0,
-      ),
+      bytes: blobNames(layout).reduce((sum, name) => sum + sizeOf(layout, name), 0),
       problems: [],
     });
     const digest = damage(layout);
@@ -68,9 +63,7 @@ describe("cacheport verify", () => {
 
   test("looks at one name when one is given", async () => {
     const layout = fixtureCopy("grown");
-    const { manifests } = JSON.parse(
-      readFileSync(join(layout, "index.json"), "utf8"),
-    );
+    const { manifests } = JSON.parse(readFileSync(join(layout, "index.json"), "utf8"));
     unlinkSync(join(layout, "blobs", manifests[1].digest.replace(":", "/")));
     expect((await cacheport(["verify", `${layout}:main`])).code).toBe(0);
     expect((await cacheport(["verify", `${layout}:feature`])).code).toBe(4);
@@ -90,12 +83,7 @@ describe("cacheport verify", () => {
 
   test("verifies archives", async () => {
     for (const name of ["image.tar", "image-docker.tar"]) {
-      const run = await cacheport([
-        "verify",
-        fixture(name),
-        "--deep",
-        "--json",
-      ]);
+      const run = await cacheport(["verify", fixture(name), "--deep", "--json"]);
       expect(run.json()).toMatchObject({ ok: true, problems: [] });
     }
   });

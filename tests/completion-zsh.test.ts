@@ -73,11 +73,7 @@ describe.skipIf(Bun.which("zsh") === null)("zsh completes", () => {
   test.each([
     ["cacheport comp", ["completion"], ["copy"]],
     ["cacheport --jobs 4 comp", ["completion"], []],
-    [
-      "cacheport completion ",
-      ["bash", "zsh", "fish", "powershell"],
-      ["layout"],
-    ],
+    ["cacheport completion ", ["bash", "zsh", "fish", "powershell"], ["layout"]],
     ["cacheport completion --pro", ["--progress"], ["--json"]],
     ["cacheport completion --progress=j", ["json"], ["auto", "plain"]],
     ["cacheport convert --to ", ["image-manifest", "oci-index"], []],
@@ -100,9 +96,7 @@ describe.skipIf(Bun.which("zsh") === null)("zsh completes", () => {
       const { json } = await cacheport(["ls", "layout", "--json"], {
         cwd: folder,
       });
-      const names = json<
-        { refName: string | null; imageName: string | null }[]
-      >()
+      const names = json<{ refName: string | null; imageName: string | null }[]>()
         .flatMap(({ imageName, refName }) => imageName ?? refName ?? [])
         .map((name) => `layout:${name}`);
       expect(names.length).toBeGreaterThan(0);

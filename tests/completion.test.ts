@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { CommandSpec } from "../src/command.ts";
-import { completionScript, SHELLS } from "../src/completion-scripts.ts";
+import type { CommandSpec } from "../src/cli-command.ts";
+import { completionScript, SHELLS } from "../src/cli-completion.ts";
 import { BINARY, cacheport } from "./helpers/binary.ts";
 import { fixtureCopy, tempFolder } from "./helpers/temp.ts";
 
@@ -37,12 +37,11 @@ describe.each(SHELLS)("the script for %s", (shell) => {
       const cwd = tempFolder();
       writeFileSync(join(cwd, "script"), completionScript(shell, [HOSTILE]));
       const prelude = shell === "zsh" ? "compdef() { : }; " : "";
-      const flag =
-        { zsh: ["-f"], fish: ["--no-config"] }[shell as string] ?? [];
-      const child = Bun.spawnSync(
-        [shell, ...flag, "-c", `${prelude}source ./script`],
-        { cwd, env: { PATH: process.env["PATH"], HOME: cwd } },
-      );
+      const flag = { zsh: ["-f"], fish: ["--no-config"] }[shell as string] ?? [];
+      const child = Bun.spawnSync([shell, ...flag, "-c", `${prelude}source ./script`], {
+        cwd,
+        env: { PATH: process.env["PATH"], HOME: cwd },
+      });
       expect(child.stderr.toString()).toBe("");
       expect(child.exitCode).toBe(0);
       expect(Bun.spawnSync(["ls", cwd]).stdout.toString()).toBe("script\n");
@@ -122,9 +121,7 @@ describe.skipIf(Bun.which("bash") === null)("bash completes", () => {
   });
 
   test("values after = also where = breaks no word", () => {
-    expect(complete("cacheport completion --progress=j", " ")).toEqual([
-      "--progress=json",
-    ]);
+    expect(complete("cacheport completion --progress=j", " ")).toEqual(["--progress=json"]);
   });
 
   test("paths with blanks", () => {
@@ -172,13 +169,10 @@ describe("cacheport __complete", () => {
     "layout@sha256:",
     "\u0000",
   ])("never fails: %p", async (text) => {
-    const argv = ["__complete", "--", text].map((word) =>
-      word.replace("\0", ""),
-    );
+    const argv = ["__complete", "--", text].map((word) => word.replace("\0", ""));
     const result = await cacheport(argv, { cwd: folder });
     expect(result).toMatchObject({ code: 0, stderr: "" });
-    for (const line of result.stdout.split("\n").filter(Boolean))
-      expect(line).toStartWith(text);
+    for (const line of result.stdout.split("\n").filter(Boolean)) expect(line).toStartWith(text);
   });
 
   test("gives the names in layouts however they are written", async () => {
@@ -194,9 +188,7 @@ describe("cacheport __complete", () => {
         cwd: folder,
       });
       const expected = all.map((name) => `${place}:${name}`);
-      expect(stdout.trimEnd().split("\n").toSorted()).toEqual(
-        expected.toSorted(),
-      );
+      expect(stdout.trimEnd().split("\n").toSorted()).toEqual(expected.toSorted());
     }
   });
 

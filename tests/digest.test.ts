@@ -49,9 +49,7 @@ describe("parseDigest", () => {
 test("the parts of a digest", () => {
   const digest = parseDigest(HELLO);
   expect(digestAlgorithm(digest)).toBe("sha256");
-  expect(digestAlgorithm(parseDigest(`sha512:${"a".repeat(128)}`))).toBe(
-    "sha512",
-  );
+  expect(digestAlgorithm(parseDigest(`sha512:${"a".repeat(128)}`))).toBe("sha512");
   expect(digestHex(digest)).toBe(HEX);
   expect(blobPath(digest)).toBe(`blobs/sha256/${HEX}`);
   expect(shortDigest(digest)).toBe("2cf24dba5fb0");
@@ -70,11 +68,11 @@ test("checkContent tells a wrong size from a wrong digest", async () => {
   const digest = parseDigest(HELLO);
   const hello = new TextEncoder().encode("hello");
   checkContent(hello, { digest, size: 5 });
-  expect(
-    (await failure(() => checkContent(hello, { digest, size: 6 }))).code,
-  ).toBe("SIZE_MISMATCH");
+  expect((await failure(() => checkContent(hello, { digest, size: 6 }))).code).toBe(
+    "SIZE_MISMATCH",
+  );
   const other = new TextEncoder().encode("hellO");
-  expect(
-    (await failure(() => checkContent(other, { digest, size: 5 }))).code,
-  ).toBe("DIGEST_MISMATCH");
+  expect((await failure(() => checkContent(other, { digest, size: 5 }))).code).toBe(
+    "DIGEST_MISMATCH",
+  );
 });

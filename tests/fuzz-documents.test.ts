@@ -6,22 +6,15 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { checkCacheConfig, layerDepths } from "../src/cache-check.ts";
-import {
-  encodeCacheConfig,
-  parseCacheConfig,
-  parseCacheRecords,
-} from "../src/cache-config.ts";
-import {
-  encodeCacheManifest,
-  parseCacheManifest,
-} from "../src/cache-manifest.ts";
+import { encodeCacheConfig, parseCacheConfig, parseCacheRecords } from "../src/cache-config.ts";
+import { encodeCacheManifest, parseCacheManifest } from "../src/cache-manifest.ts";
 import { digestOf } from "../src/digest.ts";
-import { detectDocumentType } from "../src/document-type.ts";
+import { detectDocumentType } from "../src/document.ts";
 import { CacheportError } from "../src/errors.ts";
 import { parseImageConfig } from "../src/image-config.ts";
 import { encodeImageIndex, parseImageIndex } from "../src/image-index.ts";
 import { parseImageManifest } from "../src/image-manifest.ts";
-import { readInlineCache } from "../src/inline-cache.ts";
+import { readInlineCache } from "../src/cache-inline.ts";
 import {
   encodeLayoutIndex,
   matchesName,
@@ -42,14 +35,11 @@ const READERS: Record<string, (bytes: Uint8Array) => unknown> = {
     const cache = parseCacheManifest(bytes, "document");
     if (cache && cache.layers.length > 0) {
       const { bytes: written } = encodeCacheManifest(cache, "oci-index");
-      expect(parseCacheManifest(written, "again")?.layers.length).toBe(
-        cache.layers.length,
-      );
+      expect(parseCacheManifest(written, "again")?.layers.length).toBe(cache.layers.length);
     }
     return cache;
   },
-  parseImageIndex: (bytes) =>
-    encodeImageIndex(parseImageIndex(bytes, "document")),
+  parseImageIndex: (bytes) => encodeImageIndex(parseImageIndex(bytes, "document")),
   parseImageManifest: (bytes) => parseImageManifest(bytes, "document"),
   parseImageConfig(bytes) {
     const image = parseImageConfig(bytes, "document");
@@ -65,9 +55,7 @@ const READERS: Record<string, (bytes: Uint8Array) => unknown> = {
     layerDepths(config);
     if (checkCacheConfig(config).length === 0) {
       const encoded = encodeCacheConfig(config);
-      expect(encodeCacheConfig(parseCacheConfig(encoded, "again"))).toEqual(
-        encoded,
-      );
+      expect(encodeCacheConfig(parseCacheConfig(encoded, "again"))).toEqual(encoded);
     }
     return config;
   },
@@ -97,9 +85,7 @@ const SEEDS = [
   const blobs = join(fixture(name), "blobs", "sha256");
   const documents = readdirSync(blobs)
     .map((file) => join(blobs, file))
-    .filter(
-      (path) => statSync(path).size < 10_000 && readFileSync(path)[0] === 0x7b,
-    );
+    .filter((path) => statSync(path).size < 10_000 && readFileSync(path)[0] === 0x7b);
   return [join(fixture(name), "index.json"), ...documents].map((path) =>
     readFileSync(path, "utf8"),
   );
@@ -135,9 +121,7 @@ describe("every reader gives a value or a coded error", () => {
         const bytes =
           round % 3 === 0
             ? mutateBytes(Buffer.from(seed), random)
-            : Buffer.from(
-                JSON.stringify(mutateValue(JSON.parse(seed), random)),
-              );
+            : Buffer.from(JSON.stringify(mutateValue(JSON.parse(seed), random)));
         try {
           read(bytes);
           outcomes.values++;
@@ -165,8 +149,7 @@ describe("every reader gives a value or a coded error", () => {
         try {
           read(bytes);
         } catch (error) {
-          if (!(error instanceof CacheportError))
-            throw new Error(name, { cause: error });
+          if (!(error instanceof CacheportError)) throw new Error(name, { cause: error });
         }
       }
     }

@@ -131,9 +131,7 @@ describe("what is removed", () => {
     expect(result.removed.map(({ digest }) => digest.slice(7))).toEqual(
       all.filter((name) => !kept.includes(name)),
     );
-    expect(result.removedBytes).toBe(
-      result.removed.reduce((sum, { size }) => sum + size, 0),
-    );
+    expect(result.removedBytes).toBe(result.removed.reduce((sum, { size }) => sum + size, 0));
     expect(result.removedBytes).toBeGreaterThan(0);
     expect(readFileSync(join(layout, "index.json"), "utf8")).toBe(index);
     expect(existsSync(join(layout, ".cacheport"))).toBe(false);
@@ -193,9 +191,7 @@ describe("what is removed", () => {
     );
     writeIndex(layout, [manifest]);
     const result = await gc(layout);
-    expect(result.removed.map(({ digest }) => digest)).toEqual([
-      digestOf("garbage", "sha512"),
-    ]);
+    expect(result.removed.map(({ digest }) => digest)).toEqual([digestOf("garbage", "sha512")]);
     expect(blobNames(layout, "sha512")).toHaveLength(3);
   });
 });
@@ -219,16 +215,8 @@ describe("what is followed", () => {
     const layout = emptyLayout();
     const { manifest } = putImage(layout, "a");
     const { digest, size } = manifest;
-    const inner = put(
-      layout,
-      { mediaType: OCI_INDEX, manifests: [{ digest, size }] },
-      OCI_INDEX,
-    );
-    const outer = put(
-      layout,
-      { mediaType: OCI_INDEX, manifests: [inner] },
-      OCI_INDEX,
-    );
+    const inner = put(layout, { mediaType: OCI_INDEX, manifests: [{ digest, size }] }, OCI_INDEX);
+    const outer = put(layout, { mediaType: OCI_INDEX, manifests: [inner] }, OCI_INDEX);
     writeIndex(layout, [outer]);
     expect((await gc(layout)).removed).toEqual([]);
   });
@@ -303,11 +291,7 @@ describe("what is followed", () => {
   test("an artifact whose config and layers are of any type", async () => {
     const layout = emptyLayout();
     const config = put(layout, "{}", "application/vnd.example.config.v9+json");
-    const layer = put(
-      layout,
-      '{"manifests":[]}',
-      "application/vnd.example.thing.v9+json",
-    );
+    const layer = put(layout, '{"manifests":[]}', "application/vnd.example.thing.v9+json");
     const manifest = put(
       layout,
       { mediaType: OCI_MANIFEST, config, layers: [layer] },
@@ -320,9 +304,7 @@ describe("what is followed", () => {
   test("a layer that is absent hinders nothing", async () => {
     const layout = fixtureCopy("grown");
     const [entry] = indexOf(layout).manifests;
-    const manifest = JSON.parse(
-      readFileSync(blobFile(layout, entry.digest), "utf8"),
-    );
+    const manifest = JSON.parse(readFileSync(blobFile(layout, entry.digest), "utf8"));
     rmSync(blobFile(layout, manifest.layers[0].digest), { force: true });
     expect((await gc(layout)).removed.length).toBeGreaterThan(0);
   });
@@ -335,9 +317,7 @@ describe("what makes it refuse, with nothing removed", () => {
       (layout) => {
         const layer = put(layout, "precious", OCI_LAYER_GZIP);
         const type = "application/vnd.example.manifest.v9+json";
-        writeIndex(layout, [
-          put(layout, { mediaType: type, blobs: [layer] }, type),
-        ]);
+        writeIndex(layout, [put(layout, { mediaType: type, blobs: [layer] }, type)]);
       },
     ],
     [
@@ -345,30 +325,21 @@ describe("what makes it refuse, with nothing removed", () => {
       (layout) => {
         const type = "application/vnd.oci.artifact.manifest.v1+json";
         const child = put(layout, { mediaType: type, blobs: [] }, type);
-        writeIndex(layout, [
-          put(layout, { mediaType: OCI_INDEX, manifests: [child] }, OCI_INDEX),
-        ]);
+        writeIndex(layout, [put(layout, { mediaType: OCI_INDEX, manifests: [child] }, OCI_INDEX)]);
       },
     ],
     [
       "an unknown type that looks like an index",
       (layout) => {
         const type = "application/vnd.oci.image.index.v9+json";
-        writeIndex(layout, [
-          put(layout, { mediaType: type, manifests: [] }, type),
-        ]);
+        writeIndex(layout, [put(layout, { mediaType: type, manifests: [] }, type)]);
       },
     ],
-    [
-      "JSON of which nothing is known",
-      (layout) => writeIndex(layout, [put(layout, { a: 1 }, "")]),
-    ],
+    ["JSON of which nothing is known", (layout) => writeIndex(layout, [put(layout, { a: 1 }, "")])],
     [
       "an absent manifest",
       (layout) =>
-        writeIndex(layout, [
-          { mediaType: OCI_MANIFEST, digest: digestOf("gone"), size: 4 },
-        ]),
+        writeIndex(layout, [{ mediaType: OCI_MANIFEST, digest: digestOf("gone"), size: 4 }]),
     ],
     [
       "a damaged manifest",
@@ -389,11 +360,7 @@ describe("what makes it refuse, with nothing removed", () => {
       (layout) => {
         const { manifest } = putImage(layout, "a");
         writeIndex(layout, [
-          put(
-            layout,
-            { mediaType: OCI_INDEX, manifests: [manifest] },
-            OCI_INDEX,
-          ),
+          put(layout, { mediaType: OCI_INDEX, manifests: [manifest] }, OCI_INDEX),
         ]);
         unlinkSync(blobFile(layout, manifest.digest));
       },
@@ -417,9 +384,7 @@ describe("what makes it refuse, with nothing removed", () => {
     expect(error.exitCode).toBe(4);
     expect(error.message).toStartWith("Cannot collect garbage in ");
     expect(blobNames(layout)).toEqual(before);
-    expect((await failure(() => gc(layout, { dryRun: true }))).code).toBe(
-      "GC_REFUSED",
-    );
+    expect((await failure(() => gc(layout, { dryRun: true }))).code).toBe("GC_REFUSED");
   });
 
   test.each([["{"], [""], ["[]"]])("an index.json of %p", async (text) => {
@@ -474,14 +439,10 @@ describe("grace", () => {
       writeFileSync(join(layout, path), "left over");
     }
     expect((await gc(layout, { grace: 60_000 })).leftovers).toEqual([]);
-    const tops = paths.map((path) =>
-      path.replace("/data", "").replace("/file", ""),
-    );
+    const tops = paths.map((path) => path.replace("/data", "").replace("/file", ""));
     for (const path of [...paths, ...tops]) age(join(layout, path), 120_000);
     const result = await gc(layout, { grace: 60_000 });
-    expect(result.leftovers.map(({ path }) => path).toSorted()).toEqual(
-      tops.toSorted(),
-    );
+    expect(result.leftovers.map(({ path }) => path).toSorted()).toEqual(tops.toSorted());
     for (const path of tops) expect(existsSync(join(layout, path))).toBe(false);
     expect(existsSync(join(layout, "ingest"))).toBe(true);
   });
@@ -522,8 +483,7 @@ describe("beside other programs", () => {
     const { manifests } = indexOf(layout);
     const [main, feature] = manifests;
     writeIndex(layout, [main]);
-    for (const name of blobNames(layout))
-      age(join(layout, "blobs", "sha256", name), 60_000);
+    for (const name of blobNames(layout)) age(join(layout, "blobs", "sha256", name), 60_000);
     return { main, feature };
   }
 

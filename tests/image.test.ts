@@ -16,27 +16,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { cacheport } from "./helpers/binary.ts";
-import {
-  blobFile,
-  layoutFaults,
-  readDocument,
-  readIndex,
-} from "./helpers/layout.ts";
+import { blobFile, layoutFaults, readDocument, readIndex } from "./helpers/layout.ts";
 import { fixtureCopy, tempFolder } from "./helpers/temp.ts";
 
 /** Milliseconds for what moves the whole image, on a busy machine. */
 const BUILD_TIME = 120_000;
 
 const ROOT = join(import.meta.dir, "..");
-const { version } = JSON.parse(
-  readFileSync(join(ROOT, "package.json"), "utf8"),
-);
+const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
 const LIBC = "/lib/x86_64-linux-gnu/libc.so.6";
 const USER = 65532;
 
 /** The C library of this machine does as well as one from Debian's package. */
-const canBuild =
-  process.platform === "linux" && process.arch === "x64" && existsSync(LIBC);
+const canBuild = process.platform === "linux" && process.arch === "x64" && existsSync(LIBC);
 
 function buildImage(outdir: string) {
   const script = join(ROOT, "scripts", "image.ts");
@@ -83,9 +75,7 @@ describe.skipIf(!canBuild)("npm run image", () => {
   test("writes the same into an archive", async () => {
     const resolve = async (place: string) =>
       (await cacheport(["resolve", place, "--json"])).json().digest;
-    expect(await resolve(join(outdir, "image.tar"))).toBe(
-      await resolve(layout),
-    );
+    expect(await resolve(join(outdir, "image.tar"))).toBe(await resolve(layout));
   });
 
   test(
@@ -102,9 +92,7 @@ describe.skipIf(!canBuild)("npm run image", () => {
         },
       });
       const layer = readFileSync(blobFile(layout, manifest.layers[0].digest));
-      const digest = createHash("sha256")
-        .update(gunzipSync(layer))
-        .digest("hex");
+      const digest = createHash("sha256").update(gunzipSync(layer)).digest("hex");
       expect(config.rootfs.diff_ids).toEqual([`sha256:${digest}`]);
     },
     BUILD_TIME,
@@ -167,10 +155,7 @@ describe.skipIf(!canBuild)("npm run image", () => {
     /** What must work without root, with a root file system that cannot be written to. */
     const COMMANDS: [args: string[], output: RegExp][] = [
       [["self-check"], /This machine is fine/],
-      [
-        ["convert", "app-oci-index", "--json"],
-        /"shape":"image-manifest"|"digest":"sha256:/,
-      ],
+      [["convert", "app-oci-index", "--json"], /"shape":"image-manifest"|"digest":"sha256:/],
       [["ls", "app-oci-index"], /^latest +cache/m],
       [["verify", "app-oci-index"], /^ok: /m],
     ];
@@ -178,8 +163,7 @@ describe.skipIf(!canBuild)("npm run image", () => {
     test(
       "docker",
       () => {
-        const peer = (...args: string[]) =>
-          Bun.spawnSync([RUN as string, "docker", ...args]);
+        const peer = (...args: string[]) => Bun.spawnSync([RUN as string, "docker", ...args]);
         const load = peer("load", "--input", join(outdir, "image.tar"));
         expect(load.stderr.toString()).toBe("");
         const work = workFolder();
@@ -220,10 +204,10 @@ describe.skipIf(!canBuild)("npm run image", () => {
               JSON.stringify(runtimeConfig(config.config, args, work)),
             );
             const id = `cacheport-${crypto.randomUUID()}`;
-            const child = Bun.spawnSync(
-              [RUN as string, "runc", "run", "--bundle", bundle, id],
-              { cwd: bundle, stdin: "ignore" },
-            );
+            const child = Bun.spawnSync([RUN as string, "runc", "run", "--bundle", bundle, id], {
+              cwd: bundle,
+              stdin: "ignore",
+            });
             expect(child.stderr.toString()).not.toContain("runc");
             expect(child.exitCode).toBe(0);
             expect(child.stdout.toString()).toMatch(output);

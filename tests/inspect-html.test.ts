@@ -3,23 +3,17 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cacheGraph } from "../src/cache-graph.ts";
 import type { GraphSource } from "../src/cache-graph.ts";
-import type { Cache } from "../src/cache-normal.ts";
+import type { Cache } from "../src/cache-order.ts";
 import { inspectCache } from "../src/inspect.ts";
 import { inspectHtml, pageData } from "../src/inspect-html.ts";
-import {
-  cacheOf,
-  fakeDigest,
-  generateCache,
-} from "./helpers/generated-cache.ts";
+import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
 import { graphSource, HOSTILE_TEXTS } from "./helpers/graph-source.ts";
 import { tempFolder } from "./helpers/temp.ts";
 
 // A browser takes its time to start on a busy machine.
 setDefaultTimeout(60_000);
 
-const CHROMIUM = ["chromium", "chromium-browser", "google-chrome"].find(
-  (name) => Bun.which(name),
-);
+const CHROMIUM = ["chromium", "chromium-browser", "google-chrome"].find((name) => Bun.which(name));
 
 function inspected(cache: Cache, ...more: GraphSource[]) {
   const sources = [graphSource(cache), ...more];
@@ -46,8 +40,7 @@ function page(cache: Cache, name = "registry.example/app:main"): string {
 /** The data as the page's script reads it. */
 function embedded(html: string): ReturnType<typeof pageData> {
   const [, json = ""] =
-    /<script id="data" type="application\/json">([^]*?)<\/script>/.exec(html) ??
-    [];
+    /<script id="data" type="application\/json">([^]*?)<\/script>/.exec(html) ?? [];
   return JSON.parse(json);
 }
 
@@ -117,10 +110,7 @@ describe("pageData()", () => {
       }),
     );
     const data = pageData(graph, found, "name");
-    expect(data.blobs.map(([digest]) => digest)).toEqual([
-      fakeDigest("twice"),
-      fakeDigest("base"),
-    ]);
+    expect(data.blobs.map(([digest]) => digest)).toEqual([fakeDigest("twice"), fakeDigest("base")]);
     expect(data.places).toEqual([
       [0, -1, 0],
       [1, -1, 0],
@@ -130,11 +120,7 @@ describe("pageData()", () => {
     expect(data.links).toEqual([0, 1, 0, 0]);
     expect(data.selectors).toEqual(["sel"]);
     expect(data.caches).toEqual([expect.any(String), "linux/arm64"]);
-    expect(data.records[1]).toEqual([
-      "y",
-      0,
-      [[2, Date.parse("2026-01-01T00:01:30Z")]],
-    ]);
+    expect(data.records[1]).toEqual(["y", 0, [[2, Date.parse("2026-01-01T00:01:30Z")]]]);
   });
 
   test("20,000 records take some megabytes", () => {
@@ -173,9 +159,7 @@ async function dump(html: string, hash = ""): Promise<string> {
     new Response(browser.stderr).text(),
     browser.exited,
   ]);
-  expect(log.split("\n").filter((line) => line.includes("CONSOLE"))).toEqual(
-    [],
-  );
+  expect(log.split("\n").filter((line) => line.includes("CONSOLE"))).toEqual([]);
   // Without the page's own source.
   return dom.replaceAll(/<(script|style)[^]*?<\/\1>/g, "");
 }
@@ -192,8 +176,7 @@ describe.skipIf(!CHROMIUM)("the page in a browser", () => {
     test: [["build"], ["base", "modules", "report"], 172_800],
   });
   const digest = fakeDigest("modules");
-  const count = (dom: string, pattern: RegExp): number =>
-    dom.match(pattern)?.length ?? 0;
+  const count = (dom: string, pattern: RegExp): number => dom.match(pattern)?.length ?? 0;
 
   test("a tile and a row for each layer, facts, a bar for each span", async () => {
     const dom = await dump(page(cache));
@@ -210,14 +193,10 @@ describe.skipIf(!CHROMIUM)("the page in a browser", () => {
     const dom = await dump(page(cache), `#layer=${digest.slice(7, 15)}`);
     const detail = detailOf(dom);
     expect(detail).toContain(digest);
-    expect(detail).toMatch(
-      /Records with a result here<\/h3>[^]*href="#record=1"[^>]*>build</,
-    );
+    expect(detail).toMatch(/Records with a result here<\/h3>[^]*href="#record=1"[^>]*>build</);
     expect(detail).toContain("Chain of 2 layers");
     expect(detail).toContain(`href="#layer=${fakeDigest("base")}"`);
-    expect(detail).toMatch(
-      new RegExp(`Layers on top of it<[^]*${fakeDigest("report")}`),
-    );
+    expect(detail).toMatch(new RegExp(`Layers on top of it<[^]*${fakeDigest("report")}`));
     expect(count(dom, /class="tile[^>]*aria-pressed="true"/g)).toBe(1);
     expect(count(dom, /role="row"[^>]*aria-selected="true"/g)).toBe(1);
   });
@@ -225,29 +204,22 @@ describe.skipIf(!CHROMIUM)("the page in a browser", () => {
   test("a record that is chosen shows what it takes and what takes it", async () => {
     const dom = await dump(page(cache), "#record=1");
     const detail = detailOf(dom);
-    expect(detail).toMatch(
-      /Takes the results of<\/h3>[^]*href="#record=0"[^]*sel/,
-    );
+    expect(detail).toMatch(/Takes the results of<\/h3>[^]*href="#record=0"[^]*sel/);
     expect(detail).toMatch(/Is taken by<\/h3>[^]*href="#record=2"/);
   });
 
   test("texts from outside stay texts", async () => {
-    const dom = await dump(
-      page(hostile(), "</title><script>alert(1)</script>"),
-      "#record=2",
-    );
-    expect(dom).toContain(
-      '<h1 id="name">&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;</h1>',
-    );
+    const dom = await dump(page(hostile(), "</title><script>alert(1)</script>"), "#record=2");
+    expect(dom).toContain('<h1 id="name">&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;</h1>');
     expect(dom).toContain("&lt;/script&gt;&lt;script&gt;alert(1)");
     expect(dom).not.toContain("<img");
     expect(dom).not.toContain("\u202e");
   });
 
   test("an empty cache, and one of 20,000 records", async () => {
-    expect(
-      await dump(page({ config: { layers: [], records: [] }, layers: [] })),
-    ).toContain("No layers");
+    expect(await dump(page({ config: { layers: [], records: [] }, layers: [] }))).toContain(
+      "No layers",
+    );
     const dom = await dump(page(generateCache(9, 20_000)));
     expect(dom).toMatch(/<dt>Records<\/dt><dd>20,000<\/dd>/);
     expect(count(dom, /role="row" class="row/g)).toBeLessThan(100);

@@ -2,12 +2,8 @@ import { describe, expect, test } from "bun:test";
 import type { Inspected, InspectedCache } from "../src/inspect.ts";
 import { inspectCache } from "../src/inspect.ts";
 import { inspectText } from "../src/inspect-text.ts";
-import type { Cache } from "../src/cache-normal.ts";
-import {
-  cacheOf,
-  fakeDigest,
-  generateCache,
-} from "./helpers/generated-cache.ts";
+import type { Cache } from "../src/cache-order.ts";
+import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
 import { graphSource } from "./helpers/graph-source.ts";
 
 const NOW = Date.UTC(2026, 1, 1);
@@ -35,18 +31,14 @@ const show = (found: Inspected, style = {}): string[] =>
 describe("layers of a cache", () => {
   test("the largest first, the longest bar for the largest", () => {
     const found = cacheFound(generateCache(5, 60));
-    const rows = show(found, { all: true }).filter((line) =>
-      /^[0-9a-f]{12} /.test(line),
-    );
+    const rows = show(found, { all: true }).filter((line) => /^[0-9a-f]{12} /.test(line));
     expect(rows).toHaveLength(new Set(found.layers.map((l) => l.digest)).size);
     const digestOrder = rows.map((row) => row.slice(0, 12));
     const bySize = [...new Map(found.layers.map((l) => [l.digest, l])).values()]
       .toSorted((a, b) => (b.size ?? 0) - (a.size ?? 0))
       .map(({ digest }) => digest.slice(7, 19));
     expect(digestOrder).toEqual(bySize);
-    const bars = rows.map(
-      (row) => (row.match(/[█▏▎▍▌▋▊▉]+/)?.[0] ?? "").length,
-    );
+    const bars = rows.map((row) => (row.match(/[█▏▎▍▌▋▊▉]+/)?.[0] ?? "").length);
     expect(bars[0]).toBe(20);
     expect(bars).toEqual(bars.toSorted((a, b) => b - a));
     expect(bars.at(-1)).toBeGreaterThan(0);
@@ -65,26 +57,18 @@ describe("layers of a cache", () => {
   });
 
   test("a blob in several places is one row with its places and depths", () => {
-    const found = cacheFound(
-      cacheOf({ x: [[], ["twice"]], y: [[], ["base", "mid", "twice"]] }),
-    );
+    const found = cacheFound(cacheOf({ x: [[], ["twice"]], y: [[], ["base", "mid", "twice"]] }));
     const lines = show(found);
     expect(lines.find((line) => line.startsWith("LAYER"))).toContain("PLACES");
-    const row = lines.find((line) =>
-      line.startsWith(fakeDigest("twice").slice(7, 19)),
-    );
+    const row = lines.find((line) => line.startsWith(fakeDigest("twice").slice(7, 19)));
     expect(row).toMatch(/ 0-2 +2 +2 /);
   });
 
   test("what the manifest does not list is missing, and a problem at the end", () => {
     const cache = cacheOf({ x: [[], ["base", "top"]] });
-    const lines = show(
-      cacheFound({ ...cache, layers: cache.layers.slice(0, 1) }),
-    );
+    const lines = show(cacheFound({ ...cache, layers: cache.layers.slice(0, 1) }));
     const top = fakeDigest("top");
-    expect(lines.find((line) => line.startsWith(top.slice(7, 19)))).toContain(
-      " missing ",
-    );
+    expect(lines.find((line) => line.startsWith(top.slice(7, 19)))).toContain(" missing ");
     expect(lines.slice(-4)).toEqual([
       "",
       "1 problem",
@@ -125,9 +109,7 @@ describe("ages of results", () => {
   });
 
   test("none when all were made at one moment", () => {
-    const found = cacheFound(
-      cacheOf({ a: [[], ["x"]], b: [["a"], ["x", "y"]] }),
-    );
+    const found = cacheFound(cacheOf({ a: [[], ["x"]], b: [["a"], ["x", "y"]] }));
     expect(show(found).join("\n")).not.toContain("RESULTS FROM");
   });
 
@@ -163,9 +145,7 @@ describe("terminals", () => {
   test("the same text with and without colours", () => {
     const colored = inspectText(found, { ...PLAIN, colors: true });
     expect(colored).toContain("\x1b[36m");
-    expect(Bun.stripANSI(colored).replaceAll(/ +$/gm, "")).toBe(
-      inspectText(found, PLAIN),
-    );
+    expect(Bun.stripANSI(colored).replaceAll(/ +$/gm, "")).toBe(inspectText(found, PLAIN));
   });
 
   test("long commands of an image keep to their line, and drive no terminal", () => {
@@ -215,7 +195,5 @@ test("several caches: each with its platform, all problems last", () => {
   const text = inspectText(found, PLAIN);
   expect(text).toMatch(/linux\/amd64[^]*linux\/arm64[^]*2 problems\nproblem:/);
   expect(found.layers.map(({ parent }) => parent)).toEqual([null, 0, null, 2]);
-  expect(found.totalSize).toBe(
-    cache.layers.reduce((sum, { size }) => sum + size, 0),
-  );
+  expect(found.totalSize).toBe(cache.layers.reduce((sum, { size }) => sum + size, 0));
 });

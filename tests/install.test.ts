@@ -22,8 +22,8 @@ const VERSION = "1.2.3";
 const OLD = "#!/bin/sh\necho cacheport 0.0.1\n";
 
 /** The shells that are POSIX ones, as far as they are here. */
-const SHELLS = [["dash"], ["busybox", "sh"], ["bash", "--posix"]].filter(
-  ([name]) => Bun.which(name as string),
+const SHELLS = [["dash"], ["busybox", "sh"], ["bash", "--posix"]].filter(([name]) =>
+  Bun.which(name as string),
 );
 
 /** A folder with a release for a target. */
@@ -272,32 +272,25 @@ describe("install.sh", () => {
     ["Linux", "arm64", "asimd", "musl libc (aarch64)", "linux-arm64-musl"],
     ["Darwin", "x86_64", "", "", "darwin-x64"],
     ["Darwin", "arm64", "", "", "darwin-arm64"],
-  ])(
-    "on %s %s with %s and %s takes %s",
-    async (system, machine, flag, libc, target) => {
-      const path = fakePrograms({
-        uname: uname(system, machine),
-        // As the real ones: musl's ldd complains and fails.
-        ldd: `echo "${libc}" >&2; exit 1`,
-        grep: `[ "$*" = "-qw avx2 /proc/cpuinfo" ] && [ "${flag}" = avx2 ]`,
-        sysctl: "echo 0",
-      });
-      const env = { CACHEPORT_RELEASES: releases };
-      const result = await install(env, undefined, path);
-      expect(result.stdout).toContain(`(${target})`);
-    },
-  );
+  ])("on %s %s with %s and %s takes %s", async (system, machine, flag, libc, target) => {
+    const path = fakePrograms({
+      uname: uname(system, machine),
+      // As the real ones: musl's ldd complains and fails.
+      ldd: `echo "${libc}" >&2; exit 1`,
+      grep: `[ "$*" = "-qw avx2 /proc/cpuinfo" ] && [ "${flag}" = avx2 ]`,
+      sysctl: "echo 0",
+    });
+    const env = { CACHEPORT_RELEASES: releases };
+    const result = await install(env, undefined, path);
+    expect(result.stdout).toContain(`(${target})`);
+  });
 
   test("takes the native build in a shell that runs translated", async () => {
     const path = fakePrograms({
       uname: uname("Darwin", "x86_64"),
       sysctl: "echo 1",
     });
-    const result = await install(
-      { CACHEPORT_RELEASES: releases },
-      undefined,
-      path,
-    );
+    const result = await install({ CACHEPORT_RELEASES: releases }, undefined, path);
     expect(result.stdout).toContain("(darwin-arm64)");
   });
 
@@ -332,16 +325,9 @@ describe("install.sh", () => {
   });
 
   test("checks sums with whatever program is there", async () => {
-    const tools = [
-      "sh",
-      "sed",
-      "tar",
-      "gzip",
-      "cp",
-      "mv",
-      "rm",
-      "mkdir",
-    ].concat("mktemp chmod dirname uname grep ldd cat bash".split(" "));
+    const tools = ["sh", "sed", "tar", "gzip", "cp", "mv", "rm", "mkdir"].concat(
+      "mktemp chmod dirname uname grep ldd cat bash".split(" "),
+    );
     for (const [name, ok] of [
       ["openssl", true],
       ["nothing", false],
@@ -372,14 +358,9 @@ describe("install.sh", () => {
         hostname: "127.0.0.1",
         async fetch(request) {
           const { pathname } = new URL(request.url);
-          const [, mode, name] = pathname.split("/") as [
-            string,
-            string,
-            string,
-          ];
+          const [, mode, name] = pathname.split("/") as [string, string, string];
           const path = join(served, name);
-          if (mode === "missing" || !existsSync(path))
-            return new Response("no", { status: 404 });
+          if (mode === "missing" || !existsSync(path)) return new Response("no", { status: 404 });
           const bytes = readFileSync(path);
           const isCut = mode === "cut" && name !== "SHA256SUMS";
           return new Response(isCut ? bytes.subarray(0, 50) : bytes);

@@ -15,19 +15,15 @@ import { join } from "node:path";
 import type { Root } from "../src/content-store.ts";
 import type { Descriptor } from "../src/descriptor.ts";
 import { blobPath, digestOf } from "../src/digest.ts";
-import { readIndexFile } from "../src/index-file.ts";
-import {
-  LayoutDirectory,
-  LayoutDirectoryWriter,
-} from "../src/layout-directory.ts";
+import { readIndexFile } from "../src/layout-index-file.ts";
+import { LayoutDirectory, LayoutDirectoryWriter } from "../src/layout-directory.ts";
 import { OCI_MANIFEST } from "../src/media-types.ts";
 import { failure } from "./helpers/errors.ts";
 import { blobNames, fixture, fixtureCopy, tempFolder } from "./helpers/temp.ts";
 
 const SOURCE = join(import.meta.dir, "..", "src");
 const isRoot = process.getuid?.() === 0;
-const encode = (value: unknown) =>
-  new TextEncoder().encode(JSON.stringify(value));
+const encode = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
 
 function describing(bytes: Uint8Array, mediaType = "text/plain"): Descriptor {
   return { mediaType, digest: digestOf(bytes), size: bytes.length };
@@ -80,9 +76,7 @@ describe("LayoutDirectory.open", () => {
     const folder = tempFolder();
     writeFileSync(join(folder, "file"), "");
     for (const name of ["none", "file"]) {
-      const error = await failure(() =>
-        LayoutDirectory.open(join(folder, name)),
-      );
+      const error = await failure(() => LayoutDirectory.open(join(folder, name)));
       expect(error.code).toBe("LOCATION_NOT_FOUND");
     }
   });
@@ -103,12 +97,8 @@ describe("names", () => {
     const { descriptor, entry } = await layout.resolve({ name: "main" });
     expect(entry?.refName).toBe("main");
     expect(await layout.stat(descriptor)).toBe(descriptor.size);
-    expect(
-      (await layout.resolve({ digest: descriptor.digest })).entry?.refName,
-    ).toBe("main");
-    expect((await failure(() => layout.resolve({ name: "none" }))).code).toBe(
-      "NAME_NOT_FOUND",
-    );
+    expect((await layout.resolve({ digest: descriptor.digest })).entry?.refName).toBe("main");
+    expect((await failure(() => layout.resolve({ name: "none" }))).code).toBe("NAME_NOT_FOUND");
   });
 
   test("a digest without an entry resolves to the blob, its type told from the content", async () => {
@@ -122,8 +112,7 @@ describe("names", () => {
     const config = encode({ config: {}, rootfs: {} });
     const text = new TextEncoder().encode("plain");
     await writing(path, async (writer) => {
-      for (const bytes of [manifest, config, text])
-        await writer.put(describing(bytes), { bytes });
+      for (const bytes of [manifest, config, text]) await writer.put(describing(bytes), { bytes });
       await writer.publish([rootOf("v1")]);
     });
     const layout = await LayoutDirectory.open(path);
@@ -132,9 +121,7 @@ describe("names", () => {
     expect(await typeOf(manifest)).toBe(OCI_MANIFEST);
     expect(await typeOf(config)).toBe("application/octet-stream");
     expect(await typeOf(text)).toBe("application/octet-stream");
-    const none = await failure(() =>
-      layout.resolve({ digest: digestOf("none") }),
-    );
+    const none = await failure(() => layout.resolve({ digest: digestOf("none") }));
     expect(none.code).toBe("BLOB_NOT_FOUND");
   });
 });
@@ -147,9 +134,7 @@ describe("blobs", () => {
       const descriptor = describing(bytes);
       expect(await layout.stat(descriptor)).toBe(bytes.length);
       expect(Buffer.compare(await layout.read(descriptor, 1e9), bytes)).toBe(0);
-      expect(
-        Buffer.compare(await readAll(await layout.open(descriptor)), bytes),
-      ).toBe(0);
+      expect(Buffer.compare(await readAll(await layout.open(descriptor)), bytes)).toBe(0);
       expect(await layout.locate(descriptor)).toEqual({
         path: fixture(`grown/blobs/sha256/${name}`),
         offset: 0,
@@ -164,12 +149,8 @@ describe("blobs", () => {
     const descriptor = describing(encode("none"));
     expect(await layout.stat(descriptor)).toBeUndefined();
     expect(await layout.locate(descriptor)).toBeUndefined();
-    expect((await failure(() => layout.read(descriptor, 100))).code).toBe(
-      "BLOB_MISSING",
-    );
-    expect((await failure(() => layout.open(descriptor))).code).toBe(
-      "BLOB_MISSING",
-    );
+    expect((await failure(() => layout.read(descriptor, 100))).code).toBe("BLOB_MISSING");
+    expect((await failure(() => layout.open(descriptor))).code).toBe("BLOB_MISSING");
   });
 
   test("that are wrong are refused when they are read whole", async () => {
@@ -178,12 +159,8 @@ describe("blobs", () => {
     const { descriptor } = await layout.resolve({});
     const read = (changed: object, limit = 1e6) =>
       failure(() => layout.read({ ...descriptor, ...changed }, limit));
-    expect((await read({}, descriptor.size - 1)).code).toBe(
-      "DOCUMENT_TOO_LARGE",
-    );
-    expect((await read({ size: descriptor.size + 1 })).code).toBe(
-      "SIZE_MISMATCH",
-    );
+    expect((await read({}, descriptor.size - 1)).code).toBe("DOCUMENT_TOO_LARGE");
+    expect((await read({ size: descriptor.size + 1 })).code).toBe("SIZE_MISMATCH");
     const blob = join(path, blobPath(descriptor.digest));
     const bytes = readFileSync(blob);
     chmodSync(blob, 0o644);
@@ -200,15 +177,10 @@ describe("blobs", () => {
     const { descriptor } = await layout.resolve({});
     const blob = join(path, blobPath(descriptor.digest));
     unlinkSync(blob);
-    symlinkSync(
-      fixture(join("app-oci-index", blobPath(descriptor.digest))),
-      blob,
-    );
+    symlinkSync(fixture(join("app-oci-index", blobPath(descriptor.digest))), blob);
     expect(await layout.stat(descriptor)).toBeUndefined();
     expect(await layout.locate(descriptor)).toBeUndefined();
-    expect(
-      (await failure(() => layout.read(descriptor, 1e6))).message,
-    ).toContain("symbolic link");
+    expect((await failure(() => layout.read(descriptor, 1e6))).message).toContain("symbolic link");
     await failure(() => layout.open(descriptor));
     unlinkSync(blob);
     mkdirSync(blob);
@@ -236,11 +208,7 @@ describe("LayoutDirectoryWriter", () => {
       expect(existsSync(join(path, "index.json"))).toBe(false);
       await writer.publish([rootOf("v1"), rootOf("v2")]);
     });
-    expect(readdirSync(path).toSorted()).toEqual([
-      "blobs",
-      "index.json",
-      "oci-layout",
-    ]);
+    expect(readdirSync(path).toSorted()).toEqual(["blobs", "index.json", "oci-layout"]);
     expect(blobNames(path)).toHaveLength(3);
     const layout = await LayoutDirectory.open(path);
     for (const name of ["v1", "v2"]) {
@@ -255,9 +223,7 @@ describe("LayoutDirectoryWriter", () => {
     await writing(path, async (writer) => {
       for (const name of blobNames(fixture("grown"))) {
         const bytes = readFileSync(fixture(`grown/blobs/sha256/${name}`));
-        expect(await writer.put(describing(bytes), { store: source })).toBe(
-          "copied",
-        );
+        expect(await writer.put(describing(bytes), { store: source })).toBe("copied");
       }
       const { descriptor } = await source.resolve({ name: "main" });
       const bytes = await source.read(descriptor, 1e6);
@@ -274,23 +240,17 @@ describe("LayoutDirectoryWriter", () => {
 
   test("refuses a missing folder unless it may make it, and another version", async () => {
     const path = join(tempFolder(), "layout");
-    expect((await failure(() => LayoutDirectoryWriter.open(path))).code).toBe(
-      "LOCATION_NOT_FOUND",
-    );
+    expect((await failure(() => LayoutDirectoryWriter.open(path))).code).toBe("LOCATION_NOT_FOUND");
     mkdirSync(path);
     writeFileSync(join(path, "oci-layout"), `{"imageLayoutVersion":"2.0.0"}`);
-    expect((await failure(() => LayoutDirectoryWriter.open(path))).code).toBe(
-      "LAYOUT_INVALID",
-    );
+    expect((await failure(() => LayoutDirectoryWriter.open(path))).code).toBe("LAYOUT_INVALID");
   });
 
   test("leaves nothing when the first blob is bad", async () => {
     const parent = tempFolder();
     await writing(join(parent, "layout"), async (writer) => {
       const bytes = encode("x");
-      await failure(() =>
-        writer.put({ ...describing(bytes), size: 2 }, { bytes }),
-      );
+      await failure(() => writer.put({ ...describing(bytes), size: 2 }, { bytes }));
     });
     expect(readdirSync(parent)).toEqual([]);
   });
@@ -314,9 +274,7 @@ describe("LayoutDirectoryWriter", () => {
     await writing(path, async (writer) => {
       await writer.checkNames([root]);
       const error = await failure(() =>
-        writer.checkNames([
-          { ...root, names: [{ kind: "replace", entry: gone }] },
-        ]),
+        writer.checkNames([{ ...root, names: [{ kind: "replace", entry: gone }] }]),
       );
       expect(error.code).toBe("NAME_CHANGED");
     });
@@ -330,9 +288,7 @@ describe("LayoutDirectoryWriter", () => {
       const bytes = encode("a layer");
       await writer.put(describing(bytes), { bytes });
       rmSync(join(path, blobPath(digestOf(bytes))));
-      expect((await failure(() => writer.publish([rootOf("v1")]))).code).toBe(
-        "BLOB_MISSING",
-      );
+      expect((await failure(() => writer.publish([rootOf("v1")]))).code).toBe("BLOB_MISSING");
     });
     expect(readFileSync(join(path, "index.json"))).toEqual(before);
   });
@@ -343,115 +299,91 @@ describe("LayoutDirectoryWriter", () => {
     const { descriptor } = await layout.resolve({ name: "main" });
     await writing(path, async (writer) => {
       await writer.setNames(descriptor, [{ refName: "stable" }]);
-      expect((await layout.resolve({ name: "stable" })).descriptor.digest).toBe(
-        descriptor.digest,
-      );
-      const removed = await writer.removeNames(
-        (entry) => entry.refName === "stable",
-      );
+      expect((await layout.resolve({ name: "stable" })).descriptor.digest).toBe(descriptor.digest);
+      const removed = await writer.removeNames((entry) => entry.refName === "stable");
       expect(removed.map((entry) => entry.refName)).toEqual(["stable"]);
       expect(await writer.removeNames(() => false)).toEqual([]);
       const absent = describing(encode("absent"));
-      expect(
-        (await failure(() => writer.setNames(absent, [{ refName: "x" }]))).code,
-      ).toBe("BLOB_MISSING");
+      expect((await failure(() => writer.setNames(absent, [{ refName: "x" }]))).code).toBe(
+        "BLOB_MISSING",
+      );
       const wrong = { ...descriptor, size: descriptor.size + 1 };
-      expect(
-        (await failure(() => writer.setNames(wrong, [{ refName: "x" }]))).code,
-      ).toBe("SIZE_MISMATCH");
+      expect((await failure(() => writer.setNames(wrong, [{ refName: "x" }]))).code).toBe(
+        "SIZE_MISMATCH",
+      );
     });
     expect(readFileSync(join(path, "index.json"), "utf8")).toBe(
       readFileSync(fixture("grown/index.json"), "utf8"),
     );
-    expect((await layout.list()).map((entry) => entry.refName)).not.toContain(
-      "stable",
-    );
+    expect((await layout.list()).map((entry) => entry.refName)).not.toContain("stable");
   });
 
-  test.skipIf(!isRoot)(
-    "a full disk leaves the old index and its blobs",
-    async () => {
-      const path = tempFolder();
+  test.skipIf(!isRoot)("a full disk leaves the old index and its blobs", async () => {
+    const path = tempFolder();
+    if (
+      Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path], { stderr: "ignore" })
+        .exitCode !== 0
+    )
+      return;
+    try {
+      await writing(path, (writer) => writer.publish([rootOf("v1")]));
+      const before = readFileSync(join(path, "index.json"));
+      await writing(path, async (writer) => {
+        for (let n = 0; ; n++) {
+          const bytes = new Uint8Array(100_000).fill(n);
+          const put = writer.put(describing(bytes), { bytes });
+          if (
+            n < 20 &&
+            (await put.then(
+              () => true,
+              (error) => error.code !== "NO_SPACE",
+            ))
+          )
+            continue;
+          break;
+        }
+        writeFileSync(join(path, "filler"), "");
+        try {
+          for (;;)
+            writeFileSync(join(path, "filler"), new Uint8Array(4096), {
+              flag: "a",
+            });
+        } catch {}
+        expect((await failure(() => writer.publish([rootOf("v2")]))).code).toBe("NO_SPACE");
+      });
+      expect(readFileSync(join(path, "index.json"))).toEqual(before);
+      expect(readdirSync(path).toSorted()).toEqual(["blobs", "filler", "index.json", "oci-layout"]);
+    } finally {
+      Bun.spawnSync(["umount", "--lazy", path]);
+    }
+  });
+
+  test.skipIf(!isRoot)("a read-only file system is said to be one", async () => {
+    const path = fixtureCopy("grown");
+    const mounted =
+      Bun.spawnSync(["mount", "--bind", path, path], { stderr: "ignore" }).exitCode === 0;
+    if (!mounted) return;
+    try {
       if (
-        Bun.spawnSync(
-          ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path],
-          { stderr: "ignore" },
-        ).exitCode !== 0
+        Bun.spawnSync(["mount", "-o", "remount,bind,ro", path], {
+          stderr: "ignore",
+        }).exitCode !== 0
       )
         return;
-      try {
-        await writing(path, (writer) => writer.publish([rootOf("v1")]));
-        const before = readFileSync(join(path, "index.json"));
-        await writing(path, async (writer) => {
-          for (let n = 0; ; n++) {
-            const bytes = new Uint8Array(100_000).fill(n);
-            const put = writer.put(describing(bytes), { bytes });
-            if (
-              n < 20 &&
-              (await put.then(
-                () => true,
-                (error) => error.code !== "NO_SPACE",
-              ))
-            )
-              continue;
-            break;
-          }
-          writeFileSync(join(path, "filler"), "");
-          try {
-            for (;;)
-              writeFileSync(join(path, "filler"), new Uint8Array(4096), {
-                flag: "a",
-              });
-          } catch {}
-          expect(
-            (await failure(() => writer.publish([rootOf("v2")]))).code,
-          ).toBe("NO_SPACE");
-        });
-        expect(readFileSync(join(path, "index.json"))).toEqual(before);
-        expect(readdirSync(path).toSorted()).toEqual([
-          "blobs",
-          "filler",
-          "index.json",
-          "oci-layout",
-        ]);
-      } finally {
-        Bun.spawnSync(["umount", "--lazy", path]);
-      }
-    },
-  );
-
-  test.skipIf(!isRoot)(
-    "a read-only file system is said to be one",
-    async () => {
-      const path = fixtureCopy("grown");
-      const mounted =
-        Bun.spawnSync(["mount", "--bind", path, path], { stderr: "ignore" })
-          .exitCode === 0;
-      if (!mounted) return;
-      try {
-        if (
-          Bun.spawnSync(["mount", "-o", "remount,bind,ro", path], {
-            stderr: "ignore",
-          }).exitCode !== 0
-        )
-          return;
-        await writing(path, async (writer) => {
-          const bytes = encode("x");
-          const put = await failure(() =>
-            writer.put(describing(bytes), { bytes }),
-          );
-          expect(put.code).toBe("PERMISSION_DENIED");
-          expect(put.message).toContain("read-only");
-          expect(
-            (await failure(() => writer.removeNames(() => true))).code,
-          ).toBe("PERMISSION_DENIED");
-        });
-        expect(await (await LayoutDirectory.open(path)).list()).toHaveLength(2);
-      } finally {
-        Bun.spawnSync(["umount", "--lazy", path]);
-      }
-    },
-  );
+      await writing(path, async (writer) => {
+        const bytes = encode("x");
+        const put = await failure(() => writer.put(describing(bytes), { bytes }));
+        expect(put.code).toBe("PERMISSION_DENIED");
+        expect(put.message).toContain("read-only");
+        expect((await failure(() => writer.removeNames(() => true))).code).toBe(
+          "PERMISSION_DENIED",
+        );
+      });
+      expect(await (await LayoutDirectory.open(path)).list()).toHaveLength(2);
+    } finally {
+      Bun.spawnSync(["umount", "--lazy", path]);
+    }
+  });
 });
 
 /** A program that writes images under names for ever, or as many as it is told. */
@@ -485,17 +417,13 @@ async function checkLayout(path: string): Promise<number> {
   const layout = await LayoutDirectory.open(path);
   const entries = await layout.list();
   for (const { descriptor } of entries) {
-    const manifest = JSON.parse(
-      Buffer.from(await layout.read(descriptor, 1e6)).toString(),
-    );
+    const manifest = JSON.parse(Buffer.from(await layout.read(descriptor, 1e6)).toString());
     for (const layer of manifest.layers) await layout.read(layer, 1e6);
   }
   for (const name of blobNames(path)) {
     const blob = readFileSync(join(path, "blobs", "sha256", name));
     expect(digestOf(blob)).toBe(`sha256:${name}` as never);
-    expect(statSync(join(path, "blobs", "sha256", name)).mode & 0o777).toBe(
-      0o444,
-    );
+    expect(statSync(join(path, "blobs", "sha256", name)).mode & 0o777).toBe(0o444);
   }
   return entries.length;
 }
@@ -512,11 +440,7 @@ test("eight programs at once lose no name and no blob", async () => {
   );
   for (const child of children) expect(await child.exited).toBe(0);
   expect(await checkLayout(path)).toBe(24);
-  expect(readdirSync(path).toSorted()).toEqual([
-    "blobs",
-    "index.json",
-    "oci-layout",
-  ]);
+  expect(readdirSync(path).toSorted()).toEqual(["blobs", "index.json", "oci-layout"]);
 });
 
 test("a program that is killed at any instant leaves a whole layout, and the next one cleans up", async () => {
@@ -529,10 +453,10 @@ test("a program that is killed at any instant leaves a whole layout, and the nex
   // A fixed seed; where it hits depends on the machine all the same.
   let seed = 42;
   for (let round = 0; round < 30; round++) {
-    const child = Bun.spawn(
-      [process.execPath, script, path, `r${round}`, "1000"],
-      { stdout: "pipe", stderr: "inherit" },
-    );
+    const child = Bun.spawn([process.execPath, script, path, `r${round}`, "1000"], {
+      stdout: "pipe",
+      stderr: "inherit",
+    });
     await child.stdout.getReader().read();
     seed = (seed * 1103515245 + 12345) % 2 ** 31;
     await Bun.sleep((seed % 2000) / 100);
@@ -547,9 +471,5 @@ test("a program that is killed at any instant leaves a whole layout, and the nex
   await checkLayout(path);
   await writing(path, (writer) => writer.publish([rootOf("last")]));
   expect(await checkLayout(path)).toBe(before + 1);
-  expect(readdirSync(path).toSorted()).toEqual([
-    "blobs",
-    "index.json",
-    "oci-layout",
-  ]);
+  expect(readdirSync(path).toSorted()).toEqual(["blobs", "index.json", "oci-layout"]);
 }, 60_000);

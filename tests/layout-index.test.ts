@@ -21,8 +21,7 @@ import { failure } from "./helpers/errors.ts";
 import { fixture } from "./helpers/temp.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
-const text = (index: LayoutIndex): string =>
-  new TextDecoder().decode(encodeLayoutIndex(index));
+const text = (index: LayoutIndex): string => new TextDecoder().decode(encodeLayoutIndex(index));
 const digest = (seed: string) => digestOf(seed);
 const entry = (seed: string, annotations?: Record<string, string>) => ({
   mediaType: OCI_MANIFEST,
@@ -31,10 +30,7 @@ const entry = (seed: string, annotations?: Record<string, string>) => ({
   ...(annotations && { annotations }),
 });
 const index = (...manifests: object[]): LayoutIndex =>
-  parseLayoutIndex(
-    bytes(JSON.stringify({ schemaVersion: 2, manifests })),
-    "index.json",
-  );
+  parseLayoutIndex(bytes(JSON.stringify({ schemaVersion: 2, manifests })), "index.json");
 const ref = (name: string) => ({ "org.opencontainers.image.ref.name": name });
 const image = (name: string, tag: string) => ({
   ...ref(tag),
@@ -58,33 +54,22 @@ const BAD = [
     '{"manifests":[{"digest":"sha256:../../x","size":1}]}',
     "entry 1 of 1: field digest",
   ],
-  [
-    "a negative size",
-    `{"manifests":[{"digest":"${digest("x")}","size":-1}]}`,
-    "size",
-  ],
-  [
-    "a size that is no number",
-    `{"manifests":[{"digest":"${digest("x")}","size":"1"}]}`,
-    "size",
-  ],
+  ["a negative size", `{"manifests":[{"digest":"${digest("x")}","size":-1}]}`, "size"],
+  ["a size that is no number", `{"manifests":[{"digest":"${digest("x")}","size":"1"}]}`, "size"],
 ] as const;
 
 describe("parseLayoutIndex", () => {
   test.each(BAD)("refuses %s in one sentence", async (_what, json, reason) => {
-    const error = await failure(() =>
-      parseLayoutIndex(bytes(json), "index.json"),
-    );
+    const error = await failure(() => parseLayoutIndex(bytes(json), "index.json"));
     expect(error.code).toBe("DOCUMENT_INVALID");
     expect(error.message).toContain(reason);
     expect(error.message).not.toContain("\n");
   });
 
   test("accepts what older programs write: no mediaType, manifests null", () => {
-    expect(
-      parseLayoutIndex(bytes('{"schemaVersion":2,"manifests":null}'), "x")
-        .entries,
-    ).toEqual([]);
+    expect(parseLayoutIndex(bytes('{"schemaVersion":2,"manifests":null}'), "x").entries).toEqual(
+      [],
+    );
     expect(parseLayoutIndex(bytes("{}"), "x").entries).toEqual([]);
   });
 
@@ -114,40 +99,24 @@ describe("resolveEntry", () => {
     ["tool:2", "c"],
     ["docker.io/library/tool:2", "c"],
   ])("name %p means entry %s", (name, seed) => {
-    expect(resolveEntry(walked, { name }, "x")?.descriptor.digest).toBe(
-      digest(seed),
-    );
+    expect(resolveEntry(walked, { name }, "x")?.descriptor.digest).toBe(digest(seed));
   });
 
   test("a digest finds its entry, and no entry is undefined", () => {
-    expect(
-      resolveEntry(walked, { digest: digest("n") }, "x")?.descriptor.digest,
-    ).toBe(digest("n"));
-    expect(
-      resolveEntry(walked, { digest: digest("zzz") }, "x"),
-    ).toBeUndefined();
+    expect(resolveEntry(walked, { digest: digest("n") }, "x")?.descriptor.digest).toBe(digest("n"));
+    expect(resolveEntry(walked, { digest: digest("zzz") }, "x")).toBeUndefined();
   });
 
   test("a name that is not there is answered with those that are", async () => {
-    const error = await failure(() =>
-      resolveEntry(walked, { name: "nope" }, "cache"),
-    );
+    const error = await failure(() => resolveEntry(walked, { name: "nope" }, "cache"));
     expect(error.code).toBe("NAME_NOT_FOUND");
-    expect(error.message).toBe(
-      'Cannot find "nope" in "cache": no entry has that name',
-    );
-    expect(error.hint).toContain(
-      "latest, reg.example/team/app:1.0, docker.io/library/tool:2",
-    );
+    expect(error.message).toBe('Cannot find "nope" in "cache": no entry has that name');
+    expect(error.hint).toContain("latest, reg.example/team/app:1.0, docker.io/library/tool:2");
   });
 
   test("the only entry is meant when nothing is named, whatever it is called", () => {
-    expect(resolveEntry(index(entry("a", ref("main"))), {}, "x")?.refName).toBe(
-      "main",
-    );
-    expect(resolveEntry(index(entry("a")), {}, "x")?.descriptor.digest).toBe(
-      digest("a"),
-    );
+    expect(resolveEntry(index(entry("a", ref("main"))), {}, "x")?.refName).toBe("main");
+    expect(resolveEntry(index(entry("a")), {}, "x")?.descriptor.digest).toBe(digest("a"));
   });
 
   test("two names of one digest are not ambiguous, two digests are", async () => {
@@ -157,24 +126,17 @@ describe("resolveEntry", () => {
       entry("a", image("one.example/app:v1", "v1")),
       entry("b", image("two.example/app:v1", "v1")),
     );
-    const error = await failure(() =>
-      resolveEntry(different, { name: "v1" }, "l"),
-    );
+    const error = await failure(() => resolveEntry(different, { name: "v1" }, "l"));
     expect(error.code).toBe("NAME_AMBIGUOUS");
     expect(error.hint).toContain("one.example/app:v1, two.example/app:v1");
-    expect(
-      resolveEntry(different, { name: "two.example/app:v1" }, "l")?.descriptor
-        .digest,
-    ).toBe(digest("b"));
-    expect((await failure(() => resolveEntry(different, {}, "l"))).code).toBe(
-      "NAME_AMBIGUOUS",
+    expect(resolveEntry(different, { name: "two.example/app:v1" }, "l")?.descriptor.digest).toBe(
+      digest("b"),
     );
+    expect((await failure(() => resolveEntry(different, {}, "l"))).code).toBe("NAME_AMBIGUOUS");
   });
 
   test("an index without entries says so", async () => {
-    const error = await failure(() =>
-      resolveEntry(emptyLayoutIndex(), {}, "l"),
-    );
+    const error = await failure(() => resolveEntry(emptyLayoutIndex(), {}, "l"));
     expect(error.code).toBe("NAME_NOT_FOUND");
     expect(error.message).toContain("holds no names");
   });
@@ -188,10 +150,7 @@ test("names that no reference grammar knows match by their exact text", () => {
 test.each([
   ["v1", { refName: "v1" }],
   ["app:v1", { refName: "v1", imageName: "docker.io/library/app:v1" }],
-  [
-    "reg.example:5000/a/b",
-    { refName: "latest", imageName: "reg.example:5000/a/b:latest" },
-  ],
+  ["reg.example:5000/a/b", { refName: "latest", imageName: "reg.example:5000/a/b:latest" }],
 ])("the name %s is written as BuildKit writes it", (name, expected) => {
   expect(parseEntryName(name)).toEqual(expected);
 });
@@ -201,18 +160,10 @@ describe("applyNames", () => {
     const before = index(entry("a", ref("x")), entry("b", ref("y")));
     const after = applyNames(
       before,
-      [
-        root(
-          "c",
-          { kind: "set", name: { refName: "x" } },
-          { kind: "set", name: { refName: "z" } },
-        ),
-      ],
+      [root("c", { kind: "set", name: { refName: "x" } }, { kind: "set", name: { refName: "z" } })],
       "l",
     );
-    expect(
-      after.entries.map((e) => [entryLabel(e), e.descriptor.digest]),
-    ).toEqual([
+    expect(after.entries.map((e) => [entryLabel(e), e.descriptor.digest])).toEqual([
       ["x", digest("c")],
       ["y", digest("b")],
       ["z", digest("c")],
@@ -227,23 +178,15 @@ describe("applyNames", () => {
       names,
     });
     const first = applyNames(index(), [root({ a: "1" })], "x");
-    expect(sameIndex(applyNames(first, [root({ a: "1" })], "x"), first)).toBe(
-      true,
-    );
-    expect(sameIndex(applyNames(first, [root({ a: "2" })], "x"), first)).toBe(
-      false,
-    );
+    expect(sameIndex(applyNames(first, [root({ a: "1" })], "x"), first)).toBe(true);
+    expect(sameIndex(applyNames(first, [root({ a: "2" })], "x"), first)).toBe(false);
   });
 
   test("unknown fields of the index and of entries are kept", () => {
     const json = `{"schemaVersion":2,"x":{"y":[1]},"manifests":[{"mediaType":"m","digest":"${digest("a")}","size":1,"annotations":{"k":"v","org.opencontainers.image.ref.name":"a"},"z":1}],"annotations":{"q":"r"}}`;
     const before = parseLayoutIndex(bytes(json), "x");
     const [old] = before.entries;
-    const after = applyNames(
-      before,
-      [root("b", { kind: "replace", entry: old as never })],
-      "l",
-    );
+    const after = applyNames(before, [root("b", { kind: "replace", entry: old as never })], "l");
     const value = JSON.parse(text(after));
     expect(value.x).toEqual({ y: [1] });
     expect(value.annotations).toEqual({ q: "r" });
@@ -260,24 +203,16 @@ describe("applyNames", () => {
     const [old] = index(entry("a", ref("x"))).entries;
     const replace = [root("b", { kind: "replace", entry: old as never })];
     const moved = index(entry("other", ref("x")));
-    expect((await failure(() => applyNames(moved, replace, "l"))).code).toBe(
-      "NAME_CHANGED",
-    );
+    expect((await failure(() => applyNames(moved, replace, "l"))).code).toBe("NAME_CHANGED");
     const done = index(entry("b", ref("x")));
     expect(text(applyNames(done, replace, "l"))).toBe(text(done));
   });
 
   test("a full name replaces every spelling of itself", () => {
-    const before = index(
-      entry("a", ref("docker.io/library/app:1")),
-      entry("b", ref("keep")),
-    );
+    const before = index(entry("a", ref("docker.io/library/app:1")), entry("b", ref("keep")));
     const name = parseEntryName("app:1");
     const after = applyNames(before, [root("c", { kind: "set", name })], "l");
-    expect(after.entries.map(entryLabel)).toEqual([
-      "docker.io/library/app:1",
-      "keep",
-    ]);
+    expect(after.entries.map(entryLabel)).toEqual(["docker.io/library/app:1", "keep"]);
   });
 
   test("a bare tag does not hide a full name with that tag", async () => {
@@ -291,11 +226,7 @@ describe("applyNames", () => {
   });
 
   test("listing without a name adds an entry once", () => {
-    const once = applyNames(
-      emptyLayoutIndex(),
-      [root("a", { kind: "list" })],
-      "l",
-    );
+    const once = applyNames(emptyLayoutIndex(), [root("a", { kind: "list" })], "l");
     const twice = applyNames(once, [root("a", { kind: "list" })], "l");
     expect(twice.entries).toHaveLength(1);
     expect(JSON.parse(text(twice)).manifests).toEqual([entry("a")]);
@@ -303,11 +234,7 @@ describe("applyNames", () => {
 });
 
 test("removeEntries leaves the rest in order", () => {
-  const before = index(
-    entry("a", ref("x")),
-    entry("b", ref("y")),
-    entry("c", ref("z")),
-  );
+  const before = index(entry("a", ref("x")), entry("b", ref("y")), entry("c", ref("z")));
   const after = removeEntries(before, (e) => e.refName === "y");
   expect(after.entries.map(entryLabel)).toEqual(["x", "z"]);
 });

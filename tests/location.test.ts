@@ -14,8 +14,7 @@ const DIGEST_512 = parseDigest(`sha512:${"cd".repeat(64)}`);
 /** A world of paths: those that end with / are directories. */
 function world(paths: string): (path: string) => PathKind {
   const known = new Set(paths.split(" "));
-  return (path) =>
-    known.has(`${path}/`) ? "directory" : known.has(path) ? "file" : undefined;
+  return (path) => (known.has(`${path}/`) ? "directory" : known.has(path) ? "file" : undefined);
 }
 
 const WORLD = world(
@@ -43,18 +42,9 @@ describe("what exists wins, for sources and targets alike", () => {
     [`layout@${DIGEST}`, `directory layout undefined ${DIGEST}`],
     [`layout:v1@${DIGEST_512}`, `directory layout v1 ${DIGEST_512}`],
     ["layout:app:1.0", "directory layout app:1.0 undefined"],
-    [
-      "layout:reg.example/team/app:1.0",
-      "directory layout reg.example/team/app:1.0 undefined",
-    ],
-    [
-      "layout:localhost:5000/app",
-      "directory layout localhost:5000/app undefined",
-    ],
-    [
-      `layout:reg.example/app:1@${DIGEST}`,
-      `directory layout reg.example/app:1 ${DIGEST}`,
-    ],
+    ["layout:reg.example/team/app:1.0", "directory layout reg.example/team/app:1.0 undefined"],
+    ["layout:localhost:5000/app", "directory layout localhost:5000/app undefined"],
+    [`layout:reg.example/app:1@${DIGEST}`, `directory layout reg.example/app:1 ${DIGEST}`],
     ["./rel:v1", "directory ./rel v1 undefined"],
     ["/abs/layout:v1", "directory /abs/layout v1 undefined"],
     // The longest part that exists is the path.
@@ -76,16 +66,10 @@ describe("what exists wins, for sources and targets alike", () => {
     ["D:/lay:v1", "directory D:/lay v1 undefined"],
     // The kind may be written before it.
     ["oci:layout:v1", "directory layout v1 undefined"],
-    [
-      "oci:layout:reg.example/app:1",
-      "directory layout reg.example/app:1 undefined",
-    ],
+    ["oci:layout:reg.example/app:1", "directory layout reg.example/app:1 undefined"],
     ["oci:C:\\lay:v1", "directory C:\\lay v1 undefined"],
     ["oci-layout://layout:v1", "directory layout v1 undefined"],
-    [
-      `oci-layout:///abs/layout@${DIGEST}`,
-      `directory /abs/layout undefined ${DIGEST}`,
-    ],
+    [`oci-layout:///abs/layout@${DIGEST}`, `directory /abs/layout undefined ${DIGEST}`],
     ["ocidir://a:b:c", "directory a:b c undefined"],
     ["oci-archive:cache.tar:v1", "archive cache.tar v1 undefined"],
     ["oci-archive:plain", "archive plain undefined undefined"],
@@ -200,9 +184,7 @@ describe("a text that reads in two ways shows both readings", () => {
     expect(error.hint).toContain(`docker://${text} `);
     // Written as the hint says, it reads in one way.
     expect(parse(`docker://${text}`).kind).toBe("registry");
-    expect(short(parse(`./${text}`, "target"))).toStartWith(
-      `directory ./${path} `,
-    );
+    expect(short(parse(`./${text}`, "target"))).toStartWith(`directory ./${path} `);
   });
 
   test.each(["reg.example/cache.tar", "out.d/layout:v1", "localhost/app"])(
@@ -217,9 +199,7 @@ describe("a text that reads in two ways shows both readings", () => {
   );
 
   test("a folder that cannot be a repository is one way", () => {
-    expect(short(parse("out.d/Layout:v1", "target"))).toBe(
-      "directory out.d/Layout v1 undefined",
-    );
+    expect(short(parse("out.d/Layout:v1", "target"))).toBe("directory out.d/Layout v1 undefined");
   });
 
   test("a new layout with a full image name", async () => {
@@ -227,9 +207,7 @@ describe("a text that reads in two ways shows both readings", () => {
       const text = `${prefix}new:reg.example/team/app:1.0`;
       const error = await failure(() => parse(text, "target"));
       expect(error.code).toBe("USAGE");
-      expect(error.message).toContain(
-        `new" with the name "reg.example/team/app:1.0"`,
-      );
+      expect(error.message).toContain(`new" with the name "reg.example/team/app:1.0"`);
       expect(error.message).toContain('new:reg.example/team/app"');
     }
   });
@@ -282,25 +260,13 @@ describe("what is refused", () => {
     ["s3://bucket/x", "NOT_SUPPORTED", /s3:\/\/ are not supported/],
     ["oci-layout+blob://x", "NOT_SUPPORTED", /not supported/],
     ["oci-layout:/x", "NOT_SUPPORTED", /not supported/],
-    [
-      "docker-daemon:app:1",
-      "NOT_SUPPORTED",
-      /docker-daemon: are not supported/,
-    ],
+    ["docker-daemon:app:1", "NOT_SUPPORTED", /docker-daemon: are not supported/],
     ["docker-archive:x.tar", "NOT_SUPPORTED", /docker-archive:/],
     ["layout:", "REFERENCE_INVALID", /name after the last colon is empty/],
     ["new:", "REFERENCE_INVALID", /name after the last colon is empty/],
     ["-:", "REFERENCE_INVALID", /name after the last colon is empty/],
-    [
-      `layout:@${DIGEST}`,
-      "REFERENCE_INVALID",
-      /name after the last colon is empty/,
-    ],
-    [
-      "reg.example/app:",
-      "REFERENCE_INVALID",
-      /name after the last colon is empty/,
-    ],
+    [`layout:@${DIGEST}`, "REFERENCE_INVALID", /name after the last colon is empty/],
+    ["reg.example/app:", "REFERENCE_INVALID", /name after the last colon is empty/],
     ["layout@", "REFERENCE_INVALID", /"" is no digest/],
     ["layout@sha256:12", "REFERENCE_INVALID", /"sha256:12" is no digest/],
     ["layout@v1", "REFERENCE_INVALID", /"v1" is no digest/],
@@ -308,16 +274,8 @@ describe("what is refused", () => {
     [`layout@${DIGEST}0`, "REFERENCE_INVALID", /is no digest/],
     [`layout@md5:${"0".repeat(32)}`, "REFERENCE_INVALID", /is no digest/],
     ["new@sha256:12", "REFERENCE_INVALID", /"sha256:12" is no digest/],
-    [
-      "reg.example/app@sha256:12",
-      "REFERENCE_INVALID",
-      /"sha256:12" is no digest/,
-    ],
-    [
-      "layout:-x",
-      "REFERENCE_INVALID",
-      /"-x" is neither a tag nor an image name/,
-    ],
+    ["reg.example/app@sha256:12", "REFERENCE_INVALID", /"sha256:12" is no digest/],
+    ["layout:-x", "REFERENCE_INVALID", /"-x" is neither a tag nor an image name/],
     ["layout:a b", "REFERENCE_INVALID", /"a b" is neither/],
     ["layout:reg.example/App:1", "REFERENCE_INVALID", /is neither/],
     ["reg.example/App", "REFERENCE_INVALID", /must be lower case/],
@@ -340,11 +298,7 @@ describe("option texts", () => {
   test.each([
     ["source", "type=local,src=layout", "directory layout undefined undefined"],
     ["source", "type=local,src=layout,tag=v1", "directory layout v1 undefined"],
-    [
-      "source",
-      `type=local,src=layout,tag=v1,digest=${DIGEST}`,
-      `directory layout v1 ${DIGEST}`,
-    ],
+    ["source", `type=local,src=layout,tag=v1,digest=${DIGEST}`, `directory layout v1 ${DIGEST}`],
     [
       "source",
       `type=local,src=layout,tag=,digest=${DIGEST}`,
@@ -353,21 +307,9 @@ describe("option texts", () => {
     ["source", "src=a:b,TYPE=local", "directory a:b undefined undefined"],
     ["target", "type=local,dest=new:x,tag=v1", "directory new:x v1 undefined"],
     ["target", 'type=local,"dest=a,b"', "directory a,b undefined undefined"],
-    [
-      "target",
-      "type=local,dest=~/x,mode=max",
-      "directory ~/x undefined undefined",
-    ],
-    [
-      "source",
-      "type=registry,ref=alpine",
-      "registry docker.io library/alpine null null",
-    ],
-    [
-      "target",
-      "type=registry,ref=reg.example/app:1,mode=max",
-      "registry reg.example app 1 null",
-    ],
+    ["target", "type=local,dest=~/x,mode=max", "directory ~/x undefined undefined"],
+    ["source", "type=registry,ref=alpine", "registry docker.io library/alpine null null"],
+    ["target", "type=registry,ref=reg.example/app:1,mode=max", "registry reg.example app 1 null"],
     [
       "source",
       `type=registry,ref=reg.example/app@${DIGEST}`,
@@ -375,11 +317,7 @@ describe("option texts", () => {
     ],
     ["target", "type=oci,dest=new", "archive new undefined undefined"],
     ["target", "type=oci,dest=new,tar=", "archive new undefined undefined"],
-    [
-      "target",
-      "type=oci,dest=layout,tar=false",
-      "directory layout undefined undefined",
-    ],
+    ["target", "type=oci,dest=layout,tar=false", "directory layout undefined undefined"],
     [
       "target",
       "type=oci,dest=new,tar=false,name=app",
@@ -392,46 +330,31 @@ describe("option texts", () => {
       "archive new.tar reg.example/app:1 undefined",
     ],
     ["source", "type=oci,src=layout", "directory layout undefined undefined"],
-    [
-      "source",
-      "type=oci,src=cache.tar",
-      "archive cache.tar undefined undefined",
-    ],
-    [
-      "source",
-      `type=oci,src=cache.tar,digest=${DIGEST}`,
-      `archive cache.tar undefined ${DIGEST}`,
-    ],
+    ["source", "type=oci,src=cache.tar", "archive cache.tar undefined undefined"],
+    ["source", `type=oci,src=cache.tar,digest=${DIGEST}`, `archive cache.tar undefined ${DIGEST}`],
     ["source", "type=docker,src=-", "stream - undefined undefined"],
   ] as const)("%s %p", (role, text, expected) => {
     const location = parse(text, role);
     expect(short(location)).toBe(expected);
     expect(location.text).toBe(text);
-    expect(location.attributes?.notes).toHaveLength(
-      text.includes("mode=") ? 1 : 0,
-    );
+    expect(location.attributes?.notes).toHaveLength(text.includes("mode=") ? 1 : 0);
   });
 
   test("carry their attributes", () => {
     expect(
-      parse(
-        "type=local,dest=new,oci-mediatypes=false,compression=zstd",
-        "target",
-      ).attributes,
+      parse("type=local,dest=new,oci-mediatypes=false,compression=zstd", "target").attributes,
     ).toMatchObject({
       imageManifest: false,
       ociMediaTypes: false,
       compression: "zstd",
     });
-    expect(
-      parse("type=registry,ref=reg:5000/app,registry.insecure=1").attributes
-        ?.insecure,
-    ).toBe(true);
+    expect(parse("type=registry,ref=reg:5000/app,registry.insecure=1").attributes?.insecure).toBe(
+      true,
+    );
   });
 
   test("only a tar that is written as type=docker is one for docker load", () => {
-    const marked = (text: string, role: Role) =>
-      parse(text, role).attributes?.dockerArchive;
+    const marked = (text: string, role: Role) => parse(text, role).attributes?.dockerArchive;
     expect(marked("type=docker,dest=new.tar", "target")).toBe(true);
     expect(marked("type=docker,dest=-", "target")).toBe(true);
     expect(marked("type=docker,dest=new,tar=false", "target")).toBeUndefined();
@@ -445,60 +368,20 @@ describe("option texts", () => {
     ["target", "type=local", "USAGE", /local cache exporter requires dest/],
     ["source", "type=local,dest=layout", "USAGE", /dest= is for a target/],
     ["target", "type=local,src=layout", "USAGE", /src= is for a source/],
-    [
-      "source",
-      "type=local,src=layout,dest=x",
-      "USAGE",
-      /dest= is for a target/,
-    ],
-    [
-      "source",
-      "type=local,src=layout,tag=",
-      "USAGE",
-      /requires either explicit digest/,
-    ],
-    [
-      "source",
-      "type=local,src=layout,digest=sha256:1",
-      "REFERENCE_INVALID",
-      /is no digest/,
-    ],
+    ["source", "type=local,src=layout,dest=x", "USAGE", /dest= is for a target/],
+    ["source", "type=local,src=layout,tag=", "USAGE", /requires either explicit digest/],
+    ["source", "type=local,src=layout,digest=sha256:1", "REFERENCE_INVALID", /is no digest/],
     ["source", "type=local,src=cache.tar", "USAGE", /"cache.tar" is a file/],
     ["target", "type=local,dest=cache.tar", "USAGE", /"cache.tar" is a file/],
     ["target", "type=oci,dest=layout", "USAGE", /"layout" is a directory/],
-    [
-      "source",
-      "type=oci,src=cache.tar,tar=false",
-      "USAGE",
-      /"cache.tar" is a file/,
-    ],
+    ["source", "type=oci,src=cache.tar,tar=false", "USAGE", /"cache.tar" is a file/],
     ["target", "type=oci", "USAGE", /type=oci requires dest/],
-    [
-      "target",
-      "type=oci,dest=-,tar=false",
-      "USAGE",
-      /dest cannot be stdout for oci exporter/,
-    ],
-    [
-      "target",
-      "type=oci,dest=x,tar=yes",
-      "USAGE",
-      /non-bool value specified for tar/,
-    ],
+    ["target", "type=oci,dest=-,tar=false", "USAGE", /dest cannot be stdout for oci exporter/],
+    ["target", "type=oci,dest=x,tar=yes", "USAGE", /non-bool value specified for tar/],
     ["target", 'type=oci,dest=x,"name=a,b"', "NOT_SUPPORTED", /several names/],
     ["target", "type=oci,dest=x,name=App", "REFERENCE_INVALID", /lower case/],
-    [
-      "source",
-      "type=registry",
-      "USAGE",
-      /registry cache importer requires ref/,
-    ],
-    [
-      "target",
-      "type=registry,ref=",
-      "USAGE",
-      /registry cache exporter requires ref/,
-    ],
+    ["source", "type=registry", "USAGE", /registry cache importer requires ref/],
+    ["target", "type=registry,ref=", "USAGE", /registry cache exporter requires ref/],
     ["target", "type=registry,ref=App", "REFERENCE_INVALID", /lower case/],
     ["target", "type=,dest=x", "USAGE", /type required for/],
     ["target", "type=local,dest", "USAGE", /invalid value dest/],
@@ -522,10 +405,7 @@ describe("option texts", () => {
   });
 
   test("secrets of other kinds of cache are not repeated", async () => {
-    for (const text of [
-      "type=s3,bucket=b,secret_access_key=hush",
-      "type=gha,token=hush",
-    ]) {
+    for (const text of ["type=s3,bucket=b,secret_access_key=hush", "type=gha,token=hush"]) {
       const error = await failure(() => parse(text, "target"));
       expect(error.message + error.hint).not.toContain("hush");
     }
@@ -541,16 +421,18 @@ test("relative paths are resolved against the working directory, for the probe t
       return path === "/srv/layout" ? "directory" : undefined;
     },
   };
-  expect(
-    parseLocation("layout:v1", { role: "source", ...options }),
-  ).toMatchObject({ path: "/srv/layout", name: "v1", text: "layout:v1" });
+  expect(parseLocation("layout:v1", { role: "source", ...options })).toMatchObject({
+    path: "/srv/layout",
+    name: "v1",
+    text: "layout:v1",
+  });
   expect(asked).toEqual(["/srv/layout:v1", "/srv/layout"]);
-  expect(
-    parseLocation("type=local,dest=../new", { role: "target", ...options }),
-  ).toMatchObject({ path: "/new" });
-  expect(
-    parseLocation("/else/new", { role: "target", ...options }),
-  ).toMatchObject({ path: "/else/new" });
+  expect(parseLocation("type=local,dest=../new", { role: "target", ...options })).toMatchObject({
+    path: "/new",
+  });
+  expect(parseLocation("/else/new", { role: "target", ...options })).toMatchObject({
+    path: "/else/new",
+  });
 });
 
 test("random texts give a location or a coded error, and targets keep every character", () => {
@@ -610,12 +492,7 @@ test("random texts give a location or a coded error, and targets keep every char
       expect(error.message.length).toBeLessThan(1500);
     }
   }
-  expect([...kinds].toSorted()).toEqual([
-    "archive",
-    "directory",
-    "registry",
-    "stream",
-  ]);
+  expect([...kinds].toSorted()).toEqual(["archive", "directory", "registry", "stream"]);
 });
 
 test("hostile texts come to an end, and ask the probe a bounded number of questions", () => {

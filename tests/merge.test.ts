@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { CACHE_SHAPES } from "../src/cache-manifest.ts";
-import type { Cache } from "../src/cache-normal.ts";
+import type { Cache } from "../src/cache-order.ts";
 import type {
   BlobSource,
   ContentReader,
@@ -14,13 +14,9 @@ import { DEFAULT_LIMITS } from "../src/documents.ts";
 import { CacheportError } from "../src/errors.ts";
 import { planIndex, planMerge } from "../src/merge.ts";
 import type { CacheSource } from "../src/merge.ts";
-import { noProgress } from "../src/progress-events.ts";
+import { noProgress } from "../src/progress.ts";
 import { failure } from "./helpers/errors.ts";
-import {
-  cacheOf,
-  fakeDigest,
-  generateCache,
-} from "./helpers/generated-cache.ts";
+import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
 
 /** A store that has some blobs, in local files or not; nothing in it can be read. */
 class FakeStore implements ContentReader {
@@ -72,8 +68,7 @@ class FakeWriter implements ContentWriter {
     this.puts.set(digest, "bytes" in source ? "bytes" : source.store.location);
     if (
       !("bytes" in source) &&
-      (await source.store.stat({ digest, mediaType: "", size: 1 })) ===
-        undefined
+      (await source.store.stat({ digest, mediaType: "", size: 1 })) === undefined
     )
       throw new CacheportError("BLOB_MISSING", `Cannot read ${digest}`);
     return "copied";
@@ -89,11 +84,7 @@ class FakeWriter implements ContentWriter {
         layers = [],
         manifests = [],
       } = JSON.parse(new TextDecoder().decode(root.bytes));
-      for (const child of [
-        ...(config ? [config] : []),
-        ...layers,
-        ...manifests,
-      ])
+      for (const child of [...(config ? [config] : []), ...layers, ...manifests])
         expect(this.puts.has(child.digest)).toBe(true);
       this.published.push(root);
     }
@@ -102,8 +93,7 @@ class FakeWriter implements ContentWriter {
   async close(): Promise<void> {}
 }
 
-const digests = ({ layers }: Cache): string[] =>
-  layers.map(({ digest }) => digest);
+const digests = ({ layers }: Cache): string[] => layers.map(({ digest }) => digest);
 
 /** A cache as it would have been read from a store. */
 function sourceOf(
@@ -165,9 +155,7 @@ describe("a plan", () => {
       [1, 2, 0],
     ] as const) {
       const turned = [caches[a]!, caches[b]!, caches[c]!];
-      expect(planMerge(turned, ["image-manifest"])?.descriptor.digest).toBe(
-        digest!,
-      );
+      expect(planMerge(turned, ["image-manifest"])?.descriptor.digest).toBe(digest!);
     }
   });
 
@@ -209,10 +197,7 @@ describe("writing a merge", () => {
   test("takes each blob once, from a local file where there is one", async () => {
     const remote = new FakeStore("remote", digests(ONE), false);
     const local = new FakeStore("local", digests(TWO));
-    const plan = planMerge(
-      [sourceOf(ONE, remote), sourceOf(TWO, local)],
-      ["image-manifest"],
-    )!;
+    const plan = planMerge([sourceOf(ONE, remote), sourceOf(TWO, local)], ["image-manifest"])!;
     const writer = new FakeWriter();
     await plan.write(writer, options);
     const { cache } = plan.parts[0]!;
@@ -265,16 +250,11 @@ describe("an index", () => {
       { ...ARM64, variant: undefined },
     ]);
     const [amd64, arm64] = plan.parts;
-    expect(amd64!.cache.configDescriptor).toEqual(
-      sourceOf(TWO).cache.configDescriptor,
-    );
+    expect(amd64!.cache.configDescriptor).toEqual(sourceOf(TWO).cache.configDescriptor);
     expect(arm64!.manifest).toEqual(
-      planMerge([sourceOf(ONE), sourceOf(TWO)], ["image-manifest"])!.parts[0]!
-        .manifest,
+      planMerge([sourceOf(ONE), sourceOf(TWO)], ["image-manifest"])!.parts[0]!.manifest,
     );
-    expect(planIndex(sources.toReversed())!.descriptor).toEqual(
-      plan.descriptor,
-    );
+    expect(planIndex(sources.toReversed())!.descriptor).toEqual(plan.descriptor);
   });
 
   test("keeps the config of a cache that is alone on its platform byte by byte", () => {
@@ -301,9 +281,7 @@ describe("an index", () => {
         throw new CacheportError("BLOB_MISSING", `Cannot read ${digest}`);
       return "copied";
     };
-    const error = await failure(() =>
-      planIndex(sources)!.write(writer, options),
-    );
+    const error = await failure(() => planIndex(sources)!.write(writer, options));
     expect(error.code).toBe("BLOB_MISSING");
     expect(writer.published).toEqual([]);
   });

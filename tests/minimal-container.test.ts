@@ -34,58 +34,53 @@ function buildForMusl(): string {
 }
 
 describe.each(MACHINES)("on %s alone", (_, isThere, library, makeRoot) => {
-  describe.skipIf(!canChroot || !isThere)(
-    "as nobody on a read-only root",
-    () => {
-      let root = "";
-      beforeAll(() => {
-        root = makeRoot();
-      }, BUILD_TIME);
+  describe.skipIf(!canChroot || !isThere)("as nobody on a read-only root", () => {
+    let root = "";
+    beforeAll(() => {
+      root = makeRoot();
+    }, BUILD_TIME);
 
-      test("self-check finds the machine fine, with locks and threads", () => {
-        const work = giveAway(tempFolder());
-        const args = ["self-check", "--dir", "/work", "--json"];
-        const { code, stdout, stderr } = runIn(root, work, args);
-        expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-        const { checks } = JSON.parse(stdout);
-        const [system, ...others] = checks;
-        expect(system.detail).toContain(library);
-        for (const { name, status } of others)
-          expect({ name, status }).toEqual({ name, status: "ok" });
-      });
+    test("self-check finds the machine fine, with locks and threads", () => {
+      const work = giveAway(tempFolder());
+      const args = ["self-check", "--dir", "/work", "--json"];
+      const { code, stdout, stderr } = runIn(root, work, args);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      const { checks } = JSON.parse(stdout);
+      const [system, ...others] = checks;
+      expect(system.detail).toContain(library);
+      for (const { name, status } of others)
+        expect({ name, status }).toEqual({ name, status: "ok" });
+    });
 
-      test("convert, ls and verify do their work", () => {
-        const cache = fixtureCopy("app-oci-index");
-        const work = giveAway(join(cache, ".."));
-        const place = "/work/app-oci-index";
-        const converted = runIn(root, work, ["convert", place, "--json"]);
-        expect(converted).toMatchObject({ code: 0, stderr: "" });
-        // What BuildKit calls the same cache in this shape.
-        const [expected] = readIndex(fixture("app-image-manifest")).manifests;
-        expect(JSON.parse(converted.stdout).digest).toBe(expected.digest);
-        expect(layoutFaults(cache)).toEqual([]);
-        const listed = runIn(root, work, ["ls", place, "--json"]);
-        expect(JSON.parse(listed.stdout)).toMatchObject([
-          { kind: "cache", digest: expected.digest },
-        ]);
-        expect(runIn(root, work, ["verify", "--deep", place]).code).toBe(0);
-      });
+    test("convert, ls and verify do their work", () => {
+      const cache = fixtureCopy("app-oci-index");
+      const work = giveAway(join(cache, ".."));
+      const place = "/work/app-oci-index";
+      const converted = runIn(root, work, ["convert", place, "--json"]);
+      expect(converted).toMatchObject({ code: 0, stderr: "" });
+      // What BuildKit calls the same cache in this shape.
+      const [expected] = readIndex(fixture("app-image-manifest")).manifests;
+      expect(JSON.parse(converted.stdout).digest).toBe(expected.digest);
+      expect(layoutFaults(cache)).toEqual([]);
+      const listed = runIn(root, work, ["ls", place, "--json"]);
+      expect(JSON.parse(listed.stdout)).toMatchObject([{ kind: "cache", digest: expected.digest }]);
+      expect(runIn(root, work, ["verify", "--deep", place]).code).toBe(0);
+    });
 
-      test("layers are recompressed, by threads and in a folder of the target", () => {
-        const work = giveAway(join(fixtureCopy("app-oci-index"), ".."));
-        const args = ["convert", "/work/app-oci-index", "/work/zstd"];
-        const result = runIn(root, work, [...args, "--compression", "zstd"]);
-        expect(result.code).toBe(0);
-        expect(layoutFaults(join(work, "zstd"))).toEqual([]);
-      });
+    test("layers are recompressed, by threads and in a folder of the target", () => {
+      const work = giveAway(join(fixtureCopy("app-oci-index"), ".."));
+      const args = ["convert", "/work/app-oci-index", "/work/zstd"];
+      const result = runIn(root, work, [...args, "--compression", "zstd"]);
+      expect(result.code).toBe(0);
+      expect(layoutFaults(join(work, "zstd"))).toEqual([]);
+    });
 
-      test("what cannot be written is said in one sentence", () => {
-        const work = giveAway(join(fixtureCopy("app-oci-index"), ".."));
-        const args = ["copy", "/work/app-oci-index", "/usr/cache"];
-        const { code, stderr } = runIn(root, work, args);
-        expect(code).toBe(1);
-        expect(stderr).toMatch(/^cacheport: Cannot .*read-only$/m);
-      });
-    },
-  );
+    test("what cannot be written is said in one sentence", () => {
+      const work = giveAway(join(fixtureCopy("app-oci-index"), ".."));
+      const args = ["copy", "/work/app-oci-index", "/usr/cache"];
+      const { code, stderr } = runIn(root, work, args);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/^cacheport: Cannot .*read-only$/m);
+    });
+  });
 });

@@ -100,27 +100,12 @@ describe("parsePlatform", () => {
     const { pick, many } = random(5);
     for (let round = 0; round < 3000; round++) {
       const text = many(1, 6, () =>
-        pick([
-          "linux",
-          "arm",
-          "arm64",
-          "amd64",
-          "/",
-          "/",
-          "v8",
-          "9",
-          ".",
-          "(",
-          ")",
-          "*",
-        ]),
+        pick(["linux", "arm", "arm64", "amd64", "/", "/", "v8", "9", ".", "(", ")", "*"]),
       );
       try {
         const platform = parsePlatform(text, LOCAL);
         expect(normalizePlatform(platform)).toEqual(platform);
-        expect(parsePlatform(formatPlatform(platform), LOCAL)).toEqual(
-          platform,
-        );
+        expect(parsePlatform(formatPlatform(platform), LOCAL)).toEqual(platform);
       } catch (error) {
         if (!(error instanceof CacheportError)) throw error;
         expect(error.code).toBe("USAGE");
@@ -137,9 +122,9 @@ test("localPlatform takes the names of Node, Go and uname", () => {
 });
 
 test("formatPlatform shows what a document says, as it is", () => {
-  expect(
-    formatPlatform({ os: "linux", architecture: "arm64", variant: "v8" }),
-  ).toBe("linux/arm64/v8");
+  expect(formatPlatform({ os: "linux", architecture: "arm64", variant: "v8" })).toBe(
+    "linux/arm64/v8",
+  );
   expect(formatPlatform({ os: "", architecture: "" })).toBe("unknown");
   expect(formatPlatform({ os: "linux", architecture: "" })).toBe("linux");
 });
@@ -196,11 +181,7 @@ describe("selectPlatform", () => {
     ).map(({ text }) => text);
 
   test.each([
-    [
-      "linux/arm/v7",
-      ["linux/arm/v5", "linux/arm/v6", "linux/arm/v8"],
-      ["linux/arm/v6"],
-    ],
+    ["linux/arm/v7", ["linux/arm/v5", "linux/arm/v6", "linux/arm/v8"], ["linux/arm/v6"]],
     ["linux/arm/v7", ["linux/arm/v6", "linux/arm"], ["linux/arm"]],
     ["linux/arm/v6", ["linux/arm/v7"], []],
     ["linux/arm", ["linux/arm/v6"], ["linux/arm/v6"]],
@@ -208,32 +189,16 @@ describe("selectPlatform", () => {
     ["linux/arm64", ["linux/arm/v8", "linux/arm/v7"], []],
     ["linux/arm64", ["linux/arm64/v9"], []],
     ["linux/arm64/v9", ["linux/arm64"], ["linux/arm64"]],
-    [
-      "linux/arm64/v9",
-      ["linux/arm64", "linux/arm64/v8.5"],
-      ["linux/arm64/v8.5"],
-    ],
+    ["linux/arm64/v9", ["linux/arm64", "linux/arm64/v8.5"], ["linux/arm64/v8.5"]],
     ["linux/arm64/v9", ["linux/arm64", "linux/arm64/v8.6"], ["linux/arm64"]],
     [
       "linux/arm64/v9.2",
       ["linux/arm64/v9", "linux/arm64/v9.1", "linux/arm64/v9.3"],
       ["linux/arm64/v9.1"],
     ],
-    [
-      "linux/arm64/v9.2",
-      ["linux/arm64/v8.1", "linux/arm64/v8.7"],
-      ["linux/arm64/v8.7"],
-    ],
-    [
-      "linux/arm64/v8.3",
-      ["linux/arm64", "linux/arm64/v8.2"],
-      ["linux/arm64/v8.2"],
-    ],
-    [
-      "linux/amd64/v3",
-      ["linux/amd64", "linux/amd64/v2", "linux/amd64/v4"],
-      ["linux/amd64/v2"],
-    ],
+    ["linux/arm64/v9.2", ["linux/arm64/v8.1", "linux/arm64/v8.7"], ["linux/arm64/v8.7"]],
+    ["linux/arm64/v8.3", ["linux/arm64", "linux/arm64/v8.2"], ["linux/arm64/v8.2"]],
+    ["linux/amd64/v3", ["linux/amd64", "linux/amd64/v2", "linux/amd64/v4"], ["linux/amd64/v2"]],
     ["linux/amd64/v3", ["linux/amd64"], ["linux/amd64"]],
     ["linux/amd64", ["linux/386"], []],
     ["linux/amd64", ["linux/amd64/v2"], []],

@@ -4,13 +4,10 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { digestOf } from "../src/digest.ts";
 import { DEFAULT_LIMITS } from "../src/documents.ts";
-import {
-  LayoutDirectory,
-  LayoutDirectoryWriter,
-} from "../src/layout-directory.ts";
+import { LayoutDirectory, LayoutDirectoryWriter } from "../src/layout-directory.ts";
 import { OCI_CONFIG, OCI_INDEX, OCI_MANIFEST } from "../src/media-types.ts";
 import type { Compression } from "../src/media-types.ts";
-import { noProgress } from "../src/progress-events.ts";
+import { noProgress } from "../src/progress.ts";
 import { recompressImage } from "../src/recompress-image.ts";
 import type { RecompressedImage } from "../src/recompress-image.ts";
 import { failure } from "./helpers/errors.ts";
@@ -87,11 +84,7 @@ describe("recompressImage on BuildKit's images", () => {
     async (name) => {
       const from = fixture(name);
       const to = join(tempFolder(), "target");
-      const { descriptor, changed, counts } = await recompress(
-        from,
-        to,
-        "zstd",
-      );
+      const { descriptor, changed, counts } = await recompress(from, to, "zstd");
       expect(layoutFaults(to)).toEqual([]);
       expect(changed).toBeGreaterThan(0);
       expect(counts.skipped).toBe(0);
@@ -99,16 +92,12 @@ describe("recompressImage on BuildKit's images", () => {
       expect(counts.copied).toBe(blobNames(to).length - 1);
       const before = manifestsOf(from, readIndex(from).manifests[0].digest);
       const after = manifestsOf(to, descriptor.digest);
-      expect(after.map(({ config }) => config)).toEqual(
-        before.map(({ config }) => config),
-      );
+      expect(after.map(({ config }) => config)).toEqual(before.map(({ config }) => config));
       for (const { config, layers } of after) {
         const { rootfs } = readDocument(to, config.digest);
         const unpacked = layers.map(({ digest, mediaType }: any) => {
           expect(mediaType).toBe(`${TAR}+zstd`);
-          return digestOf(
-            Bun.zstdDecompressSync(readFileSync(blobFile(to, digest))),
-          );
+          return digestOf(Bun.zstdDecompressSync(readFileSync(blobFile(to, digest))));
         });
         expect(unpacked).toEqual(rootfs.diff_ids);
       }
@@ -133,11 +122,7 @@ describe("recompressImage on BuildKit's images", () => {
 
   test("the top descriptor keeps what it said beside digest and size", async () => {
     const from = fixture("image-dir");
-    const { descriptor } = await recompress(
-      from,
-      join(tempFolder(), "t"),
-      "zstd",
-    );
+    const { descriptor } = await recompress(from, join(tempFolder(), "t"), "zstd");
     const [old] = readIndex(from).manifests;
     expect(descriptor.annotations).toEqual(old.annotations);
     expect(descriptor.platform).toEqual(old.platform);
@@ -161,12 +146,7 @@ describe("recompressImage on BuildKit's images", () => {
     const second = await recompress(fixture("multi-image"), two, "zstd");
     expect(second.descriptor.digest).toBe(first.descriptor.digest);
     const gzip = await recompress(one, back, "gzip");
-    const again = await recompress(
-      fixture("multi-image"),
-      forced,
-      "gzip",
-      true,
-    );
+    const again = await recompress(fixture("multi-image"), forced, "gzip", true);
     expect(again.descriptor.digest).toBe(gzip.descriptor.digest);
     expect(again.changed).toBeGreaterThan(0);
   });
@@ -212,10 +192,7 @@ describe("recompressImage", () => {
     const to = join(tempFolder(), "target");
     const { descriptor } = await recompress(layout, to, "uncompressed");
     expect(layoutFaults(to)).toEqual([]);
-    const [newReferrer, newImage] = readDocument(
-      to,
-      descriptor.digest,
-    ).manifests;
+    const [newReferrer, newImage] = readDocument(to, descriptor.digest).manifests;
     const signature = readDocument(to, newReferrer.digest);
     expect(signature.subject.digest).toBe(newImage.digest);
     expect(signature.subject.size).toBe(newImage.size);
@@ -227,9 +204,7 @@ describe("recompressImage", () => {
 
   test("refuses a cache and says what to do", async () => {
     for (const name of ["app-image-manifest", "app-oci-index", "multi-cache"]) {
-      const error = await failure(() =>
-        recompress(fixture(name), join(tempFolder(), "t"), "zstd"),
-      );
+      const error = await failure(() => recompress(fixture(name), join(tempFolder(), "t"), "zstd"));
       expect(error.code).toBe("NOT_SUPPORTED");
       expect(error.hint).toContain("cacheport convert");
     }
@@ -241,9 +216,7 @@ describe("recompressImage", () => {
       config: addBlob(folder, imageConfig(digestOf("other")), OCI_CONFIG),
       layers: [addBlob(folder, gzipSync(content), `${TAR}+gzip`)],
     }));
-    const error = await failure(() =>
-      recompress(layout, join(tempFolder(), "t"), "zstd"),
-    );
+    const error = await failure(() => recompress(layout, join(tempFolder(), "t"), "zstd"));
     expect(error.code).toBe("DIGEST_MISMATCH");
   });
 
@@ -253,9 +226,7 @@ describe("recompressImage", () => {
       config: addBlob(folder, imageConfig(), OCI_CONFIG),
       layers: [addBlob(folder, gzipSync(content), `${TAR}+gzip`)],
     }));
-    const error = await failure(() =>
-      recompress(layout, join(tempFolder(), "t"), "zstd"),
-    );
+    const error = await failure(() => recompress(layout, join(tempFolder(), "t"), "zstd"));
     expect(error.code).toBe("DOCUMENT_INVALID");
   });
 
@@ -276,9 +247,7 @@ describe("recompressImage", () => {
     const layout = join(tempFolder(), "layout");
     writeLayout(layout, []);
     writeLayout(layout, [addBlob(layout, "text", "text/plain")]);
-    const error = await failure(() =>
-      recompress(layout, join(tempFolder(), "t"), "zstd"),
-    );
+    const error = await failure(() => recompress(layout, join(tempFolder(), "t"), "zstd"));
     expect(error.code).toBe("NOT_SUPPORTED");
   });
 });

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { encodeCacheConfig } from "../src/cache-config.ts";
-import type { CacheConfig } from "../src/cache-config.ts";
+import type { CacheConfig } from "../src/cache-types.ts";
 import { encodeCacheManifest } from "../src/cache-manifest.ts";
 import type {
   BlobLocation,
@@ -15,15 +15,12 @@ import type { Descriptor } from "../src/descriptor.ts";
 import { digestOf } from "../src/digest.ts";
 import type { Digest } from "../src/digest.ts";
 import { DEFAULT_LIMITS } from "../src/documents.ts";
-import {
-  LayoutDirectory,
-  LayoutDirectoryWriter,
-} from "../src/layout-directory.ts";
+import { LayoutDirectory, LayoutDirectoryWriter } from "../src/layout-directory.ts";
 import { CACHE_CONFIG, layerTypeIn } from "../src/media-types.ts";
 import type { Compression } from "../src/media-types.ts";
-import { noProgress } from "../src/progress-events.ts";
-import { readCache } from "../src/read-cache.ts";
-import type { LoadedCache } from "../src/read-cache.ts";
+import { noProgress } from "../src/progress.ts";
+import { readCache } from "../src/cache-read.ts";
+import type { LoadedCache } from "../src/cache-read.ts";
 import type { CompressionChoice } from "../src/recompress-layer.ts";
 import { recompressCache } from "../src/recompress.ts";
 import type { CacheParts, RecompressedCache } from "../src/recompress.ts";
@@ -35,9 +32,7 @@ const UNCOMPRESSED = "containerd.io/uncompressed";
 const TAR = "application/vnd.oci.image.layer.v1.tar";
 
 /** The cache that a layout names. */
-async function load(
-  layout: string,
-): Promise<{ store: LayoutDirectory; cache: LoadedCache }> {
+async function load(layout: string): Promise<{ store: LayoutDirectory; cache: LoadedCache }> {
   const store = await LayoutDirectory.open(layout);
   const { descriptor } = await store.resolve({});
   const { caches } = await readCache(store, descriptor, {
@@ -56,13 +51,11 @@ async function recompress(
   const writer = await LayoutDirectoryWriter.open(to, { create: true });
   const scratch = tempFolder();
   try {
-    const result = await recompressCache(
-      store,
-      cache,
-      { force: false, ...choice },
-      writer,
-      { jobs: 3, progress: noProgress, tempFolder: scratch },
-    );
+    const result = await recompressCache(store, cache, { force: false, ...choice }, writer, {
+      jobs: 3,
+      progress: noProgress,
+      tempFolder: scratch,
+    });
     for (const layer of result.layers) await writer.put(layer, { store });
     await writer.put(result.configDescriptor, { bytes: result.configBytes });
     const { bytes, descriptor } = encodeCacheManifest(
@@ -125,9 +118,7 @@ class MemoryWriter implements ContentWriter {
     if (found) this.locations.push(found);
     const bytes = await source.store.read(descriptor, 1e9);
     const streamed = await source.store.open(descriptor);
-    expect(digestOf(await new Response(streamed).bytes())).toBe(
-      descriptor.digest,
-    );
+    expect(digestOf(await new Response(streamed).bytes())).toBe(descriptor.digest);
     this.blobs.set(descriptor.digest, bytes);
     return "copied";
   }
@@ -193,58 +184,46 @@ describe("recompressCache on BuildKit's caches", () => {
     "dup-oci-index",
   ];
 
-  test.each(FIXTURES)(
-    "%s through every compression keeps diffIDs and graph",
-    async (name) => {
-      const { cache } = await load(fixture(name));
-      let from = fixture(name);
-      for (const compression of ["zstd", "gzip", "uncompressed"] as const) {
-        const to = join(tempFolder(), compression);
-        const { result } = await recompress(from, to, { compression });
-        expect(layoutFaults(to)).toEqual([]);
-        expect(diffIds(result.layers)).toEqual(diffIds(cache.layers));
-        expect(result.layers.map(({ digest }) => digest)).toEqual(
-          result.config.layers.map(({ blob }) => blob),
+  test.each(FIXTURES)("%s through every compression keeps diffIDs and graph", async (name) => {
+    const { cache } = await load(fixture(name));
+    let from = fixture(name);
+    for (const compression of ["zstd", "gzip", "uncompressed"] as const) {
+      const to = join(tempFolder(), compression);
+      const { result } = await recompress(from, to, { compression });
+      expect(layoutFaults(to)).toEqual([]);
+      expect(diffIds(result.layers)).toEqual(diffIds(cache.layers));
+      expect(result.layers.map(({ digest }) => digest)).toEqual(
+        result.config.layers.map(({ blob }) => blob),
+      );
+      expect(result.config.records.length).toBe(cache.config.records.length);
+      for (const layer of result.layers) {
+        expect(layer.mediaType).toBe(layerTypeIn(layer.mediaType, compression));
+        const path = blobFile(to, layer.digest);
+        expect(digestOf(unpack(path, compression))).toBe(
+          layer.annotations?.[UNCOMPRESSED] as Digest,
         );
-        expect(result.config.records.length).toBe(cache.config.records.length);
-        for (const layer of result.layers) {
-          expect(layer.mediaType).toBe(
-            layerTypeIn(layer.mediaType, compression),
-          );
-          const path = blobFile(to, layer.digest);
-          expect(digestOf(unpack(path, compression))).toBe(
-            layer.annotations?.[UNCOMPRESSED] as Digest,
-          );
-        }
-        from = to;
       }
-    },
-  );
+      from = to;
+    }
+  });
 
   test.each(["app-zstd-image-manifest", "app-zstd-docker-list"])(
     "%s to uncompressed has the digest that BuildKit's own export has",
     async (name) => {
-      const { digest } = await recompress(
-        fixture(name),
-        join(tempFolder(), "target"),
-        { compression: "uncompressed" },
-      );
+      const { digest } = await recompress(fixture(name), join(tempFolder(), "target"), {
+        compression: "uncompressed",
+      });
       const store = await LayoutDirectory.open(fixture("app-uncompressed"));
-      expect((await store.resolve({})).descriptor.digest).toBe(
-        digest as Digest,
-      );
+      expect((await store.resolve({})).descriptor.digest).toBe(digest as Digest);
     },
   );
 
   test("the result does not depend on what the layers were compressed with, nor on the run", async () => {
     const configs = await Promise.all(
-      ["app-zstd-oci-index", "app-uncompressed", "app-uncompressed"].map(
-        async (name) => {
-          const to = join(tempFolder(), "target");
-          return (await recompress(fixture(name), to, { compression: "gzip" }))
-            .digest;
-        },
-      ),
+      ["app-zstd-oci-index", "app-uncompressed", "app-uncompressed"].map(async (name) => {
+        const to = join(tempFolder(), "target");
+        return (await recompress(fixture(name), to, { compression: "gzip" })).digest;
+      }),
     );
     expect(new Set(configs).size).toBe(1);
   });
@@ -253,19 +232,16 @@ describe("recompressCache on BuildKit's caches", () => {
     ["app-image-manifest", "gzip"],
     ["app-zstd-oci-index", "zstd"],
     ["app-uncompressed", "uncompressed"],
-  ] as const)(
-    "%s stays as it is when it is %s already",
-    async (name, compression) => {
-      const { cache } = await load(fixture(name));
-      const target = join(tempFolder(), "target");
-      const { result } = await recompress(fixture(name), target, {
-        compression,
-      });
-      expect(result.changed).toBe(0);
-      expect(result.configBytes).toEqual(cache.configBytes);
-      expect(result.layers).toEqual(cache.layers);
-    },
-  );
+  ] as const)("%s stays as it is when it is %s already", async (name, compression) => {
+    const { cache } = await load(fixture(name));
+    const target = join(tempFolder(), "target");
+    const { result } = await recompress(fixture(name), target, {
+      compression,
+    });
+    expect(result.changed).toBe(0);
+    expect(result.configBytes).toEqual(cache.configBytes);
+    expect(result.layers).toEqual(cache.layers);
+  });
 
   test("force recompresses what has the compression already, at the level", async () => {
     const sizes = [];
@@ -299,10 +275,7 @@ describe("recompressCache on BuildKit's caches", () => {
 describe("recompressCache", () => {
   test("keeps large layers whole too, whatever they come as", async () => {
     const content = new Uint8Array(9_000_000).map((_, at) => at * (at >>> 9));
-    for (const packed of [
-      content,
-      Bun.zstdCompressSync(content, { level: 1 }),
-    ]) {
+    for (const packed of [content, Bun.zstdCompressSync(content, { level: 1 })]) {
       const reader = new MemoryReader();
       const layer = reader.add(packed, TAR, digestOf(content));
       const { result, writer } = await inMemory(reader, [layer], {
@@ -415,11 +388,7 @@ describe("recompressCache", () => {
 
   test("the bytes decide what a layer is compressed with, not its media type", async () => {
     const reader = new MemoryReader();
-    const layer = reader.add(
-      Bun.zstdCompressSync(CONTENT),
-      `${TAR}+gzip`,
-      DIFF_ID,
-    );
+    const layer = reader.add(Bun.zstdCompressSync(CONTENT), `${TAR}+gzip`, DIFF_ID);
     const { result } = await inMemory(reader, [layer], {
       compression: "uncompressed",
     });
@@ -528,16 +497,11 @@ describe("recompressCache", () => {
 });
 
 describe("recompressCache refuses and leaves no temporary file", () => {
-  const BAD: [
-    title: string,
-    code: string,
-    make: (reader: MemoryReader) => Descriptor,
-  ][] = [
+  const BAD: [title: string, code: string, make: (reader: MemoryReader) => Descriptor][] = [
     [
       "a wrong diffID",
       "DIGEST_MISMATCH",
-      (reader) =>
-        reader.add(gzipSync(CONTENT), `${TAR}+gzip`, digestOf("other")),
+      (reader) => reader.add(gzipSync(CONTENT), `${TAR}+gzip`, digestOf("other")),
     ],
     [
       "a diffID that is no digest",
@@ -552,20 +516,13 @@ describe("recompressCache refuses and leaves no temporary file", () => {
     [
       "truncated zstd",
       "COMPRESSION_INVALID",
-      (reader) =>
-        reader.add(
-          Bun.zstdCompressSync(CONTENT).subarray(0, -3),
-          `${TAR}+zstd`,
-        ),
+      (reader) => reader.add(Bun.zstdCompressSync(CONTENT).subarray(0, -3), `${TAR}+zstd`),
     ],
     [
       "junk after gzip",
       "COMPRESSION_INVALID",
       (reader) =>
-        reader.add(
-          Buffer.concat([gzipSync(CONTENT), Buffer.from("junk")]),
-          `${TAR}+gzip`,
-        ),
+        reader.add(Buffer.concat([gzipSync(CONTENT), Buffer.from("junk")]), `${TAR}+gzip`),
     ],
     [
       "stored bytes with another digest",
@@ -607,12 +564,7 @@ describe("recompressCache refuses and leaves no temporary file", () => {
     const good = reader.add(gzipSync("good"), `${TAR}+gzip`);
     const layers = [good, make(reader)];
     const error = await failure(() =>
-      inMemory(
-        reader,
-        layers,
-        { compression: "gzip", force: true },
-        { tempFolder: folder },
-      ),
+      inMemory(reader, layers, { compression: "gzip", force: true }, { tempFolder: folder }),
     );
     expect(error.code as string).toBe(code);
     expect(readdirSync(folder)).toEqual([]);
@@ -718,11 +670,7 @@ describe("layerTypeIn", () => {
     [`${DOCKER}.diff.tar.gzip`, "zstd", `${DOCKER}.diff.tar.zstd`],
     [`${DOCKER}.diff.tar`, "gzip", `${DOCKER}.diff.tar.gzip`],
     [`${FOREIGN}+gzip`, "zstd", `${FOREIGN}+zstd`],
-    [
-      `${DOCKER}.foreign.diff.tar.gzip`,
-      "uncompressed",
-      `${DOCKER}.foreign.diff.tar`,
-    ],
+    [`${DOCKER}.foreign.diff.tar.gzip`, "uncompressed", `${DOCKER}.foreign.diff.tar`],
     // Docker has no such type.
     [`${DOCKER}.foreign.diff.tar.gzip`, "zstd", `${FOREIGN}+zstd`],
     ["application/json", "zstd", "application/json"],

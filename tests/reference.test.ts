@@ -20,7 +20,7 @@ const SHA512 = `sha512:${HEX}${HEX}`;
 const LONG_PATH = `${"a/".repeat(127)}a`;
 
 /** Text, domain, path, tag, digest: as written, nothing added. */
-const GOOD: [string, string | null, string, string?, string?][] = [
+const GOOD: [string, string | null, string, (string | undefined)?, string?][] = [
   ["app", null, "app"],
   ["a", null, "a"],
   ["my_app", null, "my_app"],
@@ -65,20 +65,9 @@ const GOOD: [string, string | null, string, string?, string?][] = [
   [`[fd00::1]:5000/app:1@${SHA256}`, "[fd00::1]:5000", "app", "1", SHA256],
   [`app@${SHA256}`, null, "app", undefined, SHA256],
   [`app:1@${SHA256}`, null, "app", "1", SHA256],
-  [
-    `reg.example:5000/app@${SHA512}`,
-    "reg.example:5000",
-    "app",
-    undefined,
-    SHA512,
-  ],
+  [`reg.example:5000/app@${SHA512}`, "reg.example:5000", "app", undefined, SHA512],
   // 255 characters are the limit of the path; neither domain nor tag counts.
-  [
-    `reg.example/${LONG_PATH}:${"t".repeat(128)}`,
-    "reg.example",
-    LONG_PATH,
-    "t".repeat(128),
-  ],
+  [`reg.example/${LONG_PATH}:${"t".repeat(128)}`, "reg.example", LONG_PATH, "t".repeat(128)],
   [`${"d".repeat(300)}.example/app`, `${"d".repeat(300)}.example`, "app"],
   // 64 hex digits are a name once something stands beside them.
   [`docker.io/${HEX}`, "docker.io", HEX],
@@ -205,16 +194,8 @@ const NORMAL: [string, string, string][] = [
   ["library/alpine", "docker.io/library/alpine:latest", "alpine:latest"],
   ["docker.io/alpine", "docker.io/library/alpine:latest", "alpine:latest"],
   ["docker.io/library/alpine:3", "docker.io/library/alpine:3", "alpine:3"],
-  [
-    "index.docker.io/alpine",
-    "docker.io/library/alpine:latest",
-    "alpine:latest",
-  ],
-  [
-    "index.docker.io/library/alpine",
-    "docker.io/library/alpine:latest",
-    "alpine:latest",
-  ],
+  ["index.docker.io/alpine", "docker.io/library/alpine:latest", "alpine:latest"],
+  ["index.docker.io/library/alpine", "docker.io/library/alpine:latest", "alpine:latest"],
   ["index.docker.io/team/app", "docker.io/team/app:latest", "team/app:latest"],
   [
     "registry-1.docker.io/app",
@@ -226,11 +207,7 @@ const NORMAL: [string, string, string][] = [
   ["team/library", "docker.io/team/library:latest", "team/library:latest"],
   ["library", "docker.io/library/library:latest", "library:latest"],
   ["library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"],
-  [
-    "docker.io/library/a/b",
-    "docker.io/library/a/b:latest",
-    "library/a/b:latest",
-  ],
+  ["docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"],
   ["my_team/app", "docker.io/my_team/app:latest", "my_team/app:latest"],
   ["docker/app", "docker.io/docker/app:latest", "docker/app:latest"],
   ["localhost", "docker.io/library/localhost:latest", "localhost:latest"],
@@ -245,34 +222,14 @@ const NORMAL: [string, string, string][] = [
   ["reg.example/app", "reg.example/app:latest", "reg.example/app:latest"],
   ["reg:5000/app:1", "reg:5000/app:1", "reg:5000/app:1"],
   ["10.0.0.1:8/app", "10.0.0.1:8/app:latest", "10.0.0.1:8/app:latest"],
-  [
-    "[fc00::1]:5000/a/b",
-    "[fc00::1]:5000/a/b:latest",
-    "[fc00::1]:5000/a/b:latest",
-  ],
+  ["[fc00::1]:5000/a/b", "[fc00::1]:5000/a/b:latest", "[fc00::1]:5000/a/b:latest"],
   // Paths have no upper case, so this can only be a host.
   ["Team/app", "Team/app:latest", "Team/app:latest"],
   [`docker.io/${HEX}`, `docker.io/library/${HEX}:latest`, `${HEX}:latest`],
-  [
-    HEX.slice(1),
-    `docker.io/library/${HEX.slice(1)}:latest`,
-    `${HEX.slice(1)}:latest`,
-  ],
-  [
-    `alpine@${SHA256}`,
-    `docker.io/library/alpine@${SHA256}`,
-    `alpine@${SHA256}`,
-  ],
-  [
-    `alpine:3@${SHA256}`,
-    `docker.io/library/alpine:3@${SHA256}`,
-    `alpine:3@${SHA256}`,
-  ],
-  [
-    `docker.io/team/app@${SHA512}`,
-    `docker.io/team/app@${SHA512}`,
-    `team/app@${SHA512}`,
-  ],
+  [HEX.slice(1), `docker.io/library/${HEX.slice(1)}:latest`, `${HEX.slice(1)}:latest`],
+  [`alpine@${SHA256}`, `docker.io/library/alpine@${SHA256}`, `alpine@${SHA256}`],
+  [`alpine:3@${SHA256}`, `docker.io/library/alpine:3@${SHA256}`, `alpine:3@${SHA256}`],
+  [`docker.io/team/app@${SHA512}`, `docker.io/team/app@${SHA512}`, `team/app@${SHA512}`],
 ];
 
 describe("normalizeReference", () => {
@@ -370,9 +327,7 @@ test.each([
   "a".repeat(10_000_000),
   "a.".repeat(5_000_000),
 ])("a hostile text is refused (%#)", async (text) => {
-  expect((await failure(() => parseReference(text))).code).toBe(
-    "REFERENCE_INVALID",
-  );
+  expect((await failure(() => parseReference(text))).code).toBe("REFERENCE_INVALID");
   expect(canonicalName(text)).toBeUndefined();
   expect(isTag(text)).toBe(false);
 });
@@ -383,15 +338,12 @@ describe("random references", () => {
 
   function component({ pick, many }: Random): string {
     const word = () => many(1, 4, () => pick(LOWER));
-    return (
-      word() + many(0, 2, () => pick([".", "_", "__", "-", "---"]) + word())
-    );
+    return word() + many(0, 2, () => pick([".", "_", "__", "-", "---"]) + word());
   }
 
   function domain({ pick, many, below }: Random): string {
     const label = () =>
-      many(1, 3, () => pick(ANY)) +
-      many(0, 1, () => pick(["-", "--"]) + pick(ANY));
+      many(1, 3, () => pick(ANY)) + many(0, 1, () => pick(["-", "--"]) + pick(ANY));
     const host =
       below(5) === 0
         ? `[${many(1, 9, () => pick("0123456789abcdefABCDEF:"))}]`
@@ -401,12 +353,9 @@ describe("random references", () => {
 
   function reference(choices: Random): string {
     const { pick, many, below } = choices;
-    const hex = (length: number) =>
-      many(length, length, () => pick("0123456789abcdef"));
-    const tag = () =>
-      `:${pick(`${ANY}_`)}${many(0, 20, () => pick(`${ANY}_.-`))}`;
-    const digest = () =>
-      `@${below(2) ? `sha256:${hex(64)}` : `sha512:${hex(128)}`}`;
+    const hex = (length: number) => many(length, length, () => pick("0123456789abcdef"));
+    const tag = () => `:${pick(`${ANY}_`)}${many(0, 20, () => pick(`${ANY}_.-`))}`;
+    const digest = () => `@${below(2) ? `sha256:${hex(64)}` : `sha512:${hex(128)}`}`;
     return [
       many(0, 1, () => `${domain(choices)}/`),
       component(choices) + many(0, 3, () => `/${component(choices)}`),
@@ -421,8 +370,7 @@ describe("random references", () => {
       const text = reference(choices);
       expect(formatReference(parseReference(text))).toBe(text);
       const canonical = canonicalName(text);
-      if (canonical !== undefined)
-        expect(canonicalName(canonical)).toBe(canonical);
+      if (canonical !== undefined) expect(canonicalName(canonical)).toBe(canonical);
     }
   });
 
@@ -434,21 +382,7 @@ describe("random references", () => {
       const at = choices.below(text.length + 1);
       const damaged =
         text.slice(0, at) +
-        choices.pick([
-          "",
-          "/",
-          ":",
-          "@",
-          ".",
-          "-",
-          "_",
-          "A",
-          " ",
-          "\0",
-          "é",
-          "[",
-          "%",
-        ]) +
+        choices.pick(["", "/", ":", "@", ".", "-", "_", "A", " ", "\0", "é", "[", "%"]) +
         text.slice(at + choices.below(2));
       try {
         expect(formatReference(parseReference(damaged))).toBe(damaged);

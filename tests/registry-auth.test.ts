@@ -97,9 +97,7 @@ describe("basic", () => {
     const repository = openRepository(`${registry.domain}/app`, USER);
     expect(await repository.put(layer, { bytes: LAYER })).toBe("copied");
     expect(registry.seen[0]?.headers["authorization"]).toBeUndefined();
-    expect(registry.seen.at(-1)?.headers["authorization"]).toBe(
-      `Basic ${BASIC}`,
-    );
+    expect(registry.seen.at(-1)?.headers["authorization"]).toBe(`Basic ${BASIC}`);
   });
 
   test("a wrong or a missing login is denied with exit code 5 and no secret", async () => {
@@ -127,9 +125,7 @@ describe("basic", () => {
       expect(error.exitCode).toBe(5);
       const told = JSON.stringify([error.message, error.hint, error.cause]);
       expect(told).not.toContain("wrong-word");
-      expect(told).not.toContain(
-        Buffer.from("tester:wrong-word").toString("base64"),
-      );
+      expect(told).not.toContain(Buffer.from("tester:wrong-word").toString("base64"));
       expect(error.message).not.toContain("\u001b");
     }
   });
@@ -147,18 +143,14 @@ describe("bearer", () => {
     const { tokens, registry } = await pair();
     registry.addBlob("team/app", LAYER);
     const repository = openRepository(`${registry.domain}/team/app`);
-    expect(await readAll(await repository.open(layer))).toEqual(
-      Buffer.from(LAYER),
-    );
+    expect(await readAll(await repository.open(layer))).toEqual(Buffer.from(LAYER));
     await repository.stat(layer);
     expect(tokens.seen).toHaveLength(1);
     const query = new URL(tokens.seen[0]!.url, "http://x").searchParams;
     expect(query.get("service")).toBe("test");
     expect(query.getAll("scope")).toEqual(["repository:team/app:pull"]);
     const bytes = noise(10);
-    const error = await failure(() =>
-      repository.put(describeBytes(bytes), { bytes }),
-    );
+    const error = await failure(() => repository.put(describeBytes(bytes), { bytes }));
     expect(error.code).toBe("REGISTRY_DENIED");
     expect(registry.requests("PUT")).toHaveLength(0);
   });
@@ -169,9 +161,7 @@ describe("bearer", () => {
     const blobs = Array.from({ length: 8 }, (_, seed) => noise(1000, seed + 1));
     await repository.put(describeBytes(blobs[0]!), { bytes: blobs[0]! });
     const before = tokens.seen.length;
-    await Promise.all(
-      blobs.map((bytes) => repository.put(describeBytes(bytes), { bytes })),
-    );
+    await Promise.all(blobs.map((bytes) => repository.put(describeBytes(bytes), { bytes })));
     expect(tokens.seen).toHaveLength(before);
     expect(before).toBe(1);
     expect(tokens.seen[0]?.headers["authorization"]).toBe(`Basic ${BASIC}`);
@@ -185,9 +175,7 @@ describe("bearer", () => {
     tokens.get = false;
     const repository = openRepository(`${registry.domain}/app`, USER);
     expect(await repository.put(layer, { bytes: LAYER })).toBe("copied");
-    const form = new URLSearchParams(
-      Buffer.from(tokens.requests("POST")[0]!.body).toString(),
-    );
+    const form = new URLSearchParams(Buffer.from(tokens.requests("POST")[0]!.body).toString());
     expect(form.get("grant_type")).toBe("password");
     tokens.refreshTokens.add("long-lived");
     const auths = { [registry.domain]: { identitytoken: "long-lived" } };
@@ -222,9 +210,7 @@ describe("bearer", () => {
     });
     const error = await failure(() => repository.stat(layer));
     expect(error.code).toBe("REGISTRY_DENIED");
-    expect(JSON.stringify([error.message, error.hint])).not.toContain(
-      "wrong-word",
-    );
+    expect(JSON.stringify([error.message, error.hint])).not.toContain("wrong-word");
     expect(tokens.seen.length).toBeLessThanOrEqual(2);
   });
 
@@ -234,10 +220,7 @@ describe("bearer", () => {
     const from = openRepository(`${registry.domain}/from`, USER);
     const to = openRepository(`${registry.domain}/to`, USER);
     expect(await to.put(layer, { store: from })).toBe("mounted");
-    const scopes = new URL(
-      tokens.seen.at(-1)!.url,
-      "http://x",
-    ).searchParams.getAll("scope");
+    const scopes = new URL(tokens.seen.at(-1)!.url, "http://x").searchParams.getAll("scope");
     expect(scopes).toEqual(["repository:from:pull", "repository:to:pull,push"]);
     tokens.faults.push({
       path: /from.*to2|to2.*from/,
@@ -274,9 +257,7 @@ describe("bearer", () => {
         },
       });
       const repository = openRepository(`${registry.domain}/app`, USER);
-      expect((await failure(() => repository.stat(layer))).code).toBe(
-        "REGISTRY_DENIED",
-      );
+      expect((await failure(() => repository.stat(layer))).code).toBe("REGISTRY_DENIED");
     },
   );
 });

@@ -10,10 +10,7 @@ const user = (username: string, password: string) => ({ username, password });
 
 function write(path: string, value: unknown): string {
   mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(
-    path,
-    typeof value === "string" ? value : JSON.stringify(value),
-  );
+  writeFileSync(path, typeof value === "string" ? value : JSON.stringify(value));
   return path;
 }
 
@@ -29,10 +26,7 @@ async function look(config: unknown, name: string, env = {}) {
 /** A PATH with a credential helper. */
 function helper(name: string, script: string) {
   const folder = tempFolder();
-  const path = write(
-    join(folder, `docker-credential-${name}`),
-    `#!/bin/sh\n${script}\n`,
-  );
+  const path = write(join(folder, `docker-credential-${name}`), `#!/bin/sh\n${script}\n`);
   chmodSync(path, 0o755);
   return { PATH: `${folder}:/usr/bin:/bin` };
 }
@@ -73,9 +67,7 @@ describe("keys", () => {
       ["reg.test/team/else", "b"],
       ["reg.test/team/app", "c"],
     ])
-      expect((await look({ auths }, name!)).credential?.username).toBe(
-        username!,
-      );
+      expect((await look({ auths }, name!)).credential?.username).toBe(username!);
   });
 });
 
@@ -130,17 +122,16 @@ test.each(["{", "[]", '{"auths":[1]}', '{"auths":{"reg.test":"hunter2"}}'])(
   async (text) => {
     const error = await failure(() => look(text, "reg.test/app"));
     expect(error.code).toBe("DOCUMENT_INVALID");
-    expect(JSON.stringify([error.message, error.hint])).not.toContain(
-      "hunter2",
-    );
+    expect(JSON.stringify([error.message, error.hint])).not.toContain("hunter2");
   },
 );
 
 test("no file at all is no failure", async () => {
   const env = { REGISTRY_AUTH_FILE: "/nonexistent/x", DOCKER_CONFIG: "/dev" };
-  expect(
-    await findCredential("reg.test", "app", { env, home: tempFolder() }),
-  ).toEqual({ credential: undefined, problem: undefined });
+  expect(await findCredential("reg.test", "app", { env, home: tempFolder() })).toEqual({
+    credential: undefined,
+    problem: undefined,
+  });
 });
 
 describe("helpers", () => {
@@ -149,9 +140,7 @@ describe("helpers", () => {
   test("credHelpers serves its host, credsStore the others", async () => {
     const env = helper("one", ANSWER);
     const config = { credHelpers: { "reg.test": "one" }, credsStore: "none" };
-    expect((await look(config, "reg.test/app", env)).credential).toEqual(
-      user("reg.test", "s"),
-    );
+    expect((await look(config, "reg.test/app", env)).credential).toEqual(user("reg.test", "s"));
     const other = await look(config, "other.test/app", env);
     expect(other.credential).toBeUndefined();
     expect(other.problem).toBe("docker-credential-none is not installed");
@@ -161,11 +150,7 @@ describe("helpers", () => {
 
   test("a token comes under its own user name", async () => {
     const env = helper("one", `echo '{"Username":"<token>","Secret":"t"}'`);
-    const { credential } = await look(
-      { credsStore: "one" },
-      "reg.test/app",
-      env,
-    );
+    const { credential } = await look({ credsStore: "one" }, "reg.test/app", env);
     expect(credential).toEqual({ identityToken: "t" });
   });
 

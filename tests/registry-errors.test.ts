@@ -1,15 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import {
-  DOCKER_LIST,
-  OCI_INDEX,
-  OCI_LAYER_GZIP,
-  OCI_MANIFEST,
-} from "../src/media-types.ts";
-import {
-  listsBlobs,
-  parseFaults,
-  refusalError,
-} from "../src/registry-errors.ts";
+import { DOCKER_LIST, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST } from "../src/media-types.ts";
+import { listsBlobs, parseFaults, refusalError } from "../src/registry-errors.ts";
 import type { RefusalContext } from "../src/registry-errors.ts";
 
 function refuse(
@@ -44,22 +35,10 @@ const manifest = { mediaType: OCI_MANIFEST, name: "main", listsBlobs: false };
 
 // What registries answer to a cache in index shape: moby/buildkit issue 2251 and its duplicates.
 test.each([
-  [
-    "distribution 3",
-    400,
-    ["MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"],
-  ],
+  ["distribution 3", 400, ["MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"]],
   ["ECR", 400, ["MANIFEST_INVALID", "Invalid parameter at 'ImageManifest'"]],
-  [
-    "GCR",
-    400,
-    ["MANIFEST_INVALID", "Image index child manifest not supported"],
-  ],
-  [
-    "Quay",
-    400,
-    ["MANIFEST_INVALID", "manifest invalid: 'platform' is a required property"],
-  ],
+  ["GCR", 400, ["MANIFEST_INVALID", "Image index child manifest not supported"]],
+  ["Quay", 400, ["MANIFEST_INVALID", "manifest invalid: 'platform' is a required property"]],
   ["Harbor", 404, ["NOT_FOUND", "artifact not found"]],
   ["Artifactory", 404, ["MANIFEST_UNKNOWN", "The named manifest is not known"]],
   ["Nexus", 500, ""],
@@ -82,12 +61,7 @@ test.each([
 
 test.each([
   [401, ["UNAUTHORIZED"], "REGISTRY_DENIED", "wants a login"],
-  [
-    403,
-    ["DENIED", "requested access is denied"],
-    "REGISTRY_DENIED",
-    "does not allow it",
-  ],
+  [403, ["DENIED", "requested access is denied"], "REGISTRY_DENIED", "does not allow it"],
   [400, ["DENIED"], "REGISTRY_DENIED", "does not allow it"],
   [429, ["TOOMANYREQUESTS"], "REGISTRY_FAILED", "limit is reached"],
   [413, "", "REGISTRY_REJECTED", "larger than the registry"],
@@ -98,12 +72,7 @@ test.each([
     "NO_SPACE",
     "no room left",
   ],
-  [
-    500,
-    ["UNKNOWN", "write: no space left on device"],
-    "NO_SPACE",
-    "no room left",
-  ],
+  [500, ["UNKNOWN", "write: no space left on device"], "NO_SPACE", "no room left"],
   [
     400,
     [
@@ -115,10 +84,7 @@ test.each([
   ],
   [
     412,
-    [
-      "PRECONDITION",
-      "Failed to process request due to 'app:main' configured as immutable.",
-    ],
+    ["PRECONDITION", "Failed to process request due to 'app:main' configured as immutable."],
     "REGISTRY_REJECTED",
     "does not let a tag be overwritten",
   ],
@@ -137,9 +103,7 @@ test.each([
     const error = refuse(status, fault);
     expect(error.code).toBe(code as never);
     expect(error.message).toContain(text);
-    expect(error.message).toStartWith(
-      'Cannot write manifest "reg.test/app:main": ',
-    );
+    expect(error.message).toStartWith('Cannot write manifest "reg.test/app:main": ');
     expect(error.message).not.toEndWith(".");
   },
 );
@@ -150,22 +114,15 @@ describe("a document that lists no blobs", () => {
     [400, ["BLOB_UNKNOWN"], "misses content"],
     [400, ["MANIFEST_INVALID", "bad"], OCI_MANIFEST],
     [415, "", OCI_MANIFEST],
-  ] as [number, [string, string?] | string, string][])(
-    "%d %j",
-    (status, fault, text) => {
-      const error = refuse(status, fault, { document: manifest });
-      expect(error.code).toBe("REGISTRY_REJECTED");
-      expect(error.message).toContain(text);
-    },
-  );
+  ] as [number, [string, string?] | string, string][])("%d %j", (status, fault, text) => {
+    const error = refuse(status, fault, { document: manifest });
+    expect(error.code).toBe("REGISTRY_REJECTED");
+    expect(error.message).toContain(text);
+  });
 
   test("a missing repository and a denied push stay what they are", () => {
-    expect(refuse(404, ["NAME_UNKNOWN"], { document: manifest }).code).toBe(
-      "LOCATION_NOT_FOUND",
-    );
-    expect(refuse(403, ["DENIED"], { document: index }).code).toBe(
-      "REGISTRY_DENIED",
-    );
+    expect(refuse(404, ["NAME_UNKNOWN"], { document: manifest }).code).toBe("LOCATION_NOT_FOUND");
+    expect(refuse(403, ["DENIED"], { document: index }).code).toBe("REGISTRY_DENIED");
     expect(refuse(429, "", { document: index }).code).toBe("REGISTRY_FAILED");
   });
 });
@@ -179,13 +136,9 @@ test("what is missing has the code of what was asked for", () => {
 });
 
 test("a server's text is cut, cleaned and stripped of secrets", () => {
-  const error = refuse(
-    400,
-    ["X", `a\u001b[2J\nb\u202e SECRET ${"y".repeat(9999)}`],
-    {
-      redact: (text) => text.replaceAll("SECRET", "[secret]"),
-    },
-  );
+  const error = refuse(400, ["X", `a\u001b[2J\nb\u202e SECRET ${"y".repeat(9999)}`], {
+    redact: (text) => text.replaceAll("SECRET", "[secret]"),
+  });
   expect(error.message).not.toMatch(/[\p{Cc}\p{Cf}]|SECRET/u);
   expect(error.message.length).toBeLessThan(500);
 });
@@ -202,9 +155,7 @@ test("listsBlobs tells a cache in index shape from an index of manifests", () =>
     new TextEncoder().encode(
       JSON.stringify({ manifests: types.map((mediaType) => ({ mediaType })) }),
     );
-  expect(listsBlobs(OCI_INDEX, bytes([OCI_MANIFEST, OCI_LAYER_GZIP]))).toBe(
-    true,
-  );
+  expect(listsBlobs(OCI_INDEX, bytes([OCI_MANIFEST, OCI_LAYER_GZIP]))).toBe(true);
   expect(listsBlobs(DOCKER_LIST, bytes([OCI_MANIFEST, OCI_INDEX]))).toBe(false);
   expect(listsBlobs(OCI_MANIFEST, bytes([OCI_LAYER_GZIP]))).toBe(false);
   expect(listsBlobs(OCI_INDEX, new TextEncoder().encode("{"))).toBe(false);

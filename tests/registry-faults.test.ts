@@ -1,6 +1,6 @@
 /** A registry that fails in every way: each ends in success or in a coded error, in time. */
 import { beforeAll, describe, expect, test } from "bun:test";
-import { verifiedStream } from "../src/verified-stream.ts";
+import { verifiedStream } from "../src/blob-check.ts";
 import { failure } from "./helpers/errors.ts";
 import {
   describeBytes,
@@ -44,8 +44,7 @@ describe("download", () => {
     found.content.blobs.set(layer.digest, LAYER);
     const fault = (one: Omit<Fault, "path">) =>
       registry.faults.push({ path: new RegExp(`${found.name}/blobs`), ...one });
-    const read = async () =>
-      readAll(verifiedStream(await found.repository.open(layer), layer));
+    const read = async () => readAll(verifiedStream(await found.repository.open(layer), layer));
     return { ...found, fault, read };
   }
 
@@ -94,14 +93,11 @@ describe("download", () => {
     expect(await read()).toEqual(Buffer.from(LAYER));
   });
 
-  test.each(OFFSETS)(
-    "a bit changed at byte %d is found out",
-    async (offset) => {
-      const { fault, read } = filled();
-      fault({ act: corruptAt(offset) });
-      expect((await failure(read)).code).toBe("DIGEST_MISMATCH");
-    },
-  );
+  test.each(OFFSETS)("a bit changed at byte %d is found out", async (offset) => {
+    const { fault, read } = filled();
+    fault({ act: corruptAt(offset) });
+    expect((await failure(read)).code).toBe("DIGEST_MISMATCH");
+  });
 
   test("a blob of another size is refused before it is read", async () => {
     const { fault, read } = filled();
@@ -121,10 +117,7 @@ describe("download", () => {
 
   test.each([
     ["429 with seconds", { status: 429, headers: { "retry-after": "0" } }],
-    [
-      "429 with a date",
-      { status: 429, headers: { "retry-after": new Date().toUTCString() } },
-    ],
+    ["429 with a date", { status: 429, headers: { "retry-after": new Date().toUTCString() } }],
     ["500", { status: 500 }],
     ["502", { status: 502 }],
     ["503", { status: 503 }],
@@ -191,9 +184,7 @@ describe("documents", () => {
         response.on("close", () => clearInterval(timer));
       },
     });
-    expect((await failure(() => repository.resolve({}))).code).toBe(
-      "REGISTRY_DENIED",
-    );
+    expect((await failure(() => repository.resolve({}))).code).toBe("REGISTRY_DENIED");
   });
 });
 
@@ -294,10 +285,7 @@ describe("upload", () => {
       resetAfter: 0,
     });
     const bytes = new TextEncoder().encode('{"layers":[],"x":1}');
-    const descriptor = describeBytes(
-      bytes,
-      "application/vnd.oci.image.manifest.v1+json",
-    );
+    const descriptor = describeBytes(bytes, "application/vnd.oci.image.manifest.v1+json");
     const error = await failure(() =>
       repository.publish([
         {
@@ -319,9 +307,7 @@ describe("other hosts", () => {
     own.addBlob("app", LAYER);
     const other = await started(
       new TestServer(({ method }) =>
-        method === "GET" || method === "HEAD"
-          ? { status: 200, body: LAYER }
-          : { status: 201 },
+        method === "GET" || method === "HEAD" ? { status: 200, body: LAYER } : { status: 201 },
       ).listen(),
     );
     return { own, other };
@@ -341,13 +327,9 @@ describe("other hosts", () => {
             : { status: 401, headers: { "www-authenticate": "Basic" } },
       });
       const repository = openRepository(`${own.domain}/app`, USER);
-      expect(await readAll(await repository.open(layer))).toEqual(
-        Buffer.from(LAYER),
-      );
+      expect(await readAll(await repository.open(layer))).toEqual(Buffer.from(LAYER));
       expect(other.seen).toHaveLength(1);
-      expect(JSON.stringify(other.seen[0]?.headers)).not.toMatch(
-        /authorization|s3cret|cookie/,
-      );
+      expect(JSON.stringify(other.seen[0]?.headers)).not.toMatch(/authorization|s3cret|cookie/);
     },
   );
 
@@ -379,9 +361,7 @@ describe("other hosts", () => {
       allowPrivateUpload: true,
     });
     expect(await free.put(wanted, { bytes })).toBe("copied");
-    expect(other.seen[0]?.url).toBe(
-      `/u?sig=x%2Fy&digest=${encodeURIComponent(wanted.digest)}`,
-    );
+    expect(other.seen[0]?.url).toBe(`/u?sig=x%2Fy&digest=${encodeURIComponent(wanted.digest)}`);
     expect(other.seen[0]?.headers["authorization"]).toBeUndefined();
   });
 
@@ -394,9 +374,7 @@ describe("other hosts", () => {
     });
     const repository = openRepository(`${own.domain}/app3`, USER);
     const bytes = noise(10, 3);
-    const error = await failure(() =>
-      repository.put(describeBytes(bytes), { bytes }),
-    );
+    const error = await failure(() => repository.put(describeBytes(bytes), { bytes }));
     expect(error.message).toContain("a private address of another host");
     expect(other.seen).toHaveLength(0);
   });
@@ -414,11 +392,8 @@ describe("other hosts", () => {
       answer: { status: 307, headers: { location: `${other.origin}/s` } },
     });
     const repository = openRepository(`${own.domain}/app`, USER);
-    expect((await failure(() => repository.open(layer))).code).toBe(
-      "REGISTRY_DENIED",
-    );
-    for (const { headers } of other.seen)
-      expect(headers["authorization"]).toBeUndefined();
+    expect((await failure(() => repository.open(layer))).code).toBe("REGISTRY_DENIED");
+    for (const { headers } of other.seen) expect(headers["authorization"]).toBeUndefined();
   });
 
   test.each(["file:///etc/passwd", "//", "http://", "ftp://x.test/"])(
@@ -430,9 +405,7 @@ describe("other hosts", () => {
         times: 9,
         answer: { status: 302, headers: { location } },
       });
-      expect((await failure(() => repository.stat(layer))).code).toBe(
-        "REGISTRY_FAILED",
-      );
+      expect((await failure(() => repository.stat(layer))).code).toBe("REGISTRY_FAILED");
     },
   );
 
@@ -457,7 +430,5 @@ test("a host that is not there is told in one sentence", async () => {
   const repository = openRepository(`${domain}/app`);
   const error = await failure(() => repository.resolve({}));
   expect(error.code).toBe("REGISTRY_FAILED");
-  expect(error.message).toBe(
-    `Cannot reach registry "${domain}": the connection was refused`,
-  );
+  expect(error.message).toBe(`Cannot reach registry "${domain}": the connection was refused`);
 });

@@ -1,11 +1,7 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-  isLoopbackHost,
-  isPrivateHost,
-  registryEndpoints,
-} from "../src/registry-endpoint.ts";
+import { isLoopbackHost, isPrivateHost, registryEndpoints } from "../src/registry-endpoint.ts";
 import { Gate, backOff, parseRetryAfter } from "../src/registry-limits.ts";
 import { followLocation } from "../src/registry-redirect.ts";
 import { failure } from "./helpers/errors.ts";
@@ -32,11 +28,7 @@ describe("registryEndpoints", () => {
     ["[::1]:5000", {}, ["http://[::1]:5000", "https://[::1]:5000"]],
     ["reg.test", { plainHttp: true }, ["http://reg.test"]],
     ["reg.test", { insecure: true }, ["https://reg.test", "http://reg.test"]],
-    [
-      "localhost",
-      { insecure: true },
-      ["https://localhost", "http://localhost"],
-    ],
+    ["localhost", { insecure: true }, ["https://localhost", "http://localhost"]],
     ["localhost", { caFile: "x" }, ["https://localhost", "http://localhost"]],
   ])("%s with %j", (domain, options, expected) => {
     const ways = registryEndpoints(domain, options);
@@ -161,17 +153,11 @@ describe("limits", () => {
   test("no more requests run at once than were allowed", async () => {
     const registry = await started(TestRegistry.start());
     const repository = openRepository(`${registry.domain}/app`, { jobs: 3 });
-    const blobs = Array.from({ length: 12 }, (_, seed) =>
-      noise(200_000, seed + 1),
-    );
-    await Promise.all(
-      blobs.map((bytes) => repository.put(describeBytes(bytes), { bytes })),
-    );
+    const blobs = Array.from({ length: 12 }, (_, seed) => noise(200_000, seed + 1));
+    await Promise.all(blobs.map((bytes) => repository.put(describeBytes(bytes), { bytes })));
     expect(registry.busiest).toBeLessThanOrEqual(3);
     await Promise.all(
-      blobs.map(async (bytes) =>
-        readAll(await repository.open(describeBytes(bytes))),
-      ),
+      blobs.map(async (bytes) => readAll(await repository.open(describeBytes(bytes)))),
     );
     expect(registry.busiest).toBeLessThanOrEqual(3);
   });
@@ -217,9 +203,7 @@ describe("TLS", () => {
       caFile: file("ca.pem"),
     });
     expect(await repository.put(layer, { bytes: LAYER })).toBe("copied");
-    expect(await readAll(await repository.open(layer))).toEqual(
-      Buffer.from(LAYER),
-    );
+    expect(await readAll(await repository.open(layer))).toEqual(Buffer.from(LAYER));
   });
 
   test("a file goes there as a stream, its progress told", async () => {
@@ -291,9 +275,7 @@ describe("TLS", () => {
   });
 
   test("an upload does not go from HTTPS to plain HTTP", async () => {
-    const other = await started(
-      new TestServer(() => ({ status: 201 })).listen(),
-    );
+    const other = await started(new TestServer(() => ({ status: 201 })).listen());
     registry.faults.push({
       method: "POST",
       path: /app9/,

@@ -30,9 +30,7 @@ const CONFIG = encoder.encode('{"layers":[]}');
 const config = describeBytes(CONFIG, CACHE_CONFIG);
 
 function document(mediaType: string, value: object) {
-  const bytes = encoder.encode(
-    JSON.stringify({ schemaVersion: 2, mediaType, ...value }),
-  );
+  const bytes = encoder.encode(JSON.stringify({ schemaVersion: 2, mediaType, ...value }));
   return { bytes, descriptor: describeBytes(bytes, mediaType) };
 }
 const image = document(OCI_MANIFEST, { config, layers: [layer] });
@@ -55,9 +53,7 @@ function storeOf(bytes: Uint8Array, path?: string): ContentReader {
         },
       }),
     locate: async () =>
-      path === undefined
-        ? undefined
-        : { path, offset: 5, size: bytes.length, disposable: false },
+      path === undefined ? undefined : { path, offset: 5, size: bytes.length, disposable: false },
   };
 }
 
@@ -129,9 +125,7 @@ describe("put", () => {
     const path = join(tempFolder(), "blob");
     writeFileSync(path, Buffer.concat([Buffer.from("12345"), wrong]));
     const { repository, content } = fresh();
-    const error = await failure(() =>
-      repository.put(layer, { store: storeOf(LAYER, path) }),
-    );
+    const error = await failure(() => repository.put(layer, { store: storeOf(LAYER, path) }));
     expect(error.code).toBe("DIGEST_MISMATCH");
     expect(content.blobs.size).toBe(0);
   });
@@ -147,9 +141,7 @@ describe("put", () => {
 
   test("streams between repositories where there is no mount, with few requests at once", async () => {
     const strange = await started(TestRegistry.start({ mount: false }));
-    const blobs = Array.from({ length: 8 }, (_, seed) =>
-      noise(1_500_000, seed + 1),
-    );
+    const blobs = Array.from({ length: 8 }, (_, seed) => noise(1_500_000, seed + 1));
     for (const blob of blobs) strange.addBlob("from", blob);
     const from = openRepository(`${strange.domain}/from`);
     const to = openRepository(`${strange.domain}/to`);
@@ -170,9 +162,7 @@ describe("put", () => {
   });
 
   test("sends pieces where the registry says so, or refuses the whole", async () => {
-    const demanding = await started(
-      TestRegistry.start({ chunkMinLength: 700_000 }),
-    );
+    const demanding = await started(TestRegistry.start({ chunkMinLength: 700_000 }));
     const first = openRepository(`${demanding.domain}/app`, { chunkSize: 10 });
     expect(await first.put(layer, { store: storeOf(LAYER) })).toBe("copied");
     expect(demanding.requests("PATCH")).toHaveLength(5);
@@ -240,9 +230,7 @@ describe("publish", () => {
     const replace = [{ kind: "replace", entry: entry! }] as const;
     await repository.publish([{ ...image, names: replace }]);
     expect(content.tags.get("main")).toBe(image.descriptor.digest);
-    const error = await failure(() =>
-      repository.publish([{ ...list, names: replace }]),
-    );
+    const error = await failure(() => repository.publish([{ ...list, names: replace }]));
     expect(error.code).toBe("NAME_CHANGED");
     expect(content.tags.get("main")).toBe(image.descriptor.digest);
   });
@@ -258,37 +246,27 @@ describe("publish", () => {
     const names = [{ kind: "set", name: { refName: "main" } }] as const;
     const error = await failure(() => repository.publish([{ ...root, names }]));
     expect(error.code).toBe("REGISTRY_REJECTED");
-    expect(error.message).toContain(
-      `this registry does not take caches in the shape of ${shape}`,
-    );
-    expect(error.hint).toContain(
-      `${strict.domain}/app:main --to image-manifest`,
-    );
+    expect(error.message).toContain(`this registry does not take caches in the shape of ${shape}`);
+    expect(error.hint).toContain(`${strict.domain}/app:main --to image-manifest`);
     expect(strict.repository("app").tags.size).toBe(0);
     await repository.publish([{ ...image, names }]);
-    expect(strict.repository("app").tags.get("main")).toBe(
-      image.descriptor.digest,
-    );
+    expect(strict.repository("app").tags.get("main")).toBe(image.descriptor.digest);
   });
 });
 
 describe("resolve", () => {
   test("takes the digest and the type from the bytes", async () => {
     const { name, repository } = fresh();
-    registry.addManifest(
-      name,
-      JSON.parse(decode(image.bytes)),
-      "latest",
-      "x/y",
-    );
+    registry.addManifest(name, JSON.parse(decode(image.bytes)), "latest", "x/y");
     for (const query of [{}, { name: "latest" }]) {
       const { descriptor, entry } = await repository.resolve(query);
       expect(descriptor).toEqual(image.descriptor);
       expect(entry?.refName).toBe("latest");
     }
-    expect(
-      await repository.resolve({ digest: image.descriptor.digest }),
-    ).toEqual({ descriptor: image.descriptor, entry: undefined });
+    expect(await repository.resolve({ digest: image.descriptor.digest })).toEqual({
+      descriptor: image.descriptor,
+      entry: undefined,
+    });
     const both = await repository.resolve({
       name: "latest",
       digest: image.descriptor.digest,
@@ -313,9 +291,7 @@ describe("resolve", () => {
     await repository.read(descriptor, 4096);
     expect(registry.requests("GET", new RegExp(name))).toHaveLength(1);
     const wrong = { ...descriptor, size: 3 };
-    expect((await failure(() => repository.read(wrong, 4096))).code).toBe(
-      "SIZE_MISMATCH",
-    );
+    expect((await failure(() => repository.read(wrong, 4096))).code).toBe("SIZE_MISMATCH");
   });
 
   test("says which tags there are when the one asked for is not", async () => {
@@ -334,12 +310,8 @@ describe("resolve", () => {
     content.blobs.set(layer.digest, LAYER);
     const { descriptor } = await repository.resolve({ digest: layer.digest });
     expect(descriptor.size).toBe(LAYER.length);
-    expect(await readAll(await repository.open(descriptor))).toEqual(
-      Buffer.from(LAYER),
-    );
-    const error = await failure(() =>
-      repository.resolve({ digest: config.digest }),
-    );
+    expect(await readAll(await repository.open(descriptor))).toEqual(Buffer.from(LAYER));
+    const error = await failure(() => repository.resolve({ digest: config.digest }));
     expect(error.code).toBe("BLOB_NOT_FOUND");
   });
 
@@ -366,9 +338,7 @@ describe("resolve", () => {
     registry.addManifest(name, JSON.parse(decode(image.bytes)), "latest");
     const error = await failure(() => repository.resolve({}));
     expect(error.code).toBe("DOCUMENT_TOO_LARGE");
-    expect((await failure(() => repository.read(layer, 10))).code).toBe(
-      "DOCUMENT_TOO_LARGE",
-    );
+    expect((await failure(() => repository.read(layer, 10))).code).toBe("DOCUMENT_TOO_LARGE");
   });
 });
 
@@ -389,19 +359,14 @@ describe("reading", () => {
     const untyped = { ...layer, mediaType: "" };
     content.blobs.set(layer.digest, LAYER);
     expect(await repository.stat(untyped)).toBe(LAYER.length);
-    expect(await readAll(await repository.open(untyped))).toHaveLength(
-      LAYER.length,
-    );
+    expect(await readAll(await repository.open(untyped))).toHaveLength(LAYER.length);
   });
 
   test("what is not there is missing", async () => {
     const { repository } = fresh();
     expect(await repository.stat(layer)).toBeUndefined();
     expect(await repository.locate()).toBeUndefined();
-    for (const run of [
-      () => repository.read(config, 4096),
-      () => repository.open(layer),
-    ])
+    for (const run of [() => repository.read(config, 4096), () => repository.open(layer)])
       expect((await failure(run)).code).toBe("BLOB_MISSING");
   });
 
@@ -421,8 +386,7 @@ describe("names", () => {
   test("list reads all pages and describes each tag", async () => {
     const { name, repository } = fresh();
     const tags = ["a", "b", "c", "d", "e"];
-    for (const tag of tags)
-      registry.addManifest(name, JSON.parse(decode(image.bytes)), tag);
+    for (const tag of tags) registry.addManifest(name, JSON.parse(decode(image.bytes)), tag);
     const entries = await repository.list();
     expect(entries.map((entry) => entry.refName)).toEqual(tags);
     expect(entries[0]?.descriptor).toEqual(image.descriptor);
@@ -449,23 +413,18 @@ describe("names", () => {
 
   test("deletes a tag, and a manifest with its tags", async () => {
     const { name, repository, content } = fresh();
-    for (const tag of ["a", "b"])
-      registry.addManifest(name, JSON.parse(decode(image.bytes)), tag);
+    for (const tag of ["a", "b"]) registry.addManifest(name, JSON.parse(decode(image.bytes)), tag);
     await repository.deleteTag("a");
     expect([...content.tags.keys()]).toEqual(["b"]);
     await repository.deleteManifest(image.descriptor.digest);
     expect(content.tags.size + content.manifests.size).toBe(0);
-    expect((await failure(() => repository.deleteTag("a"))).code).toBe(
-      "NAME_NOT_FOUND",
-    );
+    expect((await failure(() => repository.deleteTag("a"))).code).toBe("NAME_NOT_FOUND");
   });
 
   test("a name that holds no tag of this repository is refused", async () => {
     const { repository } = fresh();
     for (const name of ["", "a b", "x/y", "../z"])
-      expect((await failure(() => repository.resolve({ name }))).code).toBe(
-        "REFERENCE_INVALID",
-      );
+      expect((await failure(() => repository.resolve({ name }))).code).toBe("REFERENCE_INVALID");
   });
 });
 

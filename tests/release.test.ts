@@ -21,7 +21,7 @@ const ROOT = join(import.meta.dir, "..");
 const manifest = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
 
 function run(command: string[], cwd?: string) {
-  const child = Bun.spawnSync(command, { cwd });
+  const child = Bun.spawnSync(command, cwd === undefined ? {} : { cwd });
   const stdout = child.stdout.toString();
   return { code: child.exitCode, stdout, stderr: child.stderr.toString() };
 }
@@ -65,8 +65,7 @@ describe.each([
       writeFileSync(path, await write(ENTRIES));
       const unpack = kind === "zip" ? ["unzip", "-q"] : ["tar", "-xzpf"];
       expect(run([...unpack, path], place)).toMatchObject({ code: 0 });
-      const mode = (name: string) =>
-        statSync(join(place, "top", name)).mode & 0o7777;
+      const mode = (name: string) => statSync(join(place, "top", name)).mode & 0o7777;
       expect(mode("program")).toBe(0o755);
       expect(mode("LICENSE")).toBe(0o644);
       expect(statSync(join(place, "top", "tmp")).isDirectory()).toBe(true);
@@ -114,10 +113,7 @@ describe("the list of what is inside", () => {
     const ids = document.packages.map(({ SPDXID }: any) => SPDXID);
     expect(new Set(ids).size).toBe(parts.length + 1);
     for (const id of ids) expect(id).toMatch(/^SPDXRef-[A-Za-z0-9.-]+$/);
-    for (const {
-      spdxElementId,
-      relatedSpdxElement,
-    } of document.relationships) {
+    for (const { spdxElementId, relatedSpdxElement } of document.relationships) {
       expect(["SPDXRef-DOCUMENT", ...ids]).toContain(spdxElementId);
       expect(ids).toContain(relatedSpdxElement);
     }
@@ -127,8 +123,7 @@ describe("the list of what is inside", () => {
 
   test("comes with the text of every licence", () => {
     const texts = licenseTexts(parts);
-    for (const { name, version } of parts)
-      expect(texts).toContain(`${name} ${version} (MIT)\n===`);
+    for (const { name, version } of parts) expect(texts).toContain(`${name} ${version} (MIT)\n===`);
     expect(texts).toContain("Fabian Hiller");
     expect(texts).toContain("JavaScriptCore");
   });
@@ -146,14 +141,7 @@ describe.skipIf(process.platform !== "linux")("npm run release", () => {
     writeFileSync(join(outdir, "cacheport-0.0.1-linux-x64.tar.gz"), "old");
     writeFileSync(join(outdir, "notes.txt"), "mine");
     const script = join(ROOT, "scripts", "release.ts");
-    const built = run([
-      process.execPath,
-      script,
-      "--only",
-      target,
-      "--outdir",
-      outdir,
-    ]);
+    const built = run([process.execPath, script, "--only", target, "--outdir", outdir]);
     expect(built).toMatchObject({ code: 0 });
     unpacked = tempFolder();
     run(["tar", "-xzf", join(outdir, `${top}.tar.gz`), "-C", unpacked]);
@@ -209,17 +197,17 @@ describe.skipIf(process.platform !== "linux")("npm run release", () => {
     const { packages } = JSON.parse(readFileSync(path, "utf8"));
     const names = packages.map(({ name }: any) => name);
     expect(names.slice(0, 2)).toEqual(["cacheport", "bun"]);
-    for (const name of Object.keys(manifest.dependencies))
-      expect(names).toContain(name);
+    for (const name of Object.keys(manifest.dependencies)) expect(names).toContain(name);
     for (const name of Object.keys(manifest.devDependencies))
       if (name !== "bun") expect(names).not.toContain(name);
   });
 
   test("makes a program that knows what it is", () => {
     const program = join(unpacked, top, "cacheport");
-    expect(
-      JSON.parse(run([program, "version", "--json"]).stdout),
-    ).toMatchObject({ version: manifest.version, target });
+    expect(JSON.parse(run([program, "version", "--json"]).stdout)).toMatchObject({
+      version: manifest.version,
+      target,
+    });
     expect(run([program, "self-check"])).toMatchObject({ code: 0 });
   });
 

@@ -1,10 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import {
-  formatBytes,
-  formatDuration,
-  parseBytes,
-  parseDuration,
-} from "../src/units.ts";
+import { formatBytes, formatDuration, parseBytes, parseDuration } from "../src/units.ts";
 
 describe("parseBytes", () => {
   test.each([

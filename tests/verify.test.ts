@@ -46,15 +46,9 @@ const blobFile = (layout: string, digest: string): string =>
 const readJson = (path: string): any => JSON.parse(readFileSync(path, "utf8"));
 
 /** Writes a blob and gives its descriptor. */
-function put(
-  layout: string,
-  content: object | string | Buffer,
-  mediaType = "",
-) {
+function put(layout: string, content: object | string | Buffer, mediaType = "") {
   const bytes = Buffer.from(
-    typeof content === "string" || Buffer.isBuffer(content)
-      ? content
-      : JSON.stringify(content),
+    typeof content === "string" || Buffer.isBuffer(content) ? content : JSON.stringify(content),
   );
   const digest = digestOf(bytes);
   writeFileSync(blobFile(layout, digest), bytes);
@@ -75,9 +69,7 @@ function editManifest(layout: string, change: (manifest: any) => void): Digest {
   const manifest = readJson(blobFile(layout, entry.digest));
   change(manifest);
   const { digest, size } = put(layout, manifest);
-  editIndex(layout, (index) =>
-    Object.assign(index.manifests[0], { digest, size }),
-  );
+  editIndex(layout, (index) => Object.assign(index.manifests[0], { digest, size }));
   return digest;
 }
 
@@ -86,8 +78,7 @@ function editConfig(layout: string, change: (config: any) => void): Digest {
   let digest = "" as Digest;
   editManifest(layout, (manifest) => {
     const old =
-      manifest.config ??
-      manifest.manifests.find((child: any) => child.mediaType === CACHE_CONFIG);
+      manifest.config ?? manifest.manifests.find((child: any) => child.mediaType === CACHE_CONFIG);
     const config = readJson(blobFile(layout, old.digest));
     change(config);
     const written = put(layout, config);
@@ -104,11 +95,7 @@ function someLayer(layout: string): { digest: Digest; size: number } {
   return (layers ?? manifests)[1];
 }
 
-function damage(
-  layout: string,
-  digest: Digest,
-  change: (bytes: Buffer) => void,
-) {
+function damage(layout: string, digest: Digest, change: (bytes: Buffer) => void) {
   const path = blobFile(layout, digest);
   chmodSync(path, 0o644);
   const bytes = readFileSync(path);
@@ -189,17 +176,13 @@ const FAULTS: Fault[] = [
   {
     title: "a manifest that is an index as well",
     code: "DOCUMENT_INVALID",
-    plant: (layout) =>
-      editManifest(layout, (manifest) => (manifest.manifests = [])),
+    plant: (layout) => editManifest(layout, (manifest) => (manifest.manifests = [])),
   },
   {
     title: "a manifest over the limit for documents",
     code: "DOCUMENT_TOO_LARGE",
     plant: (layout) =>
-      editManifest(
-        layout,
-        (manifest) => (manifest.annotations = { a: "x".repeat(4 << 20) }),
-      ),
+      editManifest(layout, (manifest) => (manifest.annotations = { a: "x".repeat(4 << 20) })),
   },
   {
     title: "indexes nested too deeply",
@@ -207,11 +190,7 @@ const FAULTS: Fault[] = [
     plant(layout) {
       let top = put(layout, { manifests: [] }, OCI_INDEX);
       for (let depth = 0; depth < 12; depth++)
-        top = put(
-          layout,
-          { mediaType: OCI_INDEX, manifests: [top] },
-          OCI_INDEX,
-        );
+        top = put(layout, { mediaType: OCI_INDEX, manifests: [top] }, OCI_INDEX);
       editIndex(layout, (index) => index.manifests.push(top));
       return top.digest;
     },
@@ -222,9 +201,7 @@ const FAULTS: Fault[] = [
     base: "app-docker-list",
     plant(layout) {
       const { digest } = someLayer(layout);
-      editManifest(layout, (list) =>
-        list.manifests.unshift({ ...list.manifests[1], size: 1 }),
-      );
+      editManifest(layout, (list) => list.manifests.unshift({ ...list.manifests[1], size: 1 }));
       return digest;
     },
   },
@@ -258,8 +235,7 @@ const FAULTS: Fault[] = [
   {
     title: "an input without alternatives",
     code: "INPUT_EMPTY",
-    plant: (layout) =>
-      editConfig(layout, (config) => (config.records[0].inputs = [[]])),
+    plant: (layout) => editConfig(layout, (config) => (config.records[0].inputs = [[]])),
   },
   {
     title: "an input that is session-unique",
@@ -282,8 +258,7 @@ const FAULTS: Fault[] = [
   {
     title: "a layer on top of itself",
     code: "LAYER_LOOP",
-    plant: (layout) =>
-      editConfig(layout, (config) => (config.layers[1].parent = 1)),
+    plant: (layout) => editConfig(layout, (config) => (config.layers[1].parent = 1)),
   },
   {
     title: "a layer of the config that the manifest lacks",
@@ -291,9 +266,7 @@ const FAULTS: Fault[] = [
     plant(layout) {
       const { digest } = someLayer(layout);
       editManifest(layout, (manifest) => {
-        manifest.layers = manifest.layers.filter(
-          (layer: any) => layer.digest !== digest,
-        );
+        manifest.layers = manifest.layers.filter((layer: any) => layer.digest !== digest);
       });
       return digest;
     },
@@ -310,17 +283,13 @@ const FAULTS: Fault[] = [
   {
     title: "a cache config over BuildKit's limit",
     code: "OVER_IMPORT_LIMIT",
-    plant: (layout) =>
-      editConfig(layout, (config) => (config.padding = "x".repeat(1 << 20))),
+    plant: (layout) => editConfig(layout, (config) => (config.padding = "x".repeat(1 << 20))),
   },
   {
     title: "a manifest over BuildKit's limit",
     code: "OVER_IMPORT_LIMIT",
     plant: (layout) =>
-      editManifest(
-        layout,
-        (manifest) => (manifest.annotations = { a: "x".repeat(1 << 20) }),
-      ),
+      editManifest(layout, (manifest) => (manifest.annotations = { a: "x".repeat(1 << 20) })),
   },
   {
     title: "a layer without containerd.io/uncompressed",
@@ -336,10 +305,7 @@ const FAULTS: Fault[] = [
     code: "DIFF_ID_INVALID",
     plant(layout) {
       const { digest } = someLayer(layout);
-      editManifest(
-        layout,
-        ({ layers }) => (layers[1].annotations[UNCOMPRESSED] = "sha256:00"),
-      );
+      editManifest(layout, ({ layers }) => (layers[1].annotations[UNCOMPRESSED] = "sha256:00"));
       return digest;
     },
   },
@@ -389,10 +355,7 @@ const FAULTS: Fault[] = [
     code: "LAYER_TYPE_WRONG",
     plant(layout) {
       const { digest } = someLayer(layout);
-      editManifest(
-        layout,
-        ({ layers }) => (layers[1].mediaType = OCI_LAYER_ZSTD),
-      );
+      editManifest(layout, ({ layers }) => (layers[1].mediaType = OCI_LAYER_ZSTD));
       return digest;
     },
   },
@@ -401,10 +364,7 @@ const FAULTS: Fault[] = [
     code: "MIXED_LAYER_TYPES",
     plant(layout) {
       const { digest } = someLayer(layout);
-      editManifest(
-        layout,
-        ({ layers }) => (layers[1].mediaType = DOCKER_LAYER_GZIP),
-      );
+      editManifest(layout, ({ layers }) => (layers[1].mediaType = DOCKER_LAYER_GZIP));
       return digest;
     },
   },
@@ -414,10 +374,7 @@ const FAULTS: Fault[] = [
     base: "app-docker-list",
     plant(layout) {
       const { digest } = someLayer(layout);
-      editManifest(
-        layout,
-        ({ manifests }) => (manifests[1].mediaType = OCI_LAYER_GZIP),
-      );
+      editManifest(layout, ({ manifests }) => (manifests[1].mediaType = OCI_LAYER_GZIP));
       return digest;
     },
   },
@@ -426,10 +383,7 @@ const FAULTS: Fault[] = [
     code: "LAYER_TYPE_UNKNOWN",
     plant(layout) {
       const { digest } = someLayer(layout);
-      editManifest(
-        layout,
-        ({ layers }) => (layers[1].mediaType = "text/plain"),
-      );
+      editManifest(layout, ({ layers }) => (layers[1].mediaType = "text/plain"));
       return digest;
     },
   },
@@ -455,9 +409,7 @@ const FAULTS: Fault[] = [
     code: "SEVERAL_CONFIGS",
     base: "app-oci-index",
     plant: (layout) =>
-      editManifest(layout, ({ manifests }) =>
-        manifests.unshift(put(layout, "{}", CACHE_CONFIG)),
-      ),
+      editManifest(layout, ({ manifests }) => manifests.unshift(put(layout, "{}", CACHE_CONFIG))),
   },
   {
     title: "a cache config among the layers of a manifest",
@@ -473,10 +425,7 @@ const FAULTS: Fault[] = [
     code: "MEDIA_TYPE_MISMATCH",
     base: "app-oci-index",
     plant(layout) {
-      editIndex(
-        layout,
-        ({ manifests }) => (manifests[0].mediaType = OCI_MANIFEST),
-      );
+      editIndex(layout, ({ manifests }) => (manifests[0].mediaType = OCI_MANIFEST));
       return readJson(join(layout, "index.json")).manifests[0].digest;
     },
   },
@@ -573,9 +522,7 @@ const FAULTS: Fault[] = [
     plant(layout) {
       const layer = put(layout, OTHER_LAYER, OCI_LAYER_GZIP);
       const annotations = { [UNCOMPRESSED]: digestOf("other") };
-      editManifest(layout, ({ layers }) =>
-        layers.push({ ...layer, annotations }),
-      );
+      editManifest(layout, ({ layers }) => layers.push({ ...layer, annotations }));
       return layer.digest;
     },
   },
@@ -584,17 +531,15 @@ const FAULTS: Fault[] = [
     code: "UNREFERENCED_BLOB",
     plant: (layout) => put(layout, "nobody's").digest,
   },
-  ...["ingest/0a", ".umoci-1", "oci-put-blob1", "blobs/sha256/a.tmp"].map(
-    (path): Fault => ({
-      title: `a left-over ${path}`,
-      code: "LEFTOVER_FILE",
-      plant(layout) {
-        mkdirSync(join(layout, path, ".."), { recursive: true });
-        writeFileSync(join(layout, path), "left over");
-        return null;
-      },
-    }),
-  ),
+  ...["ingest/0a", ".umoci-1", "oci-put-blob1", "blobs/sha256/a.tmp"].map((path): Fault => ({
+    title: `a left-over ${path}`,
+    code: "LEFTOVER_FILE",
+    plant(layout) {
+      mkdirSync(join(layout, path, ".."), { recursive: true });
+      writeFileSync(join(layout, path), "left over");
+      return null;
+    },
+  })),
   {
     title: "a file under blobs that is no blob",
     code: "STRAY_FILE",
@@ -629,12 +574,10 @@ describe("verify finds", () => {
       const digest = plant(layout) as Digest | null;
       const { ok, problems } = await verify(layout, { deep });
       const [severity] = PROBLEMS[code];
-      const found = problems.find(
-        (problem) => problem.code === code && problem.digest === digest,
+      const found = problems.find((problem) => problem.code === code && problem.digest === digest);
+      expect(problems.map((problem) => `${problem.code} ${problem.digest}`)).toContain(
+        `${code} ${digest}`,
       );
-      expect(
-        problems.map((problem) => `${problem.code} ${problem.digest}`),
-      ).toContain(`${code} ${digest}`);
       expect(found?.severity).toBe(severity);
       if (digest) expect(found?.message).toMatch(/sha256:[0-9a-f]{64}/);
       if (severity === "error") expect(ok).toBe(false);
@@ -703,9 +646,7 @@ describe("verify finds nothing wrong in", () => {
     const serious = ({ severity }: Problem): boolean => severity !== "note";
     expect(result.problems.filter(serious)).toEqual([]);
     expect(result.ok).toBe(true);
-    const notes = result.problems.filter(
-      ({ code }) => code === "UNREFERENCED_BLOB",
-    );
+    const notes = result.problems.filter(({ code }) => code === "UNREFERENCED_BLOB");
     expect(notes).toHaveLength(result.problems.length);
     expect(result.blobs + notes.length).toBe(blobNames(layout).length);
     const sizes = blobNames(layout).reduce(

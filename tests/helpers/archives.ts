@@ -4,10 +4,7 @@ import { DEFAULT_LIMITS } from "../../src/documents.ts";
 import { walk } from "../../src/walk.ts";
 
 /** Copies all that the entries of a store reach, with their names. */
-export async function copyAll(
-  source: Store,
-  writer: ContentWriter,
-): Promise<void> {
+export async function copyAll(source: Store, writer: ContentWriter): Promise<void> {
   const entries = await source.list();
   const roots = entries.map((entry) => entry.descriptor);
   const nodes = await walk(source, roots, { limits: DEFAULT_LIMITS });
@@ -86,9 +83,7 @@ export function paxRecords(records: Record<string, string>): string {
       const rest = ` ${key}=${value}\n`;
       const bytes = Buffer.byteLength(rest);
       // The number of digits is part of what they count.
-      const digits = [1, 2, 3, 4].find(
-        (count) => String(bytes + count).length === count,
-      );
+      const digits = [1, 2, 3, 4].find((count) => String(bytes + count).length === count);
       return `${bytes + (digits ?? 0)}${rest}`;
     })
     .join("");

@@ -4,8 +4,7 @@ import { join } from "node:path";
 
 /** The binary under test. */
 export const BINARY =
-  process.env["CACHEPORT_BIN"] ??
-  join(import.meta.dir, "..", "..", "dist", "cacheport");
+  process.env["CACHEPORT_BIN"] ?? join(import.meta.dir, "..", "..", "dist", "cacheport");
 
 /** What one run gave. */
 export interface RunResult {
@@ -24,19 +23,12 @@ export interface RunOptions {
 }
 
 /** Runs `cacheport ARGS...` and waits for its end. */
-export async function cacheport(
-  args: string[],
-  options: RunOptions = {},
-): Promise<RunResult> {
-  if (!existsSync(BINARY))
-    throw new Error(`There is no binary at ${BINARY}: run npm run build`);
+export async function cacheport(args: string[], options: RunOptions = {}): Promise<RunResult> {
+  if (!existsSync(BINARY)) throw new Error(`There is no binary at ${BINARY}: run npm run build`);
   const child = Bun.spawn([BINARY, ...args], {
-    cwd: options.cwd,
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: { PATH: process.env["PATH"], HOME: "/nonexistent", ...options.env },
-    stdin:
-      options.stdin === undefined
-        ? "ignore"
-        : Buffer.from(options.stdin as string),
+    stdin: options.stdin === undefined ? "ignore" : Buffer.from(options.stdin as string),
     stdout: "pipe",
     stderr: "pipe",
   });

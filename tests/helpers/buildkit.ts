@@ -92,8 +92,7 @@ export async function peer(...command: string[]): Promise<PeerResult> {
 /** Runs one peer command and gives its standard output; throws when it fails. */
 export async function peerOutput(...command: string[]): Promise<string> {
   const { code, stdout, stderr } = await peer(...command);
-  if (code !== 0)
-    throw new Error(`${command.join(" ")} ended with ${code}:\n${stderr}`);
+  if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}:\n${stderr}`);
   return stdout;
 }
 
@@ -120,9 +119,7 @@ export function notCached(steps: readonly BuildStep[]): string[] {
 }
 
 /** Runs something while no other test file uses BuildKit. Not to be nested. */
-export async function withBuildKit<T>(
-  run: (buildkit: BuildKit) => Promise<T>,
-): Promise<T> {
+export async function withBuildKit<T>(run: (buildkit: BuildKit) => Promise<T>): Promise<T> {
   // The lock is held by a process that lives as long as its standard input is open,
   // so that it ends with this test process however that ends.
   const holder = Bun.spawn(
@@ -180,8 +177,7 @@ export function parseSteps(log: string): BuildStep[] {
     const step = steps.get(number);
     // A result that is fetched is one of a cache. Whether the step then ends as CACHED
     // or, once its layers are extracted, as DONE is a matter of timing.
-    if (step && /^(?:CACHED$|(?:extracting )?sha256:[0-9a-f]{64} )/.test(text))
-      step.cached = true;
+    if (step && /^(?:CACHED$|(?:extracting )?sha256:[0-9a-f]{64} )/.test(text)) step.cached = true;
   }
   return [...steps.values()];
 }

@@ -117,8 +117,7 @@ function symbols(path: string, classes: string): string[] {
 
 function run(command: string[]): string {
   const child = Bun.spawnSync(command);
-  if (child.exitCode !== 0)
-    throw new Error(`${command[0]} failed: ${child.stderr.toString()}`);
+  if (child.exitCode !== 0) throw new Error(`${command[0]} failed: ${child.stderr.toString()}`);
   return child.stdout.toString();
 }
 

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseCacheConfig } from "../../src/cache-config.ts";
 import { parseCacheManifest } from "../../src/cache-manifest.ts";
-import type { Cache } from "../../src/cache-normal.ts";
+import type { Cache } from "../../src/cache-order.ts";
 import { blobPath } from "../../src/digest.ts";
 import type { Digest } from "../../src/digest.ts";
 import { fixture } from "./temp.ts";
@@ -19,9 +19,7 @@ export interface FixtureCache extends Cache {
 export function fixtureCaches(...folders: string[]): FixtureCache[] {
   return folders.flatMap((folder) => {
     const layout = fixture(folder);
-    const index = JSON.parse(
-      readFileSync(join(layout, "index.json"), "utf8"),
-    ) as {
+    const index = JSON.parse(readFileSync(join(layout, "index.json"), "utf8")) as {
       manifests: { digest: string; annotations?: Record<string, string> }[];
     };
     const tags = new Map(
@@ -34,13 +32,10 @@ export function fixtureCaches(...folders: string[]): FixtureCache[] {
       .toSorted()
       .flatMap((hex): FixtureCache[] => {
         const bytes = readFileSync(join(layout, "blobs/sha256", hex));
-        if (bytes[0] !== 0x7b || !bytes.includes('"schemaVersion":2'))
-          return [];
+        if (bytes[0] !== 0x7b || !bytes.includes('"schemaVersion":2')) return [];
         const manifest = parseCacheManifest(bytes, hex);
         if (!manifest) return [];
-        const configBytes = readFileSync(
-          join(layout, blobPath(manifest.config.digest as Digest)),
-        );
+        const configBytes = readFileSync(join(layout, blobPath(manifest.config.digest as Digest)));
         const tag = tags.get(`sha256:${hex}`);
         return [
           {

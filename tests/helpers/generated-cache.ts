@@ -7,18 +7,10 @@
  * They are in the form in which BuildKit exports: no two records are the same key,
  * each has one result at most, and every layer is needed.
  */
-import type {
-  CacheConfig,
-  CacheInput,
-  CacheLayer,
-  CacheRecord,
-} from "../../src/cache-config.ts";
-import type { Cache } from "../../src/cache-normal.ts";
+import type { CacheConfig, CacheInput, CacheLayer, CacheRecord } from "../../src/cache-types.ts";
+import type { Cache } from "../../src/cache-order.ts";
 import type { Digest } from "../../src/digest.ts";
-import {
-  ANNOTATION_UNCOMPRESSED,
-  OCI_LAYER_GZIP,
-} from "../../src/media-types.ts";
+import { ANNOTATION_UNCOMPRESSED, OCI_LAYER_GZIP } from "../../src/media-types.ts";
 
 /** Gives numbers from 0 to below 1, the same row for the same seed (mulberry32). */
 export function random(seed: number): () => number {
@@ -52,9 +44,7 @@ export function timeAfter(seconds: number): string {
   const fraction = Math.round((seconds - whole) * 1e9);
   const date = new Date(Date.UTC(2026, 0, 1) + whole * 1000);
   const digits = String(fraction).padStart(9, "0").replace(/0+$/, "");
-  return date
-    .toISOString()
-    .replace(/\.000Z$/, digits === "" ? "Z" : `.${digits}Z`);
+  return date.toISOString().replace(/\.000Z$/, digits === "" ? "Z" : `.${digits}Z`);
 }
 
 /**
@@ -67,21 +57,16 @@ export function cacheOf(
 ): Cache {
   const names = Object.keys(steps);
   const config: CacheConfig = { layers: [], records: [] };
-  for (const [name, [inputs = [], chain = [], time = 0]] of Object.entries(
-    steps,
-  )) {
+  for (const [name, [inputs = [], chain = [], time = 0]] of Object.entries(steps)) {
     let parent = -1;
     for (const layer of chain) {
       const blob = fakeDigest(layer);
-      const known = config.layers.findIndex(
-        (each) => each.blob === blob && each.parent === parent,
-      );
+      const known = config.layers.findIndex((each) => each.blob === blob && each.parent === parent);
       parent = known === -1 ? config.layers.push({ blob, parent }) - 1 : known;
     }
     config.records.push({
       digest: name.replace(/#.*/, ""),
-      results:
-        parent === -1 ? [] : [{ layer: parent, createdAt: timeAfter(time) }],
+      results: parent === -1 ? [] : [{ layer: parent, createdAt: timeAfter(time) }],
       chains: [],
       inputs: inputs.map((input) =>
         input.split("|").map((alternative) => {
@@ -98,16 +83,14 @@ export function cacheOf(
 export function generateCache(seed: number, size: number): Cache {
   const next = random(seed);
   const pick = (count: number): number => Math.floor(next() * count);
-  const name = (kind: string, number: number): string =>
-    fakeDigest(`${seed} ${kind} ${number}`);
+  const name = (kind: string, number: number): string => fakeDigest(`${seed} ${kind} ${number}`);
 
   const records: CacheRecord[] = [];
   const layers: CacheLayer[] = [];
   const places = new Map<string, number>();
   const layerOn = (parent: number): number => {
     // One blob in ten is an old one, often in another place.
-    const number =
-      next() < 0.1 && layers.length > 0 ? pick(layers.length) : layers.length;
+    const number = next() < 0.1 && layers.length > 0 ? pick(layers.length) : layers.length;
     const blob = name("blob", number) as Digest;
     const key = `${parent} ${blob}`;
     const known = places.get(key);
@@ -137,8 +120,7 @@ export function generateCache(seed: number, size: number): Cache {
     let digest = name("step", pick(size));
     const keys = (): string[] =>
       (inputs[0] ?? []).map(
-        ({ selector, link }) =>
-          `${digest} ${inputs.length} ${link} ${selector}`,
+        ({ selector, link }) => `${digest} ${inputs.length} ${link} ${selector}`,
       );
     if (keys().some((key) => taken.has(key))) digest = name("own step", at);
     for (const key of keys()) taken.add(key);
@@ -220,9 +202,7 @@ export function partOf(cache: Cache, seed: number, share: number): Cache {
     if (wanted.has(at)) continue;
     const record = cache.config.records[at] as CacheRecord;
     const inputs = record.inputs.map((input) =>
-      next() < 0.3
-        ? [input[Math.floor(next() * input.length)] as CacheInput]
-        : input,
+      next() < 0.3 ? [input[Math.floor(next() * input.length)] as CacheInput] : input,
     );
     let results = record.results;
     if (next() < 0.2 && results.length > 0) {

@@ -1,6 +1,6 @@
 /** Makes generated caches into what graphs are made from. */
 import type { GraphSource } from "../../src/cache-graph.ts";
-import type { Cache } from "../../src/cache-normal.ts";
+import type { Cache } from "../../src/cache-order.ts";
 import type { Platform } from "../../src/descriptor.ts";
 import { CACHE_CONFIG, OCI_MANIFEST } from "../../src/media-types.ts";
 import { fakeDigest } from "./generated-cache.ts";

@@ -1,5 +1,5 @@
 /** A host without a process: what is written is kept, what is asked is told. */
-import type { Host } from "../../src/output.ts";
+import type { Host } from "../../src/cli-output.ts";
 
 /** What a test can set. */
 export interface FakeHostOptions {

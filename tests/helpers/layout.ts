@@ -3,14 +3,7 @@
  * what is tested.
  */
 import { createHash } from "node:crypto";
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** An index.json as it is on disk. */
@@ -31,8 +24,7 @@ export function readDocument(layout: string, digest: string): any {
 /** The digest that a name has in index.json, told by ref.name alone. */
 export function digestOfName(layout: string, name: string): string | undefined {
   return readIndex(layout).manifests.find(
-    (entry: any) =>
-      entry.annotations?.["org.opencontainers.image.ref.name"] === name,
+    (entry: any) => entry.annotations?.["org.opencontainers.image.ref.name"] === name,
   )?.digest;
 }
 
@@ -48,12 +40,10 @@ const sha256 = (bytes: Uint8Array | string): string =>
 export function layoutFaults(layout: string): string[] {
   const faults: string[] = [];
   const mark = readFileSync(join(layout, "oci-layout"), "utf8");
-  if (mark !== '{"imageLayoutVersion":"1.0.0"}')
-    faults.push(`oci-layout: ${mark}`);
+  if (mark !== '{"imageLayoutVersion":"1.0.0"}') faults.push(`oci-layout: ${mark}`);
   for (const name of readdirSync(join(layout, "blobs", "sha256"))) {
     const actual = sha256(readFileSync(blobFile(layout, `sha256:${name}`)));
-    if (actual !== `sha256:${name}`)
-      faults.push(`${name}: the bytes have ${actual}`);
+    if (actual !== `sha256:${name}`) faults.push(`${name}: the bytes have ${actual}`);
   }
   const visit = (descriptor: any): void => {
     const path = blobFile(layout, descriptor.digest);
@@ -62,31 +52,17 @@ export function layoutFaults(layout: string): string[] {
       return;
     }
     const { size } = statSync(path);
-    if (size !== descriptor.size)
-      faults.push(`${descriptor.digest}: ${size} bytes`);
-    if (
-      !/manifest\.(list\.)?v[12]\+json|image\.index\.v1\+json/.test(
-        descriptor.mediaType,
-      )
-    )
-      return;
+    if (size !== descriptor.size) faults.push(`${descriptor.digest}: ${size} bytes`);
+    if (!/manifest\.(list\.)?v[12]\+json|image\.index\.v1\+json/.test(descriptor.mediaType)) return;
     const document = JSON.parse(readFileSync(path, "utf8"));
-    for (const child of document.manifests ?? [
-      document.config,
-      ...document.layers,
-    ])
-      visit(child);
+    for (const child of document.manifests ?? [document.config, ...document.layers]) visit(child);
   };
   for (const entry of readIndex(layout).manifests) visit(entry);
   return faults;
 }
 
 /** Adds a document or blob to a layout by hand. @returns Its descriptor */
-export function addBlob(
-  layout: string,
-  content: object | string | Uint8Array,
-  mediaType = "",
-) {
+export function addBlob(layout: string, content: object | string | Uint8Array, mediaType = "") {
   const bytes =
     typeof content === "string" || content instanceof Uint8Array
       ? Buffer.from(content as string)
@@ -115,9 +91,6 @@ export function snapshot(folder: string): Record<string, string> {
       .filter((file) => file.isFile())
       .map((file) => join(file.parentPath, file.name))
       .toSorted()
-      .map((path) => [
-        path.slice(folder.length + 1),
-        sha256(readFileSync(path)),
-      ]),
+      .map((path) => [path.slice(folder.length + 1), sha256(readFileSync(path))]),
   );
 }

@@ -22,7 +22,6 @@ export function random(seed: number): Random {
   return {
     below,
     pick: (values) => values[below(values.length)] as never,
-    many: (min, max, make) =>
-      Array.from({ length: min + below(max - min + 1) }, make).join(""),
+    many: (min, max, make) => Array.from({ length: min + below(max - min + 1) }, make).join(""),
   };
 }

@@ -15,9 +15,7 @@ afterAll(async () => {
 });
 
 /** Starts a server that is stopped after the test file. */
-export async function started<T extends TestServer>(
-  server: Promise<T>,
-): Promise<T> {
+export async function started<T extends TestServer>(server: Promise<T>): Promise<T> {
   const running = await server;
   closing.push(() => running.stop());
   return running;
@@ -46,8 +44,7 @@ export function describeBytes(
   bytes: Uint8Array,
   mediaType = "application/vnd.oci.image.layer.v1.tar+gzip",
 ): Descriptor {
-  const digest =
-    `sha256:${createHash("sha256").update(bytes).digest("hex")}` as Digest;
+  const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}` as Digest;
   return { mediaType, digest, size: bytes.length };
 }
 
@@ -63,9 +60,7 @@ export function noise(size: number, seed = 1): Uint8Array {
 }
 
 /** Reads a stream to its end. */
-export async function readAll(
-  stream: ReadableStream<Uint8Array>,
-): Promise<Uint8Array> {
+export async function readAll(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of stream) chunks.push(chunk);
   return Buffer.concat(chunks);

@@ -39,12 +39,7 @@ export async function ask(
 const DOCUMENT = /manifest\.(?:list\.)?v\d\+json|image\.index\.v1\+json/;
 
 /** Puts what a layout names into a repository, without cacheport. @returns The first entry's digest */
-export function load(
-  registry: TestRegistry,
-  name: string,
-  layout: string,
-  tag?: string,
-): string {
+export function load(registry: TestRegistry, name: string, layout: string, tag?: string): string {
   const repository = registry.repository(name);
   const add = ({ mediaType, digest }: any): void => {
     const bytes = readFileSync(blobFile(layout, digest));
@@ -73,25 +68,18 @@ const children = ({ manifests, config, layers }: any): any[] =>
  *
  * @returns What is wrong, one line each.
  */
-export function repositoryFaults(
-  registry: TestRegistry,
-  name: string,
-): string[] {
+export function repositoryFaults(registry: TestRegistry, name: string): string[] {
   const { blobs, manifests, tags } = registry.repository(name);
   const faults: string[] = [];
   for (const [digest, bytes] of blobs)
     if (sha256(bytes) !== digest) faults.push(`${digest}: other bytes`);
   const visit = ({ mediaType, digest, size }: any): void => {
     const document = manifests.get(digest);
-    const bytes = DOCUMENT.test(mediaType)
-      ? document?.bytes
-      : blobs.get(digest);
+    const bytes = DOCUMENT.test(mediaType) ? document?.bytes : blobs.get(digest);
     if (!bytes) faults.push(`${digest}: missing`);
-    else if (bytes.length !== size)
-      faults.push(`${digest}: ${bytes.length} bytes`);
+    else if (bytes.length !== size) faults.push(`${digest}: ${bytes.length} bytes`);
     if (!document || bytes !== document.bytes) return;
-    if (document.mediaType !== mediaType)
-      faults.push(`${digest}: stored as ${document.mediaType}`);
+    if (document.mediaType !== mediaType) faults.push(`${digest}: stored as ${document.mediaType}`);
     const text = Buffer.from(document.bytes).toString();
     for (const child of children(JSON.parse(text))) visit(child);
   };
@@ -104,11 +92,7 @@ export function repositoryFaults(
 }
 
 /** Runs the command that a hint names, as a shell reads it. */
-export async function runHint(
-  hint: string,
-  binary: string,
-  stdin = "",
-): Promise<number> {
+export async function runHint(hint: string, binary: string, stdin = ""): Promise<number> {
   const command = hint.slice(hint.indexOf("cacheport ") + 10);
   const child = Bun.spawn(["sh", "-c", `"$0" ${command}`, binary], {
     env: { PATH: process.env["PATH"], HOME: "/nonexistent" },

@@ -11,22 +11,19 @@ export async function shell(
   script: string,
   env: Record<string, string | undefined> = {},
 ): Promise<RunResult> {
-  const child = Bun.spawn(
-    ["sh", "-ec", `cacheport() { "$CACHEPORT" "$@"; }\n${script}`],
-    {
-      cwd,
-      env: {
-        PATH: process.env["PATH"],
-        HOME: "/nonexistent",
-        TMPDIR: cwd,
-        CACHEPORT: BINARY,
-        ...env,
-      },
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
+  const child = Bun.spawn(["sh", "-ec", `cacheport() { "$CACHEPORT" "$@"; }\n${script}`], {
+    cwd,
+    env: {
+      PATH: process.env["PATH"],
+      HOME: "/nonexistent",
+      TMPDIR: cwd,
+      CACHEPORT: BINARY,
+      ...env,
     },
-  );
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
   const [stdout, stderr, code] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),

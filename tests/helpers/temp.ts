@@ -8,8 +8,7 @@ const FIXTURES = join(import.meta.dir, "..", "fixtures");
 const folders: string[] = [];
 
 afterAll(() => {
-  for (const folder of folders.splice(0))
-    rmSync(folder, { recursive: true, force: true });
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
 
 /** Makes an empty temporary folder. */

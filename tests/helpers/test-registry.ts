@@ -103,9 +103,7 @@ export class TestServer {
   }
 
   async listen(): Promise<this> {
-    await new Promise<void>((resolve) =>
-      this.#server.listen(0, "127.0.0.1", resolve),
-    );
+    await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
     return this;
   }
 
@@ -125,15 +123,10 @@ export class TestServer {
 
   /** The requests of a method whose address matches. */
   requests(method: string, path = /./): SeenRequest[] {
-    return this.seen.filter(
-      (request) => request.method === method && path.test(request.url),
-    );
+    return this.seen.filter((request) => request.method === method && path.test(request.url));
   }
 
-  async #serve(
-    incoming: IncomingMessage,
-    response: ServerResponse,
-  ): Promise<void> {
+  async #serve(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     this.#busy += 1;
     this.busiest = Math.max(this.busiest, this.#busy);
     response.on("close", () => (this.#busy -= 1));
@@ -167,10 +160,7 @@ export class TestServer {
     };
     this.seen.push(request);
     const own = fault?.answer;
-    const answer =
-      typeof own === "function"
-        ? own(request)
-        : (own ?? (await this.answer(request)));
+    const answer = typeof own === "function" ? own(request) : (own ?? (await this.answer(request)));
     if (fault?.act) fault.act(answer, response, request);
     else send(answer, response, request);
   }
@@ -199,19 +189,17 @@ export function send(
 }
 
 /** Sends the first part of a body and breaks the connection. */
-export function cutAfter(bytes: number): Fault["act"] {
+export function cutAfter(bytes: number): NonNullable<Fault["act"]> {
   return ({ status, headers, body = "" }, response) => {
     const whole = Buffer.from(body as Uint8Array);
     response.writeHead(status, { "content-length": whole.length, ...headers });
-    response.write(whole.subarray(0, bytes), () =>
-      setTimeout(() => response.socket?.destroy(), 5),
-    );
+    response.write(whole.subarray(0, bytes), () => setTimeout(() => response.socket?.destroy(), 5));
     if (bytes === 0) response.socket?.destroy();
   };
 }
 
 /** Sends a body with one bit changed. */
-export function corruptAt(position: number): Fault["act"] {
+export function corruptAt(position: number): NonNullable<Fault["act"]> {
   return (answer, response, request) => {
     const bytes = Buffer.from(answer.body as Uint8Array);
     if (bytes.length > 0) {
@@ -223,7 +211,7 @@ export function corruptAt(position: number): Fault["act"] {
 }
 
 /** Sends a body byte by byte, never coming to its end. */
-export function drip(milliseconds: number): Fault["act"] {
+export function drip(milliseconds: number): NonNullable<Fault["act"]> {
   return ({ status, headers, body = "" }, response) => {
     const bytes = Buffer.from(body as Uint8Array);
     response.writeHead(status, { "content-length": bytes.length, ...headers });
@@ -237,7 +225,7 @@ export function drip(milliseconds: number): Fault["act"] {
 }
 
 /** Sends a body without its length, in chunks. */
-export function chunked(parts: number, lengthOf = 1): Fault["act"] {
+export function chunked(parts: number, lengthOf = 1): NonNullable<Fault["act"]> {
   return ({ status, headers, body = "" }, response) => {
     const bytes = Buffer.from(body as Uint8Array);
     const end = Math.floor(bytes.length * lengthOf);
@@ -299,48 +287,34 @@ export class TestRegistry extends TestServer {
   #answer(request: SeenRequest): Answer {
     const { pathname, searchParams } = new URL(request.url, "http://x");
     const write = !["GET", "HEAD"].includes(request.method);
-    const match =
-      /^\/v2\/(.+)\/(manifests|blobs|tags)\/(.*)$/.exec(pathname) ?? [];
+    const match = /^\/v2\/(.+)\/(manifests|blobs|tags)\/(.*)$/.exec(pathname) ?? [];
     const [, name = "", kind = "", rest = ""] = match;
-    const upload = /^(.+)\/blobs\/uploads\/(.*)$/.exec(
-      pathname.replace(/^\/v2\//, ""),
-    );
+    const upload = /^(.+)\/blobs\/uploads\/(.*)$/.exec(pathname.replace(/^\/v2\//, ""));
     const repository = upload?.[1] ?? name;
     const refusal = this.#authorize(request, repository, write);
     if (refusal) return refusal;
     if (pathname === "/v2/") return { status: 200, body: "{}" };
-    if (upload)
-      return this.#upload(request, repository, upload[2] ?? "", searchParams);
-    if (!write && !this.repositories.has(name))
-      return failed(404, "NAME_UNKNOWN");
+    if (upload) return this.#upload(request, repository, upload[2] ?? "", searchParams);
+    if (!write && !this.repositories.has(name)) return failed(404, "NAME_UNKNOWN");
     if (kind === "manifests") return this.#manifest(request, name, rest);
     if (kind === "blobs") return this.#blob(request, name, rest);
     if (kind === "tags") return this.#tags(name, searchParams);
     return failed(404, "NOT_FOUND");
   }
 
-  #authorize(
-    { headers }: SeenRequest,
-    repository: string,
-    write: boolean,
-  ): Answer | undefined {
+  #authorize({ headers }: SeenRequest, repository: string, write: boolean): Answer | undefined {
     const { basic, bearer } = this.#options;
     if (basic) {
-      const good = Buffer.from(`${basic.username}:${basic.password}`).toString(
-        "base64",
-      );
+      const good = Buffer.from(`${basic.username}:${basic.password}`).toString("base64");
       if (headers["authorization"] === `Basic ${good}`) return undefined;
       const answer = failed(401, "UNAUTHORIZED");
       answer.headers!["www-authenticate"] = 'Basic realm="test"';
       return answer;
     }
     if (!bearer) return undefined;
-    const scope = repository
-      ? `repository:${repository}:${write ? "pull,push" : "pull"}`
-      : "";
+    const scope = repository ? `repository:${repository}:${write ? "pull,push" : "pull"}` : "";
     const token = headers["authorization"]?.replace(/^Bearer /, "") ?? "";
-    if (bearer.permits(token, repository, write ? "push" : "pull"))
-      return undefined;
+    if (bearer.permits(token, repository, write ? "push" : "pull")) return undefined;
     const answer = failed(401, "UNAUTHORIZED", `token ${token} is not good`);
     answer.headers!["www-authenticate"] =
       `Bearer realm="${bearer.origin}/token",service="test"${scope && `,scope="${scope}"`}`;
@@ -351,14 +325,12 @@ export class TestRegistry extends TestServer {
     const repository = this.repository(name);
     const digest = repository.tags.get(reference) ?? reference;
     const found = repository.manifests.get(digest);
-    if (request.method === "PUT")
-      return this.#putManifest(request, name, reference);
+    if (request.method === "PUT") return this.#putManifest(request, name, reference);
     if (!found) return failed(404, "MANIFEST_UNKNOWN");
     if (request.method === "DELETE") {
       if (reference.includes(":")) repository.manifests.delete(reference);
       for (const [tag, target] of repository.tags)
-        if (tag === reference || target === reference)
-          repository.tags.delete(tag);
+        if (tag === reference || target === reference) repository.tags.delete(tag);
       return { status: 202 };
     }
     return {
@@ -375,8 +347,7 @@ export class TestRegistry extends TestServer {
   #putManifest(request: SeenRequest, name: string, reference: string): Answer {
     const repository = this.repository(name);
     const digest = sha256(request.body);
-    if (reference.includes(":") && reference !== digest)
-      return failed(400, "DIGEST_INVALID");
+    if (reference.includes(":") && reference !== digest) return failed(400, "DIGEST_INVALID");
     const document = JSON.parse(Buffer.from(request.body).toString());
     const mediaType = request.headers["content-type"] ?? "";
     if (document.mediaType && document.mediaType !== mediaType)
@@ -384,10 +355,8 @@ export class TestRegistry extends TestServer {
     for (const child of document.manifests ?? []) {
       const known = this.#options.strict
         ? repository.manifests.has(child.digest)
-        : repository.manifests.has(child.digest) ||
-          repository.blobs.has(child.digest);
-      if (!known)
-        return failed(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+        : repository.manifests.has(child.digest) || repository.blobs.has(child.digest);
+      if (!known) return failed(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
     }
     const blobs = [document.config, ...(document.layers ?? [])];
     for (const blob of blobs)
@@ -448,12 +417,10 @@ export class TestRegistry extends TestServer {
       };
     }
     const parts = this.#uploads.get(session);
-    if (!parts || query.get("state") !== "a/b")
-      return failed(404, "BLOB_UPLOAD_UNKNOWN");
+    if (!parts || query.get("state") !== "a/b") return failed(404, "BLOB_UPLOAD_UNKNOWN");
     const size = parts.reduce((sum, part) => sum + part.length, 0);
     const range = `0-${Math.max(size - 1, 0)}`;
-    if (method === "GET")
-      return { status: 204, headers: { location: at, range } };
+    if (method === "GET") return { status: 204, headers: { location: at, range } };
     if (method === "DELETE") {
       this.#uploads.delete(session);
       return { status: 204 };
@@ -517,10 +484,7 @@ export class TestTokenServer extends TestServer {
         : (form.get("scope") ?? "").split(" ");
     const [user, password] =
       request.method === "GET"
-        ? Buffer.from(
-            request.headers["authorization"]?.replace(/^Basic /, "") ?? "",
-            "base64",
-          )
+        ? Buffer.from(request.headers["authorization"]?.replace(/^Basic /, "") ?? "", "base64")
             .toString()
             .split(":")
         : [form.get("username") ?? "", form.get("password") ?? ""];
@@ -540,9 +504,7 @@ export class TestTokenServer extends TestServer {
     });
     return {
       status: 200,
-      body: JSON.stringify(
-        request.method === "GET" ? { token } : { access_token: token },
-      ),
+      body: JSON.stringify(request.method === "GET" ? { token } : { access_token: token }),
     };
   };
 

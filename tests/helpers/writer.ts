@@ -1,6 +1,6 @@
 /** A process that writes a number of bytes through the program's own output. */
 import { run } from "../../src/cli.ts";
-import { inputStream, outputStream } from "../../src/standard-streams.ts";
+import { inputStream, outputStream } from "../../src/cli-streams.ts";
 
 process.exitCode = await run(
   ["write"],
@@ -23,9 +23,7 @@ process.exitCode = await run(
         options: [],
         examples: [],
         async run(context) {
-          await context.write(
-            new Uint8Array(Number(process.argv[2])).fill(120),
-          );
+          await context.write(new Uint8Array(Number(process.argv[2])).fill(120));
         },
       }),
     },

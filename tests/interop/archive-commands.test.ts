@@ -3,13 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { copyFileSync, chmodSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "../helpers/binary.ts";
-import {
-  buildContext,
-  hasPeers,
-  peer,
-  peerOutput,
-  withBuildKit,
-} from "../helpers/buildkit.ts";
+import { buildContext, hasPeers, peer, peerOutput, withBuildKit } from "../helpers/buildkit.ts";
 import { layoutFaults, readIndex } from "../helpers/layout.ts";
 import { shell } from "../helpers/shell.ts";
 import { fixture, tempFolder } from "../helpers/temp.ts";
@@ -35,16 +29,11 @@ async function archives(): Promise<[state: string, path: string][]> {
       await copy("--all", fixture("grown"), path);
       await copy(image, `${path}:${REPOSITORY}:one`);
       await copy(fixture("image-inline"), `${path}:${REPOSITORY}:two`);
-      const tag = await cacheport([
-        "tag",
-        `${path}:one`,
-        `${REPOSITORY}:three`,
-      ]);
+      const tag = await cacheport(["tag", `${path}:one`, `${REPOSITORY}:three`]);
       expect(tag.code).toBe(0);
     }
     if (state === "rewritten") await copy("--all", "--rewrite", path, path);
-    if (state === "compressed")
-      await copy("--all", "--rewrite", "--compress", "zstd", path, path);
+    if (state === "compressed") await copy("--all", "--rewrite", "--compress", "zstd", path, path);
     made.push([state, path]);
   }
   return made;
@@ -52,10 +41,8 @@ async function archives(): Promise<[state: string, path: string][]> {
 
 describe.skipIf(!hasPeers)("an archive of cacheport", () => {
   afterAll(async () => {
-    for (const tag of ["one", "two", "three"])
-      await peer("docker", "rmi", `${REPOSITORY}:${tag}`);
-    for (const name of ["main:latest", "feature:latest"])
-      await peer("docker", "rmi", name);
+    for (const tag of ["one", "two", "three"]) await peer("docker", "rmi", `${REPOSITORY}:${tag}`);
+    for (const name of ["main:latest", "feature:latest"]) await peer("docker", "rmi", name);
   });
 
   test("is copied by skopeo and oras, each state of it", async () => {
@@ -101,8 +88,7 @@ describe.skipIf(!hasPeers)("an archive of cacheport", () => {
     for (const [state, path] of await archives()) {
       const text = await peerOutput("docker", "load", "-i", path);
       const tags = state === "new" ? ["one"] : ["one", "two", "three"];
-      for (const tag of tags)
-        expect(text).toContain(`Loaded image: ${REPOSITORY}:${tag}\n`);
+      for (const tag of tags) expect(text).toContain(`Loaded image: ${REPOSITORY}:${tag}\n`);
     }
     const inspected = await peerOutput(
       "docker",
@@ -156,10 +142,7 @@ describe.skipIf(!hasPeers)("an archive of another program", () => {
 
   test("of docker save is copied, from a pipe too", async () => {
     const folder = tempFolder();
-    await copy(
-      `${fixture("image-dir")}:1.0`,
-      `${folder}/in.tar:${REPOSITORY}:one`,
-    );
+    await copy(`${fixture("image-dir")}:1.0`, `${folder}/in.tar:${REPOSITORY}:one`);
     const run = await shell(
       folder,
       `"$PEERS_RUN" docker load -i "$PWD/in.tar" >log
@@ -189,9 +172,7 @@ describe.skipIf(!hasPeers)("an archive of another program", () => {
       const layout = join(folder, "layout");
       expect(layoutFaults(layout)).toEqual([]);
       const [entry] = readIndex(layout).manifests;
-      expect(JSON.parse(run.stdout.split("\n")[0] ?? "").digest).toBe(
-        entry.digest,
-      );
+      expect(JSON.parse(run.stdout.split("\n")[0] ?? "").digest).toBe(entry.digest);
       // The same build again gives the same image, this time in a file.
       const target = join(folder, "again");
       await copy("--all", join(folder, "image.tar"), target);

@@ -2,9 +2,9 @@ import { describe, expect, test } from "bun:test";
 import { copyFileSync, chmodSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Descriptor } from "../../src/descriptor.ts";
-import { LayoutArchive } from "../../src/layout-archive.ts";
-import { LayoutArchiveWriter } from "../../src/layout-archive-writer.ts";
-import type { LayoutArchiveWriterOptions } from "../../src/layout-archive-writer.ts";
+import { LayoutArchive } from "../../src/archive-reader.ts";
+import { LayoutArchiveWriter } from "../../src/archive-writer.ts";
+import type { LayoutArchiveWriterOptions } from "../../src/archive-writer.ts";
 import { LayoutDirectory } from "../../src/layout-directory.ts";
 import { copyAll } from "../helpers/archives.ts";
 import { fixture, tempFolder } from "../helpers/temp.ts";
@@ -23,8 +23,7 @@ async function run(...command: string[]): Promise<string> {
   return stdout;
 }
 
-const peer = (...command: string[]): Promise<string> =>
-  run(PEERS_RUN ?? "false", ...command);
+const peer = (...command: string[]): Promise<string> => run(PEERS_RUN ?? "false", ...command);
 
 /** Writes fixtures into one archive, one after the other, and gives its path. */
 async function archiveOf(
@@ -34,10 +33,7 @@ async function archiveOf(
   const path = join(tempFolder(), "a.tar");
   for (const name of names) {
     const source = await LayoutDirectory.open(fixture(name));
-    const writer = await LayoutArchiveWriter.open(
-      { path },
-      { mode: "append", ...options },
-    );
+    const writer = await LayoutArchiveWriter.open({ path }, { mode: "append", ...options });
     try {
       await copyAll(source, writer);
     } finally {
@@ -155,12 +151,7 @@ describe.skipIf(!PEERS_RUN)("peers", () => {
     const archive = await LayoutArchive.open(path);
     expect((await archive.list()).length).toBeGreaterThan(1);
     await archive.close();
-    const raw = await peer(
-      "skopeo",
-      "inspect",
-      "--raw",
-      `oci-archive:${path}:1.0`,
-    );
+    const raw = await peer("skopeo", "inspect", "--raw", `oci-archive:${path}:1.0`);
     expect(JSON.parse(raw).schemaVersion).toBe(2);
   });
 });

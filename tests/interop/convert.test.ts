@@ -13,12 +13,7 @@ import {
   PEERS_REGISTRY,
   withBuildKit,
 } from "../helpers/buildkit.ts";
-import {
-  digestOfName,
-  layoutFaults,
-  readDocument,
-  readIndex,
-} from "../helpers/layout.ts";
+import { digestOfName, layoutFaults, readDocument, readIndex } from "../helpers/layout.ts";
 import { tempFolder } from "../helpers/temp.ts";
 
 const SHAPES: Record<string, string> = {
@@ -50,10 +45,7 @@ COPY b /b
 
 /** The cache config of the cache that BuildKit exported to a layout. */
 function configOf(layout: string): string {
-  const document = readDocument(
-    layout,
-    digestOfName(layout, "latest") as string,
-  );
+  const document = readDocument(layout, digestOfName(layout, "latest") as string);
   return (document.config ?? document.manifests.at(-1)).digest;
 }
 
@@ -62,11 +54,7 @@ function configOf(layout: string): string {
  * BuildKit leaves ties in a cache config unsorted, so it is asked again until the
  * three exports are of one cache.
  */
-async function exportShapes(
-  buildkit: BuildKit,
-  source: string,
-  folder: string,
-): Promise<void> {
+async function exportShapes(buildkit: BuildKit, source: string, folder: string): Promise<void> {
   for (let attempt = 0; attempt < 10; attempt++) {
     for (const [shape, attributes] of Object.entries(SHAPES)) {
       rmSync(join(folder, shape), { recursive: true, force: true });
@@ -78,9 +66,7 @@ async function exportShapes(
         ],
       });
     }
-    const configs = Object.keys(SHAPES).map((shape) =>
-      configOf(join(folder, shape)),
-    );
+    const configs = Object.keys(SHAPES).map((shape) => configOf(join(folder, shape)));
     if (new Set(configs).size === 1) return;
   }
   throw new Error("BuildKit exported another cache each time");
@@ -113,13 +99,7 @@ describe.skipIf(!hasPeers)("interop: convert", () => {
             if (from === to) continue;
             const converted = join(folder, `${from}-to-${to}`);
             cpSync(join(folder, from), converted, { recursive: true });
-            const run = await cacheport([
-              "convert",
-              converted,
-              "--to",
-              to,
-              "--json",
-            ]);
+            const run = await cacheport(["convert", converted, "--to", to, "--json"]);
             expect(run.code).toBe(0);
             expect(run.json().digest).toBe(originals[to]);
             await buildkit.prune();
@@ -134,26 +114,14 @@ describe.skipIf(!hasPeers)("interop: convert", () => {
         // What BuildKit pushed in each shape has the digest that cacheport gives it.
         for (const [shape, digest] of Object.entries(originals)) {
           const reference = `${PEERS_REGISTRY}/interop/convert:${shape}`;
-          const pushed = await peerOutput(
-            "crane",
-            "digest",
-            "--insecure",
-            reference,
-          );
+          const pushed = await peerOutput("crane", "digest", "--insecure", reference);
           expect(pushed.trim()).toBe(digest);
         }
 
         // A converted image manifest is read by skopeo and by oras.
         const readable = `${folder}/docker-list-to-image-manifest`;
-        const raw = await peerOutput(
-          "skopeo",
-          "inspect",
-          "--raw",
-          `oci:${readable}:latest`,
-        );
-        expect(JSON.parse(raw).config.mediaType).toBe(
-          "application/vnd.buildkit.cacheconfig.v0",
-        );
+        const raw = await peerOutput("skopeo", "inspect", "--raw", `oci:${readable}:latest`);
+        expect(JSON.parse(raw).config.mediaType).toBe("application/vnd.buildkit.cacheconfig.v0");
         const fetched = await peerOutput(
           "oras",
           "manifest",
@@ -186,12 +154,7 @@ describe.skipIf(!hasPeers)("interop: convert", () => {
           cacheTo: ["type=inline"],
           output: `type=oci,dest=${folder}/image,tar=false`,
         });
-        const run = await cacheport([
-          "convert",
-          `${folder}/image`,
-          `${folder}/cache`,
-          "--json",
-        ]);
+        const run = await cacheport(["convert", `${folder}/image`, `${folder}/cache`, "--json"]);
         expect(run.code).toBe(0);
         await buildkit.prune();
         const { steps } = await buildkit.build({
@@ -227,9 +190,7 @@ describe.skipIf(!hasPeers)("interop: convert", () => {
                 context: source,
                 cacheTo: [`type=local,dest=${folder},tag=kit-${exports}`],
               })
-              .catch((error) =>
-                expect(String(error)).toContain("could not lock"),
-              );
+              .catch((error) => expect(String(error)).toContain("could not lock"));
           }
           exporting = false;
         })();
@@ -243,11 +204,8 @@ describe.skipIf(!hasPeers)("interop: convert", () => {
           expect([run.code, run.stderr]).toEqual([0, ""]);
         }
         await exporter;
-        for (let n = 0; n < copies; n++)
-          expect(digestOfName(folder, `port-${n}`)).toBeDefined();
-        expect(readIndex(folder).manifests.length).toBeGreaterThanOrEqual(
-          copies + 1,
-        );
+        for (let n = 0; n < copies; n++) expect(digestOfName(folder, `port-${n}`)).toBeDefined();
+        expect(readIndex(folder).manifests.length).toBeGreaterThanOrEqual(copies + 1);
         expect(layoutFaults(folder)).toEqual([]);
       }),
     300_000,
@@ -257,17 +215,9 @@ describe.skipIf(!hasPeers)("interop: convert", () => {
     const target = join(tempFolder(), "layout");
     const tags = Array.from({ length: 8 }, (_, n) => `tag-${n}`);
     const source = join(import.meta.dir, "..", "fixtures", "image-dir");
-    await Promise.all(
-      tags.map((tag) =>
-        cacheport(["copy", `${source}:1.0`, `${target}:${tag}`]),
-      ),
-    );
+    await Promise.all(tags.map((tag) => cacheport(["copy", `${source}:1.0`, `${target}:${tag}`])));
     for (const tag of tags) {
-      const { code, stderr } = await peer(
-        "skopeo",
-        "inspect",
-        `oci:${target}:${tag}`,
-      );
+      const { code, stderr } = await peer("skopeo", "inspect", `oci:${target}:${tag}`);
       expect([code, stderr]).toEqual([0, ""]);
     }
     rmSync(target, { recursive: true });

@@ -3,18 +3,8 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "../helpers/binary.ts";
-import {
-  buildContext,
-  hasPeers,
-  notCached,
-  withBuildKit,
-} from "../helpers/buildkit.ts";
-import {
-  blobFile,
-  digestOfName,
-  layoutFaults,
-  readDocument,
-} from "../helpers/layout.ts";
+import { buildContext, hasPeers, notCached, withBuildKit } from "../helpers/buildkit.ts";
+import { blobFile, digestOfName, layoutFaults, readDocument } from "../helpers/layout.ts";
 import { blobNames, fixtureCopy, tempFolder } from "../helpers/temp.ts";
 
 /** Seconds for which gc runs beside exports; CACHEPORT_SOAK=60 for a longer run. */
@@ -51,8 +41,7 @@ async function untilWhole(layout: string): Promise<void> {
       return [top];
     }
   };
-  for (let attempt = 0; attempt < 40 && missing().length > 0; attempt++)
-    await Bun.sleep(50);
+  for (let attempt = 0; attempt < 40 && missing().length > 0; attempt++) await Bun.sleep(50);
   expect(missing()).toEqual([]);
 }
 
@@ -89,9 +78,7 @@ describe.skipIf(!hasPeers)("interop: gc", () => {
           const shape = position === 2 ? ",image-manifest=false" : "";
           await buildkit.build({
             context: source,
-            cacheTo: [
-              `type=local,dest=${layout},mode=max,tag=${tags[position]}${shape}`,
-            ],
+            cacheTo: [`type=local,dest=${layout},mode=max,tag=${tags[position]}${shape}`],
           });
         }
         const run = await cacheport(["gc", layout, "--grace", "0", "--json"]);
@@ -137,13 +124,7 @@ describe.skipIf(!hasPeers)("interop: gc", () => {
         };
         const collecting = async (): Promise<void> => {
           while (Date.now() < end) {
-            const run = await cacheport([
-              "gc",
-              layout,
-              "--grace",
-              "1s",
-              "--json",
-            ]);
+            const run = await cacheport(["gc", layout, "--grace", "1s", "--json"]);
             if (run.code === 0) {
               collections++;
               removed += run.json().removed.length;

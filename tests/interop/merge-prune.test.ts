@@ -56,8 +56,7 @@ async function rebuild(
   return steps;
 }
 
-const local = (layout: string, tag = "latest"): string =>
-  `type=local,src=${layout},tag=${tag}`;
+const local = (layout: string, tag = "latest"): string => `type=local,src=${layout},tag=${tag}`;
 
 describe.skipIf(!hasPeers)("interop: merge", () => {
   test(
@@ -79,11 +78,7 @@ describe.skipIf(!hasPeers)("interop: merge", () => {
         }
         const [one, two] = parts as [string, string];
         // The other branch of one is not in the cache of the other.
-        const alone = await rebuild(
-          buildkit,
-          contexts[1] as string,
-          local(one),
-        );
+        const alone = await rebuild(buildkit, contexts[1] as string, local(one));
         expect(notCached(alone)).not.toEqual([]);
 
         for (const shape of ["image-manifest", "oci-index", "docker-list"]) {
@@ -120,19 +115,11 @@ describe.skipIf(!hasPeers)("interop: merge", () => {
         const merged = await run("merge", ...sources, `${repository}:merged`);
         expect(merged.blobs.copied).toBe(0);
         for (const context of contexts) {
-          const steps = await rebuild(
-            buildkit,
-            context,
-            `type=registry,ref=${repository}:merged`,
-          );
+          const steps = await rebuild(buildkit, context, `type=registry,ref=${repository}:merged`);
           expect(notCached(steps)).toEqual([]);
         }
         // Pruned in the registry, the newest results are there still.
-        const pruned = await run(
-          "prune",
-          `${repository}:merged`,
-          "--keep-newest=4",
-        );
+        const pruned = await run("prune", `${repository}:merged`, "--keep-newest=4");
         expect(pruned.outcome).toBe("smaller");
         const steps = await rebuild(
           buildkit,
@@ -150,9 +137,10 @@ describe.skipIf(!hasPeers)("interop: merge", () => {
       withBuildKit(async (buildkit) => {
         const folder = tempFolder();
         const mark = marker();
-        const [main, feature] = ["main", "feature"].map((two) =>
-          project(mark, two),
-        ) as [string, string];
+        const [main, feature] = ["main", "feature"].map((two) => project(mark, two)) as [
+          string,
+          string,
+        ];
         await buildkit.build({
           context: main,
           cacheTo: [`type=local,dest=${folder}/max,mode=max`],
@@ -168,9 +156,7 @@ describe.skipIf(!hasPeers)("interop: merge", () => {
         expect(notCached(steps)).toEqual([]);
         // An inline cache knows the final stage alone.
         const last = await rebuild(buildkit, feature, local(merged));
-        expect(
-          notCached(last).filter((name) => name.startsWith("[stage-2")),
-        ).toEqual([]);
+        expect(notCached(last).filter((name) => name.startsWith("[stage-2"))).toEqual([]);
       }),
     600_000,
   );
@@ -227,13 +213,7 @@ COPY --from=part /arch.txt /there.txt
         expect(notCached(none).length).toBe(none.length);
         for (const [n, platform] of platforms.entries()) {
           const one = join(folder, `one-${n}`);
-          const { digest } = await run(
-            "convert",
-            index,
-            one,
-            "--platform",
-            platform,
-          );
+          const { digest } = await run("convert", index, one, "--platform", platform);
           expect(digest).toBe(digestOfName(parts[n] as string, "latest"));
           const steps = await rebuild(buildkit, context, local(one), {
             platform,
@@ -271,9 +251,7 @@ describe.skipIf(!hasPeers)("interop: prune", () => {
           cacheTo: [`type=local,dest=${layout},mode=max`],
         });
         const { layers, totalSize } = await run("inspect", layout);
-        const older = layers.find(
-          ({ size }: any) => size > 300_000 && size < 400_000,
-        );
+        const older = layers.find(({ size }: any) => size > 300_000 && size < 400_000);
         expect(older).toBeDefined();
         const limits = {
           "drop-layer": older.digest,
@@ -281,12 +259,7 @@ describe.skipIf(!hasPeers)("interop: prune", () => {
           "max-size": String(totalSize - 1),
         };
         for (const [limit, value] of Object.entries(limits)) {
-          const pruned = await run(
-            "prune",
-            layout,
-            `--${limit}=${value}`,
-            `--tag=${limit}`,
-          );
+          const pruned = await run("prune", layout, `--${limit}=${value}`, `--tag=${limit}`);
           expect(pruned.dropped).toMatchObject({
             results: 1,
             layers: [{ digest: older.digest }],
@@ -321,16 +294,9 @@ describe.skipIf(!hasPeers)("interop: prune", () => {
           context,
           cacheTo: [`type=local,dest=${layout},mode=max`],
         });
-        const value = await run(
-          "prune",
-          layout,
-          "--keep-newest=3",
-          "--gc",
-          "--grace=0",
-        );
+        const value = await run("prune", layout, "--keep-newest=3", "--gc", "--grace=0");
         const removed = value.gc.removed.map(({ digest }: any) => digest);
-        for (const { digest } of value.dropped.layers)
-          expect(removed).toContain(digest);
+        for (const { digest } of value.dropped.layers) expect(removed).toContain(digest);
         expect(layoutFaults(layout)).toEqual([]);
         const kept = await rebuild(buildkit, context, local(layout), {
           target: "newer",
@@ -369,11 +335,7 @@ describe.skipIf(!hasPeers)("interop: prune", () => {
         expect(difference.records.onlyA).toEqual([]);
         const extra = difference.layers.onlyB.map(({ digest }: any) => digest);
         expect(extra.length).toBeGreaterThan(0);
-        await run(
-          "prune",
-          merged,
-          ...extra.map((digest: string) => `--drop-layer=${digest}`),
-        );
+        await run("prune", merged, ...extra.map((digest: string) => `--drop-layer=${digest}`));
         const [main, feature] = contexts as [string, string];
         const kept = await rebuild(buildkit, main, local(merged));
         expect(notCached(kept)).toEqual([]);

@@ -4,11 +4,8 @@ import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { digestOf } from "../../src/digest.ts";
 import { DEFAULT_LIMITS } from "../../src/documents.ts";
-import {
-  LayoutDirectory,
-  LayoutDirectoryWriter,
-} from "../../src/layout-directory.ts";
-import { noProgress } from "../../src/progress-events.ts";
+import { LayoutDirectory, LayoutDirectoryWriter } from "../../src/layout-directory.ts";
+import { noProgress } from "../../src/progress.ts";
 import { recompressImage } from "../../src/recompress-image.ts";
 import { cacheport } from "../helpers/binary.ts";
 import {
@@ -89,8 +86,7 @@ describe.skipIf(!hasPeers)("interop: recompress", () => {
             expect(layoutFaults(target)).toEqual([]);
             const { layers } = readDocument(target, run.json().digest);
             const suffix = compression === "uncompressed" ? "tar" : compression;
-            for (const layer of layers)
-              expect(layer.mediaType).toEndWith(suffix);
+            for (const layer of layers) expect(layer.mediaType).toEndWith(suffix);
           }
           await buildkit.prune();
           const output = join(folder, `out-${compression}-${from.length}`);
@@ -145,9 +141,7 @@ describe.skipIf(!hasPeers)("interop: recompress", () => {
             },
           );
           const names = [{ kind: "set", name: { refName: "new" } }] as const;
-          await writer.publish([
-            { descriptor: made.descriptor, bytes: made.bytes, names },
-          ]);
+          await writer.publish([{ descriptor: made.descriptor, bytes: made.bytes, names }]);
           await writer.close();
           expect(layoutFaults(target)).toEqual([]);
           const [{ digest }] = readIndex(target).manifests;

@@ -56,12 +56,7 @@ async function pushShapes(
       const reference = `${repository}:${shape}`;
       const ref = `type=registry,ref=${reference},mode=max,${SHAPES[shape]}`;
       await buildkit.build({ context, cacheTo: [ref] });
-      const text = await peerOutput(
-        "crane",
-        "manifest",
-        "--insecure",
-        reference,
-      );
+      const text = await peerOutput("crane", "manifest", "--insecure", reference);
       const { config, manifests } = JSON.parse(text);
       configs.add((config ?? manifests.at(-1)).digest);
       digests[shape] = await craneDigest(reference);
@@ -93,13 +88,7 @@ RUN --network=none cat /two > /three
         for (const from of NAMES)
           for (const to of NAMES) {
             const target = `${repository}:${from}-to-${to}`;
-            const made = await run([
-              "convert",
-              `${repository}:${from}`,
-              target,
-              "--to",
-              to,
-            ]);
+            const made = await run(["convert", `${repository}:${from}`, target, "--to", to]);
             expect([made.digest, made.blobs.copied]).toEqual([digests[to], 0]);
             expect(await craneDigest(target)).toBe(digests[to] as string);
           }
@@ -107,9 +96,7 @@ RUN --network=none cat /two > /three
         await run(["tag", `${repository}:oci-index`, "main"]);
         const inPlace = await run(["convert", `${repository}:main`]);
         expect(inPlace.names).toEqual(["main"]);
-        expect(await craneDigest(`${repository}:main`)).toBe(
-          digests["image-manifest"] as string,
-        );
+        expect(await craneDigest(`${repository}:main`)).toBe(digests["image-manifest"] as string);
 
         const folder = tempFolder();
         for (const shape of NAMES) {
@@ -135,12 +122,7 @@ RUN --network=none cat /two > /three
           expect(digestOfName(`${folder}/${shape}`, shape)).toBe(digest);
           expect(layoutFaults(`${folder}/${shape}`)).toEqual([]);
           expect(await craneDigest(`${repository}:${shape}-back`)).toBe(digest);
-          const resolved = await peerOutput(
-            "oras",
-            "resolve",
-            "--plain-http",
-            second,
-          );
+          const resolved = await peerOutput("oras", "resolve", "--plain-http", second);
           expect(resolved.trim()).toBe(digest);
           const raw = await peerOutput(
             "skopeo",
@@ -154,8 +136,7 @@ RUN --network=none cat /two > /three
           expect(sha256(raw)).toBe(digest);
         }
 
-        const registry = (reference: string) =>
-          `type=registry,ref=${reference}`;
+        const registry = (reference: string) => `type=registry,ref=${reference}`;
         for (const cacheFrom of [
           registry(`${repository}:main`),
           registry(`${repository}:docker-list-to-oci-index`),
@@ -188,22 +169,15 @@ RUN --network=none cat /two > /three
       `docker://${at}:image`,
       `oci:${folder}/skopeo:image`,
     );
-    expect(readIndex(`${folder}/skopeo`).manifests[0].digest).toBe(
-      image.digest,
-    );
+    expect(readIndex(`${folder}/skopeo`).manifests[0].digest).toBe(image.digest);
 
     // oras keeps the path that it is given as the file's name.
-    const shell = (command: string) =>
-      peerOutput("sh", "-c", `cd '${folder}' && ${command}`);
+    const shell = (command: string) => peerOutput("sh", "-c", `cd '${folder}' && ${command}`);
     writeFileSync(join(folder, "note.txt"), "a note");
-    await shell(
-      `oras push --plain-http --artifact-type application/x.note ${at}:note note.txt`,
-    );
+    await shell(`oras push --plain-http --artifact-type application/x.note ${at}:note note.txt`);
     await run(["copy", `${at}:note`, `${folder}/note.tar`]);
     await run(["copy", `${folder}/note.tar`, `${at}-2:note`]);
-    expect(await craneDigest(`${at}-2:note`)).toBe(
-      await craneDigest(`${at}:note`),
-    );
+    expect(await craneDigest(`${at}-2:note`)).toBe(await craneDigest(`${at}:note`));
     rmSync(join(folder, "note.txt"));
     await shell(`oras pull --plain-http ${at}-2:note`);
     expect(readFileSync(join(folder, "note.txt"), "utf8")).toBe("a note");

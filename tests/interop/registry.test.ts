@@ -4,8 +4,8 @@ import type { CacheShape } from "../../src/cache-manifest.ts";
 import { convertCache } from "../../src/convert.ts";
 import { copyContent } from "../../src/copy.ts";
 import { DEFAULT_LIMITS } from "../../src/documents.ts";
-import { noProgress } from "../../src/progress-events.ts";
-import { readCache } from "../../src/read-cache.ts";
+import { noProgress } from "../../src/progress.ts";
+import { readCache } from "../../src/cache-read.ts";
 import type { RegistryRepository } from "../../src/registry.ts";
 import {
   PEERS_REGISTRY,
@@ -89,38 +89,21 @@ RUN --network=none cat /one /a.txt > /two
           });
         }
         const tags = await repository.list();
-        expect(tags.map(({ refName }) => refName).toSorted()).toEqual(
-          NAMES.toSorted(),
-        );
+        expect(tags.map(({ refName }) => refName).toSorted()).toEqual(NAMES.toSorted());
         for (const shape of NAMES) {
           const { descriptor } = await repository.resolve({ name: shape });
           const reference = `${PEERS_REGISTRY}/${name}:${shape}`;
-          const digest = await peerOutput(
-            "crane",
-            "digest",
-            "--insecure",
-            reference,
-          );
+          const digest = await peerOutput("crane", "digest", "--insecure", reference);
           expect(digest.trim()).toBe(descriptor.digest);
           for (const to of NAMES) {
             await convert(repository, shape, to, `${shape}-to-${to}`);
             const back = `${shape}-to-${to}-and-back`;
-            const restored = await convert(
-              repository,
-              `${shape}-to-${to}`,
-              shape,
-              back,
-            );
+            const restored = await convert(repository, `${shape}-to-${to}`, shape, back);
             expect(restored).toBe(descriptor.digest);
           }
           const names = [{ kind: "set", name: { refName: shape } }] as const;
           for (const target of [second, locked]) {
-            await copyContent(
-              repository,
-              [{ descriptor, names }],
-              target,
-              options,
-            );
+            await copyContent(repository, [{ descriptor, names }], target, options);
             const copied = await target.resolve({ name: shape });
             expect(copied.descriptor).toEqual(descriptor);
           }
@@ -135,9 +118,7 @@ RUN --network=none cat /one /a.txt > /two
           `docker://${BASIC}/${name}:image-manifest`,
         );
         const found = await locked.resolve({ name: "image-manifest" });
-        expect(describeBytes(Buffer.from(raw)).digest).toBe(
-          found.descriptor.digest,
-        );
+        expect(describeBytes(Buffer.from(raw)).digest).toBe(found.descriptor.digest);
         const resolved = await peerOutput(
           "oras",
           "resolve",
@@ -175,9 +156,7 @@ RUN --network=none cat /one /a.txt > /two
         const location = reply.headers.get("location");
         return {
           status: reply.status,
-          headers: location
-            ? { location, "oci-chunk-min-length": "1000000" }
-            : {},
+          headers: location ? { location, "oci-chunk-min-length": "1000000" } : {},
         };
       }).listen(),
     );
@@ -188,9 +167,7 @@ RUN --network=none cat /one /a.txt > /two
     expect(await demanding.put(blob, { bytes })).toBe("copied");
     expect(front.requests("PUT")).toHaveLength(0);
     const repository = openRepository(`${PEERS_REGISTRY}/${name}`);
-    expect(await readAll(await repository.open(blob))).toEqual(
-      Buffer.from(bytes),
-    );
+    expect(await readAll(await repository.open(blob))).toEqual(Buffer.from(bytes));
     const other = openRepository(`${PEERS_REGISTRY}/${name}-2`);
     expect(await other.put(blob, { store: repository })).toBe("mounted");
   });

@@ -1,0 +1,95 @@
+/**
+ * How src/ is laid out, as data: the rooms with their doors, and the layers from the
+ * bottom up. scripts/check-structure.ts holds the code against it, `npm run map` prints it,
+ * and a test holds README's "Where to look" against it.
+ *
+ * A file without a dash is vocabulary: a noun or a verb of the README. A dash means inside
+ * a room, and the first word is the room. From outside a room only its doors are imported;
+ * the file that is called as the room is always one.
+ */
+
+/** A room of src/. */
+export interface Room {
+  /** The first word of its files. */
+  readonly name: string;
+  /** What is inside, in one line. */
+  readonly holds: string;
+  /** The files that others may import, without the room's name; `*` for all. */
+  readonly doors: string;
+}
+
+/** All rooms. */
+export const ROOMS: readonly Room[] = [
+  { name: "image", holds: "the documents of images: index, manifest, config", doors: "*" },
+  {
+    name: "cache",
+    holds: "what a build cache is: config, records, layers; no network",
+    doors: "*",
+  },
+  { name: "document", holds: "what any document is, and what it lists", doors: "*" },
+  {
+    name: "blob",
+    holds: "checking, compressing and hashing bytes, and the threads for it",
+    doors: "check compression hash jobs stream threads",
+  },
+  {
+    name: "layout",
+    holds: "layout folders: index, lock, writer, temporaries",
+    doors: "directory durable files index index-file lock marker trash work",
+  },
+  { name: "archive", holds: "layouts in tar files", doors: "file format reader unpacked writer" },
+  { name: "registry", holds: "the client of registries", doors: "" },
+  { name: "object", holds: "object stores: s3, azblob, gha", doors: "store" },
+  {
+    name: "location",
+    holds: "what stands on the command line for a place, and opening it",
+    doors: "attributes login names open settings source sources",
+  },
+  {
+    name: "cli",
+    holds: "the frame of all commands: arguments, help, output, progress",
+    doors: "command completion compression file man options streams table text transfer tree",
+  },
+  { name: "command", holds: "one file per command", doors: "table" },
+  {
+    name: "inspect",
+    holds: "what only inspect needs",
+    doors: "dot files html mermaid text layer labels",
+  },
+  { name: "verify", holds: "what only verify needs", doors: "problem" },
+  { name: "recompress", holds: "what only recompression needs", doors: "image" },
+  { name: "explain", holds: "builds, their steps, and why a step is not cached", doors: "*" },
+  { name: "serve", holds: "what only serve needs", doors: "" },
+];
+
+/** Vocabulary that is written with a dash all the same: the field's own compounds. */
+export const COMPOUNDS: readonly string[] = [
+  "content-store",
+  "go-json",
+  "media-types",
+  "self-check",
+  "self-check-sample",
+  "self-check-system",
+  "text-files",
+];
+
+/** The layers from the bottom up, with their files; `*` stands for any end of a name. */
+export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
+  [
+    "values",
+    `cache-time cache-types concurrency descriptor digest documents errors go-json media-types paths
+     platform progress reference cli-suggestion text-files* units`,
+  ],
+  ["documents", "cache-* document* image-* layout-marker"],
+  [
+    "content",
+    "archive-* blob-* content-store inspect-layer layout-* object-* registry* self-check-system",
+  ],
+  [
+    "operations",
+    `cache-read convert copy explain* gc image-choose inspect list merge prune reachable
+     recompress* self-check* verify* walk`,
+  ],
+  ["edge", `cli* command* inspect-* location* main version`],
+  ["library", "mod"],
+];

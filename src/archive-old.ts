@@ -1,0 +1,90 @@
+/** An archive that is to be changed, as it is before that. */
+import type { BigIntStats } from "node:fs";
+import { stat } from "node:fs/promises";
+import { archiveFileFormat } from "./archive-format.ts";
+import { statIfThere } from "./archive-file.ts";
+import type { DocumentLimits } from "./documents.ts";
+import { CacheportError } from "./errors.ts";
+import { LayoutArchive } from "./archive-reader.ts";
+import type { LayoutStream } from "./archive-unpacked.ts";
+import type { Compression } from "./media-types.ts";
+import { dirname } from "./paths.ts";
+
+/** An archive that is to be changed. */
+export interface OldArchive {
+  readonly content: LayoutArchive | LayoutStream;
+  readonly compression: Compression;
+  /** The file that was opened. */
+  readonly stats: BigIntStats;
+}
+
+/** How to open it. */
+export interface OldArchiveOptions {
+  /** Only an uncompressed one can be added to. */
+  mode: "append" | "rewrite";
+  /** The archive as the user wrote it, for messages. */
+  location: string;
+  limits?: DocumentLimits | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Opens an archive that is to be changed. A compressed one is unpacked into a
+ * temporary folder beside it.
+ *
+ * @returns Undefined when there is none, or an empty file as mktemp(1) makes one.
+ * @throws {CacheportError} NOT_SUPPORTED for adding to a compressed archive, and
+ *   those of {@link LayoutArchive.open}
+ */
+export async function openOldArchive(
+  path: string,
+  { mode, location, limits, signal }: OldArchiveOptions,
+): Promise<OldArchive | undefined> {
+  const found = await statIfThere(path);
+  if (!found || (found.isFile() && found.size === 0)) return undefined;
+  const stats = await stat(path, { bigint: true });
+  const compression = await archiveFileFormat(path, location);
+  if (compression === "uncompressed") {
+    const content = await LayoutArchive.open(path, { location, limits });
+    return { content, compression, stats };
+  }
+  if (mode === "append") {
+    throw new CacheportError(
+      "NOT_SUPPORTED",
+      `Cannot add to archive "${location}": it is compressed with ${compression}`,
+      {
+        hint: `Unpack it first: cacheport copy --all ${location} NEW.tar makes an archive that can be added to`,
+      },
+    );
+  }
+  const { LayoutStream } = await import("./archive-unpacked.ts");
+  const content = await LayoutStream.open(Bun.file(path).stream(), {
+    tempRoot: dirname(path),
+    location,
+    limits,
+    signal,
+  });
+  return { content, compression, stats };
+}
+
+/**
+ * Opens an archive anew, for other processes may have written to it meanwhile. Only
+ * a compressed one, which is never written to in place, is kept where its file is
+ * still the same.
+ *
+ * @throws {CacheportError} as {@link openOldArchive}
+ */
+export async function reopenOldArchive(
+  old: OldArchive | undefined,
+  path: string,
+  options: OldArchiveOptions,
+): Promise<OldArchive | undefined> {
+  if (old && old.compression !== "uncompressed") {
+    const now = await stat(path, { bigint: true }).catch(() => undefined);
+    const { dev, ino, size, mtimeNs } = old.stats;
+    const isSame = now?.ino === ino && now.dev === dev && now.size === size;
+    if (isSame && now.mtimeNs === mtimeNs) return old;
+  }
+  await old?.content.close();
+  return openOldArchive(path, options);
+}

@@ -1,0 +1,350 @@
+/**
+ * A smaller cache from a bigger one. What goes are results: what a step gave, with
+ * its layers. The keys stay as long as they lead to a result, since a build walks
+ * from key to key and needs no result on the way: what remains stays CACHED.
+ *
+ * The rules, in this order:
+ *
+ * 1. `dropLayers`: every result that stands on one of these blobs goes.
+ * 2. `keepNewest` N: the N newest results stay, whatever the next two rules say.
+ *    Given without `maxAge` and `maxSize` it is the limit: all others go.
+ * 3. `maxAge`: older results go. A result without a time has the age of its top
+ *    layer (`buildkit/createdat`); where neither is known it counts as the oldest
+ *    of all, and no age makes it go.
+ * 4. `maxSize`: the rest is gone through from the newest to the oldest, of the same
+ *    age from the smallest to the largest, then by digest and position, and each
+ *    result stays that still fits. So the oldest and the largest go first, and none
+ *    that went would have fitted.
+ * 5. A result costs only the blobs that no other kept result has. One that costs
+ *    nothing stays, whatever its age: the steps below a kept result keep theirs, so
+ *    a base that is built once and used daily does not grow old.
+ *
+ * Records that lead to no result any more go, and so do layers that none needs. A
+ * result with a blob that the cache does not list is lost already and goes too.
+ */
+import { assertCacheConfig } from "./cache-check.ts";
+import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
+import { dropUnused, sortEntries } from "./cache-order.ts";
+import type { Cache } from "./cache-order.ts";
+import { compareTimes, isKnownTime, parseCacheTime } from "./cache-time.ts";
+import type { CacheTime } from "./cache-time.ts";
+import { totalSize } from "./descriptor.ts";
+import type { Descriptor } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
+import { compareBytes } from "./go-json.ts";
+import { ANNOTATION_CREATED_AT } from "./media-types.ts";
+
+/** What holds a cache back. No limit at all changes nothing. */
+export interface PruneLimits {
+  /** Bytes of all blobs, each counted once; the cache config and the manifest are not counted. */
+  maxSize?: number | undefined;
+  /** Milliseconds. */
+  maxAge?: number | undefined;
+  /** The time that ages are counted from, in milliseconds since 1970. */
+  now: number;
+  /** How many of the newest results stay in any case. They may exceed `maxSize`. */
+  keepNewest?: number | undefined;
+  /** Blobs to get rid of, with every result that needs them. */
+  dropLayers?: readonly Digest[] | undefined;
+}
+
+/** A cache after pruning, and what is no longer in it. */
+export interface PrunedCache extends Cache {
+  /** Bytes of the blobs that are left, each counted once. */
+  size: number;
+  dropped: {
+    records: number;
+    results: number;
+    /** Blobs that are no longer in the cache, by digest. */
+    layers: Descriptor[];
+    /** Bytes of those. */
+    bytes: number;
+  };
+}
+
+/**
+ * Prunes a cache. When the limits hold nothing back, the config and the layers are
+ * those that were passed, the very same objects.
+ *
+ * @param name What the cache is called in messages.
+ * @returns The cache with one descriptor for each layer of its config, in their order.
+ * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse the cache
+ */
+export function pruneCache(cache: Cache, limits: PruneLimits, name = "cache"): PrunedCache {
+  assertCacheConfig(cache.config, name);
+  const descriptors = new Map(cache.layers.map((each) => [each.digest, each]));
+  const size = totalSize(descriptors.values());
+  const unwanted = new Set(limits.dropLayers?.filter((digest) => descriptors.has(digest)));
+  const results = listResults(cache.config, descriptors);
+  const kept = chooseResults(cache.config, descriptors, results, {
+    ...limits,
+    unwanted,
+  });
+  const lost = results.filter((result) => !kept.has(result) && result.isWhole);
+  const isTooLarge = size > (limits.maxSize ?? Infinity);
+  if (lost.length === 0 && unwanted.size === 0 && !isTooLarge) {
+    return {
+      ...cache,
+      size,
+      dropped: { records: 0, results: 0, layers: [], bytes: 0 },
+    };
+  }
+
+  const config = sortEntries(dropUnused(withResults(cache.config, kept)));
+  const layers = config.layers.map(({ blob }) => descriptors.get(blob) as Descriptor);
+  const left = new Set(layers.map(({ digest }) => digest));
+  const gone = [...descriptors.values()].filter(({ digest }) => !left.has(digest));
+  gone.sort((a, b) => compareBytes(a.digest, b.digest));
+  const bytes = totalSize(gone);
+  return {
+    config,
+    layers,
+    size: size - bytes,
+    dropped: {
+      records: cache.config.records.length - config.records.length,
+      results: results.length - kept.size,
+      layers: gone,
+      bytes,
+    },
+  };
+}
+
+/** One result of one record. */
+interface Result {
+  kind: "results" | "chains";
+  record: number;
+  digest: string;
+  /** The position in the record's list. */
+  index: number;
+  /**
+   * Positions of layers. Those below them are needed as well: a result stands on
+   * them, and the layers of a chain keep their place in the table through them.
+   */
+  layers: readonly number[];
+  time: CacheTime;
+  /** Bytes of all its blobs, repeated ones counted again. */
+  size: number;
+  /** Every blob that it needs is listed. */
+  isWhole: boolean;
+}
+
+function listResults(
+  { layers, records }: CacheConfig,
+  descriptors: ReadonlyMap<Digest, Descriptor>,
+): Result[] {
+  const sizes = chainSizes(layers, descriptors);
+  const list: Result[] = [];
+  records.forEach((entry, record) => {
+    const { digest } = entry;
+    const add = (
+      kind: Result["kind"],
+      index: number,
+      needed: readonly number[],
+      createdAt: string,
+    ): void => {
+      const size = needed.reduce((sum, at) => sum + (sizes[at] as number), 0);
+      const top = layers[needed.at(-1) ?? -1];
+      const time = resultTime(createdAt, top && descriptors.get(top.blob));
+      const isWhole = !Number.isNaN(size);
+      list.push({
+        kind,
+        record,
+        digest,
+        index,
+        layers: needed,
+        time,
+        size,
+        isWhole,
+      });
+    };
+    entry.results.forEach(({ layer, createdAt }, index) =>
+      add("results", index, [layer], createdAt),
+    );
+    entry.chains.forEach((chain, index) => add("chains", index, chain.layers, chain.createdAt));
+  });
+  return list;
+}
+
+/** Bytes of each layer with all below it; NaN where a blob is not listed. */
+function chainSizes(
+  layers: readonly CacheLayer[],
+  descriptors: ReadonlyMap<Digest, Descriptor>,
+): Float64Array {
+  const sizes = new Float64Array(layers.length).fill(-1);
+  const path: number[] = [];
+  for (const start of layers.keys()) {
+    for (let at = start; at !== -1 && sizes[at] === -1; at = (layers[at] as CacheLayer).parent)
+      path.push(at);
+    while (path.length > 0) {
+      const at = path.pop() as number;
+      const { blob, parent } = layers[at] as CacheLayer;
+      const below = parent === -1 ? 0 : (sizes[parent] as number);
+      sizes[at] = below + (descriptors.get(blob)?.size ?? NaN);
+    }
+  }
+  return sizes;
+}
+
+/** When a result was made; inline caches know it of the layer only. */
+function resultTime(createdAt: string, top: Descriptor | undefined): CacheTime {
+  const time = parseCacheTime(createdAt);
+  if (isKnownTime(time)) return time;
+  return parseCacheTime(top?.annotations?.[ANNOTATION_CREATED_AT] ?? "");
+}
+
+/** Applies the rules of this file. */
+function chooseResults(
+  { layers }: CacheConfig,
+  descriptors: ReadonlyMap<Digest, Descriptor>,
+  results: readonly Result[],
+  limits: PruneLimits & { unwanted: ReadonlySet<Digest> },
+): Set<Result> {
+  const { maxSize, maxAge, now, keepNewest = 0, unwanted } = limits;
+  const blobs = new KeptBlobs(layers, descriptors);
+  const stained = stainedLayers(layers, unwanted);
+  const isStained = ({ layers: needed }: Result): boolean => needed.some((at) => stained[at] === 1);
+  const candidates = results
+    .filter((result) => result.isWhole && !isStained(result))
+    .toSorted(
+      (a, b) =>
+        compareTimes(b.time, a.time) ||
+        a.size - b.size ||
+        compareBytes(a.digest, b.digest) ||
+        a.record - b.record ||
+        compareBytes(b.kind, a.kind) ||
+        a.index - b.index,
+    );
+
+  const isOnlyLimit =
+    limits.keepNewest !== undefined && maxAge === undefined && maxSize === undefined;
+  const isWanted = ({ time }: Result): boolean =>
+    !isOnlyLimit &&
+    (maxAge === undefined || !isKnownTime(time) || time.milliseconds >= now - maxAge);
+
+  const kept = new Set<Result>();
+  for (const result of candidates.slice(0, keepNewest)) {
+    kept.add(result);
+    blobs.keep(result, Infinity);
+  }
+  for (const result of candidates.slice(keepNewest)) {
+    if (isWanted(result) && blobs.keep(result, maxSize ?? Infinity)) kept.add(result);
+  }
+  for (const result of candidates) if (!kept.has(result) && blobs.keep(result, 0)) kept.add(result);
+  return kept;
+}
+
+/** For each layer, 1 when it or one below it is a blob of the set. */
+function stainedLayers(layers: readonly CacheLayer[], blobs: ReadonlySet<Digest>): Uint8Array {
+  const UNKNOWN = 2;
+  const stained = new Uint8Array(layers.length).fill(UNKNOWN);
+  const path: number[] = [];
+  for (const start of layers.keys()) {
+    for (
+      let at = start;
+      at !== -1 && stained[at] === UNKNOWN;
+      at = (layers[at] as CacheLayer).parent
+    )
+      path.push(at);
+    while (path.length > 0) {
+      const at = path.pop() as number;
+      const { blob, parent } = layers[at] as CacheLayer;
+      const below = parent === -1 ? 0 : (stained[parent] as number);
+      stained[at] = blobs.has(blob) ? 1 : below;
+    }
+  }
+  return stained;
+}
+
+/** The blobs of the results that are kept so far, each counted once. */
+class KeptBlobs {
+  readonly #layers: readonly CacheLayer[];
+  readonly #descriptors: ReadonlyMap<Digest, Descriptor>;
+  readonly #blobs = new Set<Digest>();
+  /** Layers whose whole chain is kept. */
+  readonly #whole: Uint8Array;
+  #size = 0;
+
+  constructor(layers: readonly CacheLayer[], descriptors: ReadonlyMap<Digest, Descriptor>) {
+    this.#layers = layers;
+    this.#descriptors = descriptors;
+    this.#whole = new Uint8Array(layers.length);
+  }
+
+  /**
+   * Keeps a result if what it adds still fits; what adds nothing always does.
+   *
+   * @param limit Bytes of all blobs that are kept.
+   */
+  keep({ layers }: Result, limit: number): boolean {
+    const missing = new Set<Digest>();
+    const path: number[] = [];
+    let size = 0;
+    for (const top of layers) {
+      let at = top;
+      while (at !== -1 && this.#whole[at] === 0) {
+        const { blob, parent } = this.#layers[at] as CacheLayer;
+        if (!this.#blobs.has(blob) && !missing.has(blob)) {
+          size += this.#descriptors.get(blob)?.size ?? 0;
+          missing.add(blob);
+          if (this.#size + size > limit) return false;
+        }
+        path.push(at);
+        at = parent;
+      }
+    }
+    for (const blob of missing) this.#blobs.add(blob);
+    for (const at of path) this.#whole[at] = 1;
+    this.#size += size;
+    return true;
+  }
+}
+
+/** The config with these results only, and the records that lead to one of them. */
+function withResults(config: CacheConfig, kept: ReadonlySet<Result>): CacheConfig {
+  const { layers, records } = config;
+  const picked = records.map((): CacheRecord["results"] => []);
+  const pickedChains = records.map((): CacheRecord["chains"] => []);
+  for (const { kind, record, index } of [...kept].toSorted((a, b) => a.index - b.index)) {
+    const source = records[record] as CacheRecord;
+    if (kind === "results")
+      picked[record]?.push(source.results[index] as CacheRecord["results"][0]);
+    else pickedChains[record]?.push(source.chains[index] as CacheRecord["chains"][0]);
+  }
+
+  const needed = new Uint8Array(records.length);
+  const open: number[] = [];
+  const need = (at: number): void => {
+    if (needed[at] === 1) return;
+    needed[at] = 1;
+    open.push(at);
+  };
+  for (const { record } of kept) need(record);
+  while (open.length > 0) {
+    const { inputs } = records[open.pop() as number] as CacheRecord;
+    for (const input of inputs) for (const { link } of input) need(link);
+  }
+
+  const places = new Int32Array(records.length);
+  let place = 0;
+  for (const at of records.keys()) if (needed[at] === 1) places[at] = place++;
+  return {
+    layers,
+    records: records.flatMap((record, at) =>
+      needed[at] === 0
+        ? []
+        : [
+            {
+              digest: record.digest,
+              results: picked[at] as CacheRecord["results"],
+              chains: pickedChains[at] as CacheRecord["chains"],
+              inputs: record.inputs.map((input) =>
+                input.map(({ selector, link }) => ({
+                  selector,
+                  link: places[link] as number,
+                })),
+              ),
+            },
+          ],
+    ),
+  };
+}

@@ -1,0 +1,124 @@
+/**
+ * Reads a build cache from wherever it is, in every shape that one is met in.
+ *
+ * Source: BuildKit cache/remotecache/import.go (Resolve, importInlineCache); an
+ * index of cache manifests is cacheport's own reading of what `imagetools create`
+ * makes of one cache per platform.
+ */
+import { parseCacheConfig } from "./cache-config.ts";
+import type { CacheConfig } from "./cache-types.ts";
+import { parseCacheManifest } from "./cache-manifest.ts";
+import type { ReadableShape } from "./cache-manifest.ts";
+import type { ContentReader } from "./content-store.ts";
+import type { Descriptor, Platform } from "./descriptor.ts";
+import { detectDocumentType } from "./document.ts";
+import { CacheportError } from "./errors.ts";
+import { parseImageConfig } from "./image-config.ts";
+import { parseImageManifest } from "./image-manifest.ts";
+import { readInlineCache } from "./cache-inline.ts";
+import { isDocumentType, isManifestType } from "./media-types.ts";
+import { nameType, walk } from "./walk.ts";
+import type { WalkOptions } from "./walk.ts";
+
+/** One cache: its graph and the blobs that it is made of. */
+export interface LoadedCache {
+  shape: Exclude<ReadableShape, "index-of-caches">;
+  /** The document that it was read from. */
+  manifest: Descriptor;
+  config: CacheConfig;
+  /** The config as it is stored; for an inline cache as BuildKit would write it. */
+  configBytes: Uint8Array;
+  configDescriptor: Descriptor;
+  /** Descriptors in the document's order, repeated ones too. */
+  layers: Descriptor[];
+  /** The platform that an index says it is for. */
+  platform: Platform | undefined;
+}
+
+/** What a location holds: one cache, or one for each platform. */
+export interface CacheSet {
+  shape: ReadableShape;
+  /** The top document. */
+  descriptor: Descriptor;
+  /** At least one. */
+  caches: LoadedCache[];
+}
+
+/**
+ * Reads the cache that a descriptor names.
+ *
+ * @param descriptor A manifest or an index of any type.
+ * @throws {CacheportError} NOT_A_CACHE, CACHE_INVALID and whatever {@link walk} throws
+ */
+export async function readCache(
+  reader: ContentReader,
+  descriptor: Descriptor,
+  options: WalkOptions,
+): Promise<CacheSet> {
+  const found = await tryReadCache(reader, descriptor, options);
+  if (found) return found;
+  throw new CacheportError(
+    "NOT_A_CACHE",
+    `Cannot read a cache from "${reader.location}": ${descriptor.digest} is no build cache and holds no inline cache`,
+    { hint: `"cacheport ls ${reader.location}" shows what is there` },
+  );
+}
+
+/** Reads the cache that a descriptor names; undefined when it names something else. */
+export async function tryReadCache(
+  reader: ContentReader,
+  descriptor: Descriptor,
+  options: WalkOptions,
+): Promise<CacheSet | undefined> {
+  const top = await nameType(reader, descriptor, options);
+  if (!isDocumentType(top.mediaType)) return undefined;
+  const bytes = await reader.read(top, options.limits.manifest);
+  const own = await readDocument(reader, top, bytes, options);
+  if (own) return { shape: own.shape, descriptor: top, caches: [own] };
+
+  const nodes = await walk(reader, [top], options);
+  const manifests = nodes.filter((node) => node.documentType && isManifestType(node.documentType));
+  const caches: LoadedCache[] = [];
+  for (const node of manifests) {
+    const cache = node.bytes && (await readDocument(reader, node.descriptor, node.bytes, options));
+    if (cache) caches.push(cache);
+  }
+  if (caches.length === 0) return undefined;
+  const isInline = caches.every((cache) => cache.shape === "inline");
+  return {
+    shape: isInline ? "inline" : "index-of-caches",
+    descriptor: top,
+    caches,
+  };
+}
+
+/** Reads the cache that one document holds itself, as its own content or inline. */
+async function readDocument(
+  reader: ContentReader,
+  descriptor: Descriptor,
+  bytes: Uint8Array,
+  options: WalkOptions,
+): Promise<LoadedCache | undefined> {
+  const what = `manifest "${descriptor.digest}"`;
+  const common = { manifest: descriptor, platform: descriptor.platform };
+  const manifest = parseCacheManifest(bytes, what);
+  if (manifest) {
+    const { shape, config, layers } = manifest;
+    const configBytes = await reader.read(config, options.limits.config);
+    return {
+      ...common,
+      shape,
+      config: parseCacheConfig(configBytes, `cache config "${config.digest}"`),
+      configBytes,
+      configDescriptor: config,
+      layers,
+    };
+  }
+  if (!isManifestType(detectDocumentType(bytes, what))) return undefined;
+  const { config, layers } = parseImageManifest(bytes, what);
+  if (!config || layers.length === 0 || !config.mediaType.endsWith("+json")) return undefined;
+  const configBytes = await reader.read(config, options.limits.config);
+  const image = parseImageConfig(configBytes, `image config "${config.digest}"`);
+  const inline = readInlineCache(image, layers, `image "${descriptor.digest}"`);
+  return inline && { ...common, shape: "inline", ...inline };
+}

@@ -1,0 +1,120 @@
+/** The records of several caches and their links as one graph. */
+import type { CacheRecord } from "./cache-types.ts";
+
+/**
+ * The records of all lists as nodes, numbered on from list to list. Large caches
+ * have some hundred thousand links, so they lie in flat arrays: those of one input
+ * stand from `linkStarts[input]` up to the next start.
+ */
+export interface RecordGraph {
+  /** How many nodes there are. */
+  size: number;
+  /** For each node, its first input. */
+  inputStarts: Int32Array;
+  /** For each input, its first link. */
+  linkStarts: Int32Array;
+  /** For each link, the node that it goes to. */
+  links: Int32Array;
+  /** For each link, a number that stands for its selector. */
+  selectors: Int32Array;
+  /** How many numbers stand for selectors. */
+  selectorCount: number;
+  /** For each node, the first one of its digest and number of inputs; -1 where there is no other. */
+  groups: Int32Array;
+  /** For each node, its first user. */
+  userStarts: Int32Array;
+  /** Nodes that link to a node. */
+  users: Int32Array;
+}
+
+/**
+ * Makes a graph of the records of several caches.
+ *
+ * @param lists The records of each cache, without loops and broken links.
+ */
+export function joinLists(lists: readonly (readonly CacheRecord[])[]): RecordGraph {
+  const inputStarts: number[] = [0];
+  const linkStarts: number[] = [0];
+  const links: number[] = [];
+  const selectors: number[] = [];
+  const selectorNumbers = new Map<string, number>();
+  const groups: number[] = [];
+  const firstNodes = new Map<string, number>();
+  for (const records of lists) {
+    const offset = groups.length;
+    for (const { digest, inputs } of records) {
+      const key = `${inputs.length} ${digest}`;
+      const first = firstNodes.get(key);
+      if (first === undefined) firstNodes.set(key, groups.length);
+      else groups[first] = first;
+      groups.push(first ?? -1);
+      for (const alternatives of inputs) {
+        for (const { selector, link } of alternatives) {
+          let number = selectorNumbers.get(selector);
+          if (number === undefined) selectorNumbers.set(selector, (number = selectorNumbers.size));
+          selectors.push(number);
+          links.push(link + offset);
+        }
+        linkStarts.push(links.length);
+      }
+      inputStarts.push(linkStarts.length - 1);
+    }
+  }
+  const graph = {
+    size: groups.length,
+    inputStarts: Int32Array.from(inputStarts),
+    linkStarts: Int32Array.from(linkStarts),
+    links: Int32Array.from(links),
+    selectors: Int32Array.from(selectors),
+    selectorCount: selectorNumbers.size,
+    groups: Int32Array.from(groups),
+  };
+  return { ...graph, ...findUsers(graph) };
+}
+
+/** Turns the links of a graph round. */
+function findUsers({
+  size,
+  inputStarts,
+  linkStarts,
+  links,
+}: Omit<RecordGraph, "users" | "userStarts">): Pick<RecordGraph, "users" | "userStarts"> {
+  const userStarts = new Int32Array(size + 1);
+  for (const link of links) userStarts[link + 1]! += 1;
+  for (let node = 0; node < size; node++) userStarts[node + 1]! += userStarts[node] as number;
+  const users = new Int32Array(links.length);
+  const filled = userStarts.slice();
+  for (let node = 0; node < size; node++) {
+    const end = linkStarts[inputStarts[node + 1] as number] as number;
+    let at = linkStarts[inputStarts[node] as number] as number;
+    for (; at < end; at++) users[filled[links[at] as number]!++] = node;
+  }
+  return { users, userStarts };
+}
+
+/**
+ * All nodes, each after those that it links to and no later than it must be: when
+ * a node's turn comes, what it links to is united as a rule, in all lists.
+ */
+export function inputsFirst(graph: RecordGraph): Int32Array {
+  const { size, inputStarts, linkStarts, users, userStarts } = graph;
+  const waiting = new Int32Array(size);
+  const order = new Int32Array(size);
+  let found = 0;
+  for (let node = 0; node < size; node++) {
+    const start = linkStarts[inputStarts[node] as number] as number;
+    const end = linkStarts[inputStarts[node + 1] as number] as number;
+    waiting[node] = end - start;
+    if (start === end) order[found++] = node;
+  }
+  for (let next = 0; next < found; next++) {
+    const node = order[next] as number;
+    const end = userStarts[node + 1] as number;
+    for (let at = userStarts[node] as number; at < end; at++) {
+      const user = users[at] as number;
+      waiting[user]! -= 1;
+      if (waiting[user] === 0) order[found++] = user;
+    }
+  }
+  return order;
+}

@@ -1,0 +1,88 @@
+/** Writes the manual page, cacheport(1), from the command table. */
+import type { CommandSpec, OptionSpec } from "./cli-command.ts";
+import { loadCommands } from "./command-table.ts";
+import {
+  ENVIRONMENT,
+  EXIT_CODE_MEANINGS,
+  optionUsage,
+  usageLine,
+  withChoices,
+} from "./cli-help.ts";
+import { LEADING_OPTIONS } from "./cli-options.ts";
+import { DESCRIPTION, NAME, VERSION } from "./version.ts";
+
+/** The page in roff, with the man macros. Source: man(7). */
+export function manPage(commands: readonly CommandSpec[]): string {
+  return [
+    `.TH ${NAME.toUpperCase()} 1 "" "${NAME} ${VERSION}" "User Commands"`,
+    ".SH NAME",
+    `${roff(NAME)} \\- ${roff(DESCRIPTION)}`,
+    ".SH SYNOPSIS",
+    `.B ${NAME}`,
+    roff("COMMAND [OPTION...] [OPERAND...]"),
+    ".SH COMMANDS",
+    ...commands.flatMap(commandLines),
+    ".SH SHARED OPTIONS",
+    roff("Every command takes these; those on registries only where it takes a location."),
+    ...LEADING_OPTIONS.flatMap(optionLines),
+    ".SH EXIT STATUS",
+    ...EXIT_CODE_MEANINGS.flatMap(([code, text]) => item(`${code}`, text)),
+    ".SH ENVIRONMENT",
+    ...ENVIRONMENT.flatMap(([name, text]) => item(name, text)),
+    "",
+  ].join("\n");
+}
+
+function commandLines(command: CommandSpec): string[] {
+  return [
+    `.SS ${roff(usageLine(command))}`,
+    ...command.description.split("\n").map((line) => (line === "" ? ".PP" : roff(line))),
+    ...command.operands.flatMap((operand) =>
+      item(operand.name, withChoices(operand.description, operand.choices)),
+    ),
+    ...command.options.flatMap(optionLines),
+    ...command.examples.flatMap((example) => [
+      ".PP",
+      `${roff(example.description)}:`,
+      ".PP",
+      ".nf",
+      roff(`    ${example.command}`),
+      ".fi",
+    ]),
+  ];
+}
+
+function optionLines(option: OptionSpec): string[] {
+  const text = withChoices(option.description, option.choices);
+  return item(optionUsage(option).trim(), text);
+}
+
+/** A term and, indented below it, what it means. */
+function item(term: string, text: string): string[] {
+  return [".TP", `.B ${roff(term)}`, roff(text)];
+}
+
+/** Escapes text, so that no line of it is read as a request and dashes stay dashes. */
+function roff(text: string): string {
+  const escaped = text.replaceAll("\\", "\\e").replaceAll("-", "\\-");
+  return /^[.']/.test(escaped) ? `\\&${escaped}` : escaped;
+}
+
+/** `cacheport __man`: for packagers. */
+export const manCommand: CommandSpec = {
+  name: "__man",
+  summary: "Print the manual page",
+  description: "Prints cacheport(1) in roff.",
+  operands: [],
+  options: [],
+  examples: [
+    {
+      command: "cacheport __man > cacheport.1",
+      description: "Write the manual page to a file",
+    },
+  ],
+  async run(context) {
+    const page = manPage(await loadCommands());
+    await context.result({ page }, () => page);
+  },
+};

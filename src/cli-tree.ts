@@ -1,0 +1,73 @@
+/** All content below an entry, as a tree. */
+import { entryLabel } from "./layout-index.ts";
+import type { ContentReader, NamedEntry } from "./content-store.ts";
+import type { Descriptor, Platform } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
+import { formatPlatform } from "./platform.ts";
+import { printable } from "./cli-text.ts";
+import { formatBytes } from "./units.ts";
+import { walk } from "./walk.ts";
+import type { ContentNode, WalkOptions } from "./walk.ts";
+
+/** A piece of content and what it lists. */
+export interface ContentTree {
+  /** The name of a root, null below it. */
+  name: string | null;
+  digest: Digest;
+  mediaType: string;
+  /** Bytes. */
+  size: number;
+  platform: Platform | null;
+  /** Why a document could not be read, null when it could. */
+  problem: string | null;
+  children: ContentTree[];
+}
+
+/** Walks below an entry; a document that cannot be read shows its problem. */
+export async function contentTree(
+  reader: ContentReader,
+  entry: NamedEntry,
+  options: WalkOptions,
+): Promise<ContentTree> {
+  const problems = new Map<Digest, string>();
+  const nodes = await walk(reader, [entry.descriptor], {
+    ...options,
+    onBroken: ({ digest }, error) => problems.set(digest, error.message),
+  });
+  const byDigest = new Map(nodes.map((node) => [node.descriptor.digest, node]));
+  const build = (descriptor: Descriptor, name: string | null): ContentTree => {
+    const node = byDigest.get(descriptor.digest) as ContentNode;
+    return {
+      name,
+      digest: descriptor.digest,
+      mediaType: node.descriptor.mediaType,
+      size: descriptor.size,
+      platform: descriptor.platform ?? null,
+      problem: problems.get(descriptor.digest) ?? null,
+      children: node.children.map((child) => build(child, null)),
+    };
+  };
+  return build(entry.descriptor, entryLabel(entry));
+}
+
+/** Draws a tree with lines. */
+export function formatTree(tree: ContentTree): string {
+  const lines = [describe(tree)];
+  const draw = (children: readonly ContentTree[], indent: string): void => {
+    for (const [position, child] of children.entries()) {
+      const isLast = position === children.length - 1;
+      lines.push(`${indent}${isLast ? "└── " : "├── "}${describe(child)}`);
+      draw(child.children, `${indent}${isLast ? "    " : "│   "}`);
+    }
+  };
+  draw(tree.children, "");
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+function describe(tree: ContentTree): string {
+  const parts = [tree.digest, formatBytes(tree.size), tree.mediaType || "(no media type)"];
+  if (tree.platform) parts.push(formatPlatform(tree.platform));
+  if (tree.name !== null) parts.unshift(tree.name);
+  if (tree.problem !== null) parts.push(`! ${tree.problem}`);
+  return printable(parts.join("  "));
+}

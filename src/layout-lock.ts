@@ -1,0 +1,251 @@
+/**
+ * Locks between processes on the file that BuildKit locks, `index.json.lock`, in
+ * the way that BuildKit locks it: flock(2), which the system gives back when a
+ * process dies. Where there is no flock, a lock file that names its owner.
+ *
+ * Source: BuildKit client/ociindex/ociindex.go: it opens the file with O_CREATE,
+ * tries the lock once, and removes the file after use, readers included.
+ */
+import { dlopen } from "bun:ffi";
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
+import { link, lstat, open, readFile, rename, unlink } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { hostname } from "node:os";
+import { arch, kill, pid, platform } from "node:process";
+import { CacheportError, interrupted, systemCode, systemError } from "./errors.ts";
+
+/** A lock that is held. */
+export interface FileLock {
+  /** False once another program removed or replaced the lock file: others may hold a lock too. */
+  isCurrent(): Promise<boolean>;
+  /** Gives the lock back. May be called twice. */
+  release(): Promise<void>;
+}
+
+/** How to wait for a lock. */
+export interface LockOptions {
+  /** Milliseconds to wait for it, 30 000 unless told otherwise; 0 tries once. */
+  timeout?: number | undefined;
+  /** Lets other shared holders in. */
+  shared?: boolean | undefined;
+  /** False: fails with IO_FAILED when the lock file is missing. */
+  create?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Milliseconds that a lock is waited for unless told otherwise. */
+export const DEFAULT_LOCK_TIMEOUT = 30_000;
+
+/** Milliseconds between two tries, at first and at most. */
+const WAIT_MIN = 2;
+const WAIT_MAX = 50;
+
+/** Milliseconds for which a removed lock file stays locked. */
+const LINGER = 5;
+
+/** Milliseconds after which a lock file that names no owner is nobody's. */
+const UNREADABLE_AGE = 60_000;
+
+const LOCK_SH = 1;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+type Flock = (fd: number, operation: number) => number;
+
+/** The C libraries that may have flock, by platform; a name that does not exist costs a failed open. */
+function libraries(): string[] {
+  if (platform === "darwin") return ["libSystem.B.dylib"];
+  if (platform !== "linux") return [];
+  const machine = arch === "arm64" ? "aarch64" : "x86_64";
+  return ["libc.so.6", `libc.musl-${machine}.so.1`];
+}
+
+let loaded: { flock: Flock | undefined } | undefined;
+
+/** The system's flock, or undefined where there is none or it cannot be called. */
+function systemFlock(): Flock | undefined {
+  loaded ??= { flock: undefined };
+  if (loaded.flock) return loaded.flock;
+  for (const library of libraries()) {
+    try {
+      const { symbols } = dlopen(library, {
+        flock: { args: ["i32", "i32"], returns: "i32" },
+      });
+      return (loaded.flock = symbols.flock);
+    } catch {
+      // Another C library, or a system that forbids the machine code that a foreign call needs.
+    }
+  }
+  return undefined;
+}
+
+/** Tells whether locks are the system's own, which BuildKit takes too. */
+export function hasFlock(): boolean {
+  return systemFlock() !== undefined;
+}
+
+/**
+ * Waits for a lock on a file, which is made when it is missing. Holders exclude
+ * each other within one process too.
+ *
+ * @throws {CacheportError} LOCK_TIMEOUT, PERMISSION_DENIED, INTERRUPTED, IO_FAILED
+ */
+export async function acquireLock(path: string, options: LockOptions = {}): Promise<FileLock> {
+  const flock = systemFlock();
+  const attempt = flock
+    ? () => tryFlock(flock, path, options)
+    : () => tryOwnerFile(`${path}.cacheport`);
+  return waitFor(path, attempt, options);
+}
+
+/**
+ * Waits for a lock that is a file with its owner's name, for systems without
+ * flock. A file whose owner is a dead process of this machine is taken over.
+ *
+ * @throws {CacheportError} LOCK_TIMEOUT, PERMISSION_DENIED, INTERRUPTED, IO_FAILED
+ */
+export async function acquireOwnerFile(path: string, options: LockOptions = {}): Promise<FileLock> {
+  return waitFor(path, () => tryOwnerFile(path), options);
+}
+
+async function waitFor(
+  path: string,
+  attempt: () => Promise<FileLock | undefined>,
+  { timeout = DEFAULT_LOCK_TIMEOUT, signal }: LockOptions,
+): Promise<FileLock> {
+  const deadline = performance.now() + timeout;
+  for (let wait = WAIT_MIN; ; wait = Math.min(wait * 1.5, WAIT_MAX)) {
+    if (signal?.aborted) throw interrupted();
+    let lock: FileLock | undefined;
+    try {
+      lock = await attempt();
+    } catch (error) {
+      throw systemError(`Cannot lock "${path}"`, error);
+    }
+    if (lock) return lock;
+    const left = deadline - performance.now();
+    if (left <= 0) {
+      throw new CacheportError(
+        "LOCK_TIMEOUT",
+        `Cannot lock "${path}": another process has held it for ${timeout / 1000} s`,
+        {
+          hint: "Let the other process end, or wait longer with --lock-timeout",
+        },
+      );
+    }
+    // Spread out, so that several waiters do not knock at the same time for ever.
+    await Bun.sleep(Math.min(left, wait * (0.5 + Math.random() / 2)));
+  }
+}
+
+/** One try for an flock; undefined when it is held, or when the file was replaced meanwhile. */
+async function tryFlock(
+  flock: Flock,
+  path: string,
+  { shared = false, create = true }: LockOptions,
+): Promise<FileLock | undefined> {
+  const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
+  // Read-write, since NFS gives an exclusive lock on nothing less. A plain
+  // descriptor, since a FileHandle that nobody refers to is closed by the garbage
+  // collector, and a lock is to last until it is released.
+  const flags = O_RDWR | O_NOFOLLOW | (create ? O_CREAT : 0);
+  const fd = openSync(path, flags, 0o600);
+  const operation = (shared ? LOCK_SH : LOCK_EX) | LOCK_NB;
+  if (flock(fd, operation) === 0 && (await isSameFile(fd, path))) return flockHolder(fd, path);
+  closeSync(fd);
+  return undefined;
+}
+
+/**
+ * The file is removed on release, as BuildKit does it: left behind, it would be
+ * litter in a layout, and a file of mode 0600 that keeps every other user's
+ * BuildKit from opening it. Programs that re-check the inode, as this one does,
+ * are safe with that. BuildKit does not re-check, and one that opened the file just
+ * before it went could lock the dead inode while somebody else locks a new one. But
+ * BuildKit tries once and at once; so the dead inode stays locked for a moment
+ * longer, in which such a try fails, while newcomers find no file and make a new one.
+ */
+function flockHolder(fd: number, path: string): FileLock {
+  let released = false;
+  return {
+    isCurrent: async () => !released && (await isSameFile(fd, path)),
+    async release() {
+      if (released) return;
+      released = true;
+      if (await isSameFile(fd, path)) await unlink(path).catch(() => {});
+      setTimeout(() => closeSync(fd), LINGER).unref();
+    },
+  };
+}
+
+/** Tells whether a path still leads to an open file. */
+async function isSameFile(fd: number, path: string): Promise<boolean> {
+  const held = fstatSync(fd, { bigint: true });
+  const found = await lstat(path, { bigint: true }).catch(() => undefined);
+  return found?.ino === held.ino && found.dev === held.dev;
+}
+
+/** One try to make an owner file; undefined when it is there and its owner may be alive. */
+async function tryOwnerFile(path: string): Promise<FileLock | undefined> {
+  const content = JSON.stringify({
+    pid,
+    host: hostname(),
+    nonce: crypto.randomUUID(),
+  });
+  let handle: FileHandle;
+  try {
+    handle = await open(path, "wx", 0o600);
+  } catch (error) {
+    if (systemCode(error) !== "EEXIST") throw error;
+    await removeDeadOwner(path);
+    return undefined;
+  }
+  try {
+    await handle.writeFile(content);
+  } finally {
+    await handle.close();
+  }
+  const isMine = async (): Promise<boolean> =>
+    (await readFile(path, "utf8").catch(() => "")) === content;
+  return {
+    isCurrent: isMine,
+    async release() {
+      if (await isMine()) await unlink(path).catch(() => {});
+    },
+  };
+}
+
+/** Removes an owner file whose process is dead; the next try can then make a new one. */
+async function removeDeadOwner(path: string): Promise<void> {
+  const content = await readFile(path, "utf8").catch(() => undefined);
+  if (content === undefined || !(await isDead(path, content))) return;
+  // Renamed first and looked at again: meanwhile another process may have taken
+  // the dead file's place with its own, which then goes back.
+  const aside = `${path}.${crypto.randomUUID()}`;
+  try {
+    await rename(path, aside);
+  } catch {
+    return;
+  }
+  if ((await readFile(aside, "utf8").catch(() => "")) !== content)
+    await link(aside, path).catch(() => {});
+  await unlink(aside).catch(() => {});
+}
+
+async function isDead(path: string, content: string): Promise<boolean> {
+  let owner: { pid?: unknown; host?: unknown } | null;
+  try {
+    owner = JSON.parse(content);
+  } catch {
+    // Its owner is about to write it, or died before it could.
+    const stats = await lstat(path).catch(() => undefined);
+    return stats !== undefined && Date.now() - stats.mtimeMs > UNREADABLE_AGE;
+  }
+  if (owner?.host !== hostname() || typeof owner.pid !== "number") return false;
+  try {
+    kill(owner.pid, 0);
+    return false;
+  } catch (error) {
+    return systemCode(error) === "ESRCH";
+  }
+}

@@ -1,0 +1,141 @@
+/** Lists what a store holds by name: what each entry is, how big, for which platform. */
+import { parseCacheManifest } from "./cache-manifest.ts";
+import { mapLimit } from "./concurrency.ts";
+import type { ContentReader, NamedEntry } from "./content-store.ts";
+import { totalSize } from "./descriptor.ts";
+import type { Descriptor, Platform } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
+import { CacheportError, isCacheportError } from "./errors.ts";
+import { parseImageConfig } from "./image-config.ts";
+import { parseImageIndex } from "./image-index.ts";
+import { parseImageManifest } from "./image-manifest.ts";
+import { DOCKER_CONFIG, isIndexType, isManifestType, OCI_CONFIG } from "./media-types.ts";
+import { nameType, sniffType } from "./walk.ts";
+import type { WalkOptions } from "./walk.ts";
+
+/** What an entry is: a build cache, an image, an index of manifests, or anything else. */
+export type EntryKind = "cache" | "image" | "index" | "artifact";
+
+/** One line of a listing. */
+export interface ListedEntry {
+  digest: Digest;
+  mediaType: string;
+  /** Bytes of the entry's own document. */
+  size: number;
+  /** Null when the document cannot be read; `problem` says why. */
+  kind: EntryKind | null;
+  refName: string | null;
+  imageName: string | null;
+  platform: Platform | null;
+  /** Bytes of the distinct blobs that the document lists itself; null for an index of manifests. */
+  contentSize: number | null;
+  /** Why the entry cannot be used, null when it can. */
+  problem: string | null;
+}
+
+/**
+ * Describes entries, several at a time. An entry that cannot be read is listed with
+ * its problem.
+ */
+export async function listEntries(
+  reader: ContentReader,
+  entries: readonly NamedEntry[],
+  options: WalkOptions,
+): Promise<ListedEntry[]> {
+  return mapLimit(entries, options.jobs ?? 4, async (entry) => {
+    const common = {
+      digest: entry.descriptor.digest,
+      mediaType: entry.descriptor.mediaType,
+      size: entry.descriptor.size,
+      refName: entry.refName ?? null,
+      imageName: entry.imageName ?? null,
+    };
+    try {
+      const { mediaType, ...rest } = await describe(reader, entry.descriptor, options);
+      return { ...common, mediaType, ...rest, problem: null };
+    } catch (error) {
+      if (!isCacheportError(error) || error.code === "INTERRUPTED") throw error;
+      const platform = entry.descriptor.platform ?? null;
+      return {
+        ...common,
+        kind: null,
+        platform,
+        contentSize: null,
+        problem: error.message,
+      };
+    }
+  });
+}
+
+type Description = Pick<ListedEntry, "kind" | "platform" | "contentSize" | "mediaType">;
+
+async function describe(
+  reader: ContentReader,
+  entry: Descriptor,
+  options: WalkOptions,
+): Promise<Description> {
+  const descriptor = await nameType(reader, entry, options);
+  const { mediaType } = descriptor;
+  const platform = descriptor.platform ?? null;
+  if (!isIndexType(mediaType) && !isManifestType(mediaType)) {
+    if ((await reader.stat(descriptor)) === undefined) throw missing(reader, descriptor);
+    return {
+      kind: "artifact",
+      platform,
+      contentSize: descriptor.size,
+      mediaType,
+    };
+  }
+  const bytes = await reader.read(descriptor, options.limits.manifest);
+  const what = `manifest "${descriptor.digest}"`;
+  const cache = parseCacheManifest(bytes, what);
+  if (cache) {
+    const contentSize = totalSize([...cache.layers, cache.config]);
+    return { kind: "cache", platform, contentSize, mediaType };
+  }
+  if (sniffType(bytes) !== undefined && isIndexType(mediaType)) {
+    const { manifests } = parseImageIndex(bytes, what);
+    const kind = await childKind(reader, manifests, options);
+    return { kind, platform, contentSize: null, mediaType };
+  }
+  const { config, layers } = parseImageManifest(bytes, what);
+  const contentSize = totalSize(config ? [config, ...layers] : layers);
+  if (config?.mediaType !== OCI_CONFIG && config?.mediaType !== DOCKER_CONFIG) {
+    return { kind: "artifact", platform, contentSize, mediaType };
+  }
+  return {
+    kind: "image",
+    platform: platform ?? (await imagePlatform(reader, config, options)),
+    contentSize,
+    mediaType,
+  };
+}
+
+/** An index whose first manifest is a cache is a cache of several platforms. */
+async function childKind(
+  reader: ContentReader,
+  manifests: readonly Descriptor[],
+  options: WalkOptions,
+): Promise<EntryKind> {
+  const child = manifests.find(({ mediaType }) => isManifestType(mediaType));
+  if (!child || (await reader.stat(child)) === undefined) return "index";
+  const bytes = await reader.read(child, options.limits.manifest);
+  return parseCacheManifest(bytes, `manifest "${child.digest}"`) ? "cache" : "index";
+}
+
+async function imagePlatform(
+  reader: ContentReader,
+  config: Descriptor,
+  { limits }: WalkOptions,
+): Promise<Platform | null> {
+  const bytes = await reader.read(config, limits.config);
+  const { architecture, os, variant } = parseImageConfig(bytes, `image config "${config.digest}"`);
+  return architecture === "" && os === "" ? null : { architecture, os, variant };
+}
+
+function missing(reader: ContentReader, { digest }: Descriptor): CacheportError {
+  return new CacheportError(
+    "BLOB_MISSING",
+    `Cannot read blob "${digest}": it is not in "${reader.location}"`,
+  );
+}

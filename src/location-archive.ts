@@ -1,0 +1,125 @@
+/**
+ * Opens layouts in tar files and tar streams, compressed or not. What unpacks and what
+ * writes is loaded when it is needed: most archives are only read.
+ */
+import { isArchiveDevice, statIfThere } from "./archive-file.ts";
+import { archiveFileFormat } from "./archive-format.ts";
+import type { Digest } from "./digest.ts";
+import { CacheportError } from "./errors.ts";
+import { LayoutArchive } from "./archive-reader.ts";
+import type { LayoutArchiveWriter } from "./archive-writer.ts";
+import type { LayoutStream, LayoutStreamOptions } from "./archive-unpacked.ts";
+import type { Location } from "./location.ts";
+import type { ArchiveOptions, StoreSettings } from "./location-settings.ts";
+import type { Store } from "./content-store.ts";
+import { walk } from "./walk.ts";
+
+/** A location that is an archive. */
+type ArchiveLocation = Extract<Location, { kind: "archive" | "stream" }>;
+
+/**
+ * Opens an archive for reading: a plain tar in place, anything else through a
+ * temporary folder.
+ *
+ * @param tempRoot The folder in which that is made.
+ * @throws {CacheportError} USAGE, LOCATION_NOT_FOUND, ARCHIVE_INVALID, LAYOUT_INVALID, ...
+ */
+export async function openArchive(
+  location: ArchiveLocation,
+  settings: StoreSettings,
+  tempRoot: string,
+): Promise<Store> {
+  const { limits, signal } = settings;
+  if (location.kind === "stream") {
+    if (settings.stdinIsTerminal) {
+      throw new CacheportError("USAGE", "Cannot read an archive from a terminal", {
+        hint: 'Pipe a tar into it: "cat cache.tar | cacheport ls -"',
+      });
+    }
+    return openStream(settings.stdin(), { tempRoot, limits, signal });
+  }
+  const { path } = location;
+  const stream = (): Promise<LayoutStream> =>
+    openStream(Bun.file(path).stream(), {
+      tempRoot,
+      location: path,
+      limits,
+      signal,
+    });
+  // What is read from a pipe to look at it is gone.
+  if (await isArchiveDevice(path)) return stream();
+  return (await archiveFileFormat(path)) === "uncompressed"
+    ? LayoutArchive.open(path, { limits })
+    : stream();
+}
+
+async function openStream(
+  source: ReadableStream<Uint8Array>,
+  options: LayoutStreamOptions,
+): Promise<LayoutStream> {
+  const { LayoutStream } = await import("./archive-unpacked.ts");
+  return LayoutStream.open(source, options);
+}
+
+/**
+ * Opens an archive for writing. One that is there is added to; nothing in it is lost.
+ *
+ * @throws {CacheportError} USAGE, NOT_SUPPORTED, ARCHIVE_INVALID, ...
+ */
+export async function openArchiveWriter(
+  location: ArchiveLocation,
+  settings: StoreSettings,
+  options: ArchiveOptions,
+): Promise<LayoutArchiveWriter> {
+  const { LayoutArchiveWriter } = await import("./archive-writer.ts");
+  const { limits, jobs, lockTimeout, signal } = settings;
+  const docker = location.attributes?.dockerArchive;
+  const common = { docker, limits, jobs, lockTimeout, signal };
+  if (location.kind === "stream") {
+    if (settings.stdoutIsTerminal) {
+      throw new CacheportError("USAGE", "Cannot write an archive to a terminal", {
+        hint: "Redirect it to a file or pipe it on",
+      });
+    }
+    const sink = (bytes: Uint8Array): Promise<void> => settings.write(bytes);
+    const compress = options.compress;
+    return LayoutArchiveWriter.open({ sink }, { ...common, mode: "create", compress });
+  }
+  const { path } = location;
+  const isNew = await isNewArchive(path);
+  if (!isNew && !options.rewrite && options.compress)
+    throw addsUncompressed(path, options.compress);
+  return LayoutArchiveWriter.open(
+    { path },
+    {
+      ...common,
+      // Another process may make the file meanwhile, so what is new is appended, too.
+      mode: (await isArchiveDevice(path)) ? "create" : options.rewrite ? "rewrite" : "append",
+      compress: options.compress ?? (isNew ? compressionOfName(path) : undefined),
+      async keeps(reader, roots): Promise<Set<Digest>> {
+        const nodes = await walk(reader, roots, { limits, signal });
+        return new Set(nodes.map((node) => node.descriptor.digest));
+      },
+    },
+  );
+}
+
+/** Tells whether there is nothing that could be added to. */
+async function isNewArchive(path: string): Promise<boolean> {
+  const stats = await statIfThere(path);
+  return !stats || !stats.isFile() || stats.size === 0;
+}
+
+function addsUncompressed(path: string, kind: string): CacheportError {
+  return new CacheportError(
+    "USAGE",
+    `Cannot add to archive "${path}" with --compress ${kind}: what is there stays as it is`,
+    { hint: "Write it anew with --rewrite, or leave out --compress" },
+  );
+}
+
+/** What a file's name says of its compression. */
+function compressionOfName(path: string): "gzip" | "zstd" | undefined {
+  if (/\.(?:tar\.gz|tgz)$/i.test(path)) return "gzip";
+  return /\.(?:tar\.zstd?|tzst)$/i.test(path) ? "zstd" : undefined;
+}
