@@ -45,11 +45,24 @@ function entryPoints(): string[] {
 /**
  * Compiles into a file. The same commit always gives the same bytes.
  *
+ * A build for another system may have to fetch that system's runtime first, and the
+ * compiler shows the progress of that on standard error: such a build runs as a process of
+ * its own, whose words are passed on only when it fails.
+ *
  * @param outfile An absolute path.
  * @param target This machine's own system when undefined.
  * @returns The names of the packages whose code is in the file.
  */
 export async function compile(outfile: string, target?: Target): Promise<string[]> {
+  if (target === undefined) return compileHere(outfile);
+  const child = spawnSync(process.execPath, [import.meta.path, outfile, target], {
+    encoding: "utf8",
+  });
+  if (child.status === 0) return JSON.parse(child.stdout) as string[];
+  throw new Error(`The build for ${target} failed: ${child.stderr || child.error?.message}`);
+}
+
+async function compileHere(outfile: string, target?: Target): Promise<string[]> {
   mkdirSync(dirname(outfile), { recursive: true });
   // The compiler names files by their paths from here, and the names are in the bytes.
   process.chdir(ROOT);
@@ -151,4 +164,9 @@ function git(...args: string[]): string {
     encoding: "utf8",
   });
   return (status === 0 && stdout.trim()) || "unknown";
+}
+
+if (import.meta.main) {
+  const [outfile = "", target = ""] = process.argv.slice(2);
+  console.log(JSON.stringify(await compileHere(outfile, parseTarget(target))));
 }

@@ -17,12 +17,15 @@ const [task = "", ...args] = process.argv.slice(2);
 const formatted = ["src", "scripts", "tests/**/*.ts", "*.json", "*.md"];
 const tasks = {
   demo: [["scripts/build.ts"], ["scripts/demo.ts"]],
-  test: [["scripts/build.ts"], ["test", "--timeout", "120000", ...args]],
+  test: [["scripts/test.ts", ...args]],
+  map: [["scripts/map.ts"]],
   build: [["scripts/build.ts", ...args]],
   check: [
     ["fmt", "--no-script", "--check", ...formatted],
-    ["x", "oxlint", "--deny-warnings"],
+    ["x", "oxlint", "--type-aware", "--deny-warnings", "-c", "scripts/lint.json"],
     ["check", "--no-script"],
+    // The page's script runs in a browser: it is checked with that one's names.
+    ["check", "--no-script", "-p", "scripts/tsconfig.page.json"],
     ["scripts/check-structure.ts"],
   ],
   fmt: [["fmt", "--no-script", ...formatted]],
@@ -30,6 +33,8 @@ const tasks = {
   release: [["scripts/release.ts", ...args]],
   image: [["scripts/image.ts", ...args]],
 };
+
+tasks.ok = [...tasks.check, ["scripts/test.ts"]];
 
 function run(command, commandArgs) {
   const { status, error } = spawnSync(command, commandArgs, {

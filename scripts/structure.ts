@@ -93,3 +93,22 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   ["edge", `cli* command* inspect-* location* main version`],
   ["library", "mod"],
 ];
+
+/** The files of a room, without its name; the file that is called as the room itself by that name. */
+export function filesOf(room: Room, files: readonly string[]): string[] {
+  return files
+    .map((file) => file.replace(/(?:\.d)?\.ts$/, ""))
+    .filter((name) => !COMPOUNDS.includes(name))
+    .filter((name) => name === room.name || name.startsWith(`${room.name}-`))
+    .map((name) => (name === room.name ? name : name.slice(room.name.length + 1)));
+}
+
+/** The files that are in no room: nouns and verbs of the README. */
+export function vocabulary(files: readonly string[]): string[] {
+  const inRooms = new Set(
+    ROOMS.flatMap((room) => filesOf(room, files).map((name) => `${room.name}-${name}`)),
+  );
+  return files
+    .map((file) => file.replace(/(?:\.d)?\.ts$/, ""))
+    .filter((name) => !inRooms.has(name) && !ROOMS.some((room) => room.name === name));
+}

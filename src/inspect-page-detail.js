@@ -193,7 +193,7 @@ showMap();
 showSelection();
 
 byId("search").addEventListener("input", (event) => {
-  search(event.target.value);
+  search(/** @type {HTMLInputElement} */ (event.target).value);
   markTiles();
   showList();
 });

@@ -187,7 +187,11 @@ export function search(text) {
 /** A layer, or a record, or neither. */
 export const selection = { layer: undefined, record: undefined };
 
-/** The selection is kept in the address, so that it can be linked to and gone back from. */
+/**
+ * The selection is kept in the address, so that it can be linked to and gone back from.
+ *
+ * @param {{ layer?: any, record?: any }} chosen
+ */
 export function select({ layer, record }) {
   location.hash = layer ? `layer=${layer.digest}` : `record=${record.index}`;
 }

@@ -167,7 +167,8 @@ export function showList() {
   active = 0;
   const body = root.querySelector(".body");
   body.scrollTop = 0;
-  body.firstElementChild.style.height = `${items.length * ROW_HEIGHT}px`;
+  /** @type {HTMLElement} */ (body.firstElementChild).style.height =
+    `${items.length * ROW_HEIGHT}px`;
   showRows();
 }
 

@@ -22,7 +22,7 @@ const host = {
   stderr: outputStream(2, () => process.stderr),
 };
 for (const fault of ["uncaughtException", "unhandledRejection"] as const)
-  process.on(fault, async (error) => process.exit(await fail(error, host)));
+  process.on(fault, (error) => void fail(error, host).then((code) => process.exit(code)));
 
 const code = await run(process.argv.slice(2), host);
 // All output is with its readers by now. An interrupted command can leave a read

@@ -39,12 +39,11 @@ describe("verifiedStream", () => {
 
   test("passes empty content and SHA-512", async () => {
     const empty = new Uint8Array();
-    await collect(verifiedStream(streamOf([]).stream, { digest: digestOf(empty), size: 0 }));
-    await collect(
-      verifiedStream(streamOf([BYTES]).stream, {
-        digest: digestOf(BYTES, "sha512"),
-        size: BYTES.length,
-      }),
+    const none = verifiedStream(streamOf([]).stream, { digest: digestOf(empty), size: 0 });
+    expect(await collect(none)).toHaveLength(0);
+    const wanted = { digest: digestOf(BYTES, "sha512"), size: BYTES.length };
+    expect(await collect(verifiedStream(streamOf([BYTES]).stream, wanted))).toHaveLength(
+      BYTES.length,
     );
   });
 

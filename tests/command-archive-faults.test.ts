@@ -329,7 +329,7 @@ describe("an interrupt", () => {
       stdout: "ignore",
       stderr: "pipe",
     });
-    child.stdin.write(readFileSync(tar).subarray(0, bytes));
+    void child.stdin.write(readFileSync(tar).subarray(0, bytes));
     await child.stdin.flush();
     while (!readdirSync(folder).some((name) => name.startsWith(".cacheport-"))) await Bun.sleep(1);
     child.kill("SIGINT");

@@ -13,6 +13,7 @@ import {
   writeLayout,
 } from "./helpers/layout.ts";
 import { blobNames, fixture, fixtureCopy, tempFolder } from "./helpers/temp.ts";
+import { has } from "./helpers/machine.ts";
 
 const SHAPES = ["image-manifest", "oci-index", "docker-list"];
 const OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json";
@@ -125,8 +126,7 @@ test("--dry-run tells the digest and writes nothing", async () => {
   expect(snapshot(layout)).toEqual(before);
 });
 
-test("in place no blob is opened", async () => {
-  if (!Bun.which("strace")) return;
+test.skipIf(!has("strace"))("in place no blob is opened", async () => {
   const layout = fixtureCopy("app-oci-index");
   const cache = readDocument(layout, fixtureDigest("app-oci-index"));
   const log = join(tempFolder(), "trace");

@@ -21,6 +21,7 @@ import {
   writeLayout,
 } from "./helpers/layout.ts";
 import { blobNames, fixture, fixtureCopy, tempFolder } from "./helpers/temp.ts";
+import { canMount, has, isRoot, smallDisk } from "./helpers/machine.ts";
 
 const FIXTURES = [
   "app-docker-list",
@@ -208,9 +209,8 @@ describe("damaged content does not reach the target", () => {
     expect(run.stderr).toContain("a part of the path is not a directory");
   });
 
-  test("a folder without permission says so", async () => {
-    // Root may write anywhere, so another user tries.
-    if (process.getuid?.() !== 0 || !Bun.which("setpriv")) return;
+  // Root may write anywhere, so another user tries.
+  test.skipIf(!isRoot || !has("setpriv"))("a folder without permission says so", async () => {
     const folder = tempFolder();
     chmodSync(folder, 0o755);
     const child = Bun.spawn(
@@ -230,24 +230,17 @@ describe("damaged content does not reach the target", () => {
     expect(await child.exited).toBe(1);
   });
 
-  test("a full disk leaves the names that were there", async () => {
-    if (process.getuid?.() !== 0) return;
-    const folder = tempFolder();
-    const mount = Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=400k", "none", folder]);
-    if (mount.exitCode !== 0) return;
-    try {
-      const layout = join(folder, "layout");
-      expect((await cacheport(["copy", fixture("multi-cache"), layout])).code).toBe(0);
-      const before = snapshot(layout);
-      const run = await cacheport(["copy", fixture("app-image-manifest"), `${layout}:big`]);
-      expect(run.code).toBe(1);
-      expect(run.stderr).toContain("no space left on the device");
-      expect(readIndex(layout).manifests).toHaveLength(1);
-      for (const [path, digest] of Object.entries(before)) {
-        expect(snapshot(layout)[path]).toBe(digest);
-      }
-    } finally {
-      Bun.spawnSync(["umount", folder]);
+  test.skipIf(!canMount)("a full disk leaves the names that were there", async () => {
+    using disk = smallDisk("400k");
+    const layout = join(disk.path, "layout");
+    expect((await cacheport(["copy", fixture("multi-cache"), layout])).code).toBe(0);
+    const before = snapshot(layout);
+    const run = await cacheport(["copy", fixture("app-image-manifest"), `${layout}:big`]);
+    expect(run.code).toBe(1);
+    expect(run.stderr).toContain("no space left on the device");
+    expect(readIndex(layout).manifests).toHaveLength(1);
+    for (const [path, digest] of Object.entries(before)) {
+      expect(snapshot(layout)[path]).toBe(digest);
     }
   });
 });

@@ -149,7 +149,7 @@ describe("every reader gives a value or a coded error", () => {
         try {
           read(bytes);
         } catch (error) {
-          if (!(error instanceof CacheportError)) throw new Error(name, { cause: error });
+          expect(error, name).toBeInstanceOf(CacheportError);
         }
       }
     }

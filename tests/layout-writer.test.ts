@@ -19,8 +19,7 @@ import { blobPath, digestOf } from "../src/digest.ts";
 import type { Digest } from "../src/digest.ts";
 import { failure } from "./helpers/errors.ts";
 import { tempFolder } from "./helpers/temp.ts";
-
-const isRoot = process.getuid?.() === 0;
+import { canMount, smallDisk } from "./helpers/machine.ts";
 
 /** Bytes that differ from seed to seed. */
 function content(size: number, seed = 1): Uint8Array {
@@ -170,34 +169,19 @@ describe.each(SOURCES)("write() from %s", (_, sourceOf) => {
     expect(existsSync(root)).toBe(false);
   });
 
-  test("says which blob when the disk is full", async () => {
-    const mount = smallDisk();
-    if (!mount) return;
-    try {
-      const bytes = content(3_000_000);
-      const root = join(mount, "layout");
-      await withWriter(root, async (writer) => {
-        const error = await failure(() => writer.write(describing(bytes), sourceOf(bytes)));
-        expect(error.code).toBe("NO_SPACE");
-        expect(error.message).toContain(digestOf(bytes));
-        await writer.write(describing(content(1000)), { bytes: content(1000) });
-      });
-      expect(readdirSync(join(root, "blobs", "sha256"))).toHaveLength(1);
-    } finally {
-      Bun.spawnSync(["umount", "--lazy", mount]);
-    }
+  test.skipIf(!canMount)("says which blob when the disk is full", async () => {
+    using disk = smallDisk("1m");
+    const bytes = content(3_000_000);
+    const root = join(disk.path, "layout");
+    await withWriter(root, async (writer) => {
+      const error = await failure(() => writer.write(describing(bytes), sourceOf(bytes)));
+      expect(error.code).toBe("NO_SPACE");
+      expect(error.message).toContain(digestOf(bytes));
+      await writer.write(describing(content(1000)), { bytes: content(1000) });
+    });
+    expect(readdirSync(join(root, "blobs", "sha256"))).toHaveLength(1);
   });
 });
-
-/** Mounts a file system of 1 MiB, where that is permitted. */
-function smallDisk(): string | undefined {
-  if (!isRoot) return undefined;
-  const folder = tempFolder();
-  const { exitCode } = Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], {
-    stderr: "ignore",
-  });
-  return exitCode === 0 ? folder : undefined;
-}
 
 test("a disposable file is moved, any other stays", async () => {
   const root = tempFolder();
@@ -220,29 +204,24 @@ test("a disposable file is moved, any other stays", async () => {
   expect(existsSync(kept.path)).toBe(true);
 });
 
-test("a disposable file of another file system is copied", async () => {
-  const mount = smallDisk();
-  if (!mount) return;
-  try {
-    const bytes = content(5000);
-    const path = join(mount, "file");
-    writeFileSync(path, bytes);
-    const location = { path, offset: 0, size: bytes.length, disposable: true };
-    const root = tempFolder();
-    let told = 0;
-    await withWriter(root, (writer) =>
-      writer.write(
-        describing(bytes),
-        { store: storeOf({ location }) },
-        { onBytes: (n) => (told += n) },
-      ),
-    );
-    const copy = readFileSync(join(root, blobPath(digestOf(bytes))));
-    expect(Buffer.compare(copy, bytes)).toBe(0);
-    expect(told).toBe(5000);
-  } finally {
-    Bun.spawnSync(["umount", "--lazy", mount]);
-  }
+test.skipIf(!canMount)("a disposable file of another file system is copied", async () => {
+  using disk = smallDisk("1m");
+  const bytes = content(5000);
+  const path = join(disk.path, "file");
+  writeFileSync(path, bytes);
+  const location = { path, offset: 0, size: bytes.length, disposable: true };
+  const root = tempFolder();
+  let told = 0;
+  await withWriter(root, (writer) =>
+    writer.write(
+      describing(bytes),
+      { store: storeOf({ location }) },
+      { onBytes: (n) => (told += n) },
+    ),
+  );
+  const copy = readFileSync(join(root, blobPath(digestOf(bytes))));
+  expect(Buffer.compare(copy, bytes)).toBe(0);
+  expect(told).toBe(5000);
 });
 
 test("a file that is longer than its location says is copied up to there, and never moved", async () => {
