@@ -9,7 +9,8 @@ import { parseAttributes, parseGoBool, readAttributes } from "./location-attribu
 import type { Attributes, LocationAttributes } from "./location-attributes.ts";
 import { checkDigest, notFound, quote, unusable } from "./location-context.ts";
 import type { Context, LayoutName, Location, Place } from "./location-context.ts";
-import { formatReference, normalizeReference, resolveDomain } from "./reference.ts";
+import { registryReference } from "./location-host.ts";
+import { formatReference, normalizeReference } from "./reference.ts";
 
 const TYPES = ["local", "registry", "oci", "docker"] as const;
 
@@ -51,7 +52,7 @@ export function fromOptions(context: Context): Location {
           `registry cache ${context.role === "source" ? "importer" : "exporter"} requires ref`,
           "Write type=registry,ref=HOST/REPOSITORY:TAG",
         );
-      return { kind: "registry", ...place, reference: resolveDomain(ref) };
+      return { kind: "registry", ...place, reference: registryReference(context, ref) };
     }
   }
 }

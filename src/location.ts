@@ -10,9 +10,11 @@ import { isOptionText } from "./location-attributes.ts";
 import { CacheportError } from "./errors.ts";
 import { checkDigest, notFound, quote, unusable } from "./location-context.ts";
 import type { Context, LayoutName, Location, LocationOptions } from "./location-context.ts";
+import { registryReference } from "./location-host.ts";
+import { hasArchiveEnding, refuseFileEnding, refuseHost } from "./location-new.ts";
 import { fromOptions } from "./location-options.ts";
 import { resolve } from "./paths.ts";
-import { canonicalName, isDomain, isTag, resolveDomain } from "./reference.ts";
+import { canonicalName, isDomain, isTag } from "./reference.ts";
 
 export type { LocationAttributes } from "./location-attributes.ts";
 export type { Location, LocationOptions, PathKind } from "./location-context.ts";
@@ -40,8 +42,6 @@ const LIKE_DIGEST = /^sha[0-9]+:|^[A-Za-z][\w+.-]*:[0-9a-fA-F]{32,}$/;
 
 /** A path by its looks: absolute, from here, from home or with a Windows drive. */
 const LIKE_PATH = /^(?:\.{0,2}|~)[\\/]|^(?:\.{1,2}|~)(?:[:@]|$)|^[A-Za-z]:[\\/]/;
-
-const ARCHIVE_NAME = /\.(?:tar|tar\.gz|tgz|tar\.zst|tar\.zstd|tzst)$/i;
 
 /**
  * Parses a location.
@@ -85,7 +85,7 @@ function fromScheme(
   const { text } = context;
   const rest = text.slice(scheme.length);
   if (rest === "") throw unusable(context, `nothing follows ${scheme}`);
-  if (kind === "registry") return { kind, text, reference: resolveDomain(rest) };
+  if (kind === "registry") return { kind, text, reference: registryReference(context, rest) };
   if (scheme === "oci:" && rest.startsWith("//"))
     throw unusable(
       context,
@@ -93,7 +93,7 @@ function fromScheme(
       `Write oci-layout://${rest.slice(2)} or docker://${rest.slice(2)}`,
     );
   const existing = fromExisting(context, rest);
-  if (existing === undefined) return fromMissingPath(context, rest, kind);
+  if (existing === undefined) return fromMissing(context, rest, kind);
   if (existing.kind === kind) return existing;
   throw unusable(
     context,
@@ -116,7 +116,7 @@ function fromExisting(
 ): Extract<Location, { path: string }> | undefined {
   for (const [path, rest] of splits(written)) {
     const found = context.probe(path);
-    if (found === undefined || !canBeName(rest)) continue;
+    if (found === undefined || !canBeName(path, rest)) continue;
     return {
       kind: found === "file" ? "archive" : "directory",
       text: context.text,
@@ -141,11 +141,18 @@ function isDriveColon(text: string, index: number): boolean {
 }
 
 /**
- * Tells whether what follows an existing path is meant as a name. A slash belongs
- * to the path, unless it is that of a full image name with its registry.
+ * Tells whether what follows an existing path is meant as a name. A slash belongs to the
+ * path, unless it is that of an image name; a port is no name.
  */
-function canBeName(rest: string): boolean {
-  return !rest.includes("/") || namesRegistry(rest.slice(1));
+function canBeName(path: string, rest: string): boolean {
+  if (!rest.includes("/")) return true;
+  if (isDomain(path) && /^:\d+\//.test(rest)) return false;
+  return namesRegistry(rest.slice(1)) || isName(partDigest(rest.slice(1))[0]);
+}
+
+/** Tells whether a text can be the name of an entry. */
+function isName(text: string): boolean {
+  return isTag(text) || canonicalName(text) !== undefined;
 }
 
 /** Parts `@DIGEST` from the end of a text, where what follows the last @ is meant as one. */
@@ -165,11 +172,11 @@ function readName(context: Context, rest: string): LayoutName {
   const [before, digest] = rest.startsWith("@") ? ["", rest.slice(1)] : partDigest(rest);
   const name = before === "" ? undefined : before.slice(1);
   if (name === "") throw emptyName(context);
-  if (name !== undefined && !isTag(name) && canonicalName(name) === undefined)
+  if (name !== undefined && !isName(name))
     throw unusable(
       context,
       `${quote(name)} is neither a tag nor an image name`,
-      undefined,
+      "A name is a tag (main) or an image name (team/app:1.0); content by its digest is PATH@sha256:...",
       "REFERENCE_INVALID",
     );
   return {
@@ -188,18 +195,23 @@ function namesRegistry(name: string): boolean {
 function fromLooks(context: Context): Location {
   const { text, role } = context;
   refuseForeign(context);
-  if (LIKE_PATH.test(text)) return fromMissingPath(context, text);
-  const [path] = partFromRight(context, text);
-  const isArchive = ARCHIVE_NAME.test(path);
+  if (text.endsWith(":")) throw emptyName(context);
+  if (LIKE_PATH.test(text)) return fromMissing(context, text);
+  const fresh = newPath(context, text);
+  // Looks at the digest, too.
+  const [old] = partFromRight(context, text);
+  const path = role === "source" ? old : fresh;
+  const isArchive = hasArchiveEnding(path);
   const isImage = canonicalName(text) !== undefined;
   if (namesRegistry(text)) {
     const isInFolder = context.probe(text.slice(0, text.indexOf("/"))) === "directory";
     if (!isArchive && !isInFolder)
-      return { kind: "registry", text, reference: resolveDomain(text) };
+      return { kind: "registry", text, reference: registryReference(context, text) };
     if (isImage) throw readsTwice(context, path);
   }
+  refuseHost(context, fresh);
   if (role === "source" && isImage && !isArchive) throw readsTwice(context, path);
-  return fromMissingPath(context, text);
+  return fromMissing(context, text);
 }
 
 /** Refuses what other tools write and cacheport would take for a path. */
@@ -226,26 +238,58 @@ function refuseForeign(context: Context): void {
 }
 
 /** Takes a text as a path that does not exist: right for a target, an error for a source. */
-function fromMissingPath(
-  context: Context,
-  written: string,
-  kind?: "directory" | "archive",
-): Location {
-  const [path, named] = partFromRight(context, written);
-  if (path === "") throw unusable(context, "the path is missing");
-  if (context.role === "source")
+function fromMissing(context: Context, written: string, kind?: "directory" | "archive"): Location {
+  if (context.role === "source") {
+    const [path] = partFromRight(context, written);
+    if (path === "") throw unusable(context, "the path is missing");
     throw notFound(context, path, kind, hintAtExisting(context, written));
-  if (kind !== "directory") {
-    const archive = newArchive(context, written);
-    if (archive) return archive;
   }
-  refuseNewFullName(context, written, path);
+  const path = newPath(context, written);
+  if (path === "") throw unusable(context, "the path is missing");
+  const named = readNewName(context, path, written.slice(path.length));
+  if (kind !== "directory") refuseFileEnding(context, path, kind);
   return {
-    kind: kind ?? (ARCHIVE_NAME.test(path) ? "archive" : "directory"),
+    kind: kind ?? (hasArchiveEnding(path) ? "archive" : "directory"),
     text: context.text,
     path: context.resolve(path),
     ...named,
   };
+}
+
+/**
+ * The path of a new target: what stands before its first colon, as skopeo reads it. A
+ * folder that exists is part of the path, whatever colons its name has.
+ */
+function newPath(context: Context, written: string): string {
+  const [before] = partDigest(written);
+  // The address of a host in brackets, and a drive.
+  const head = /^\[[^\]]*\]|^[A-Za-z]:(?=[\\/])/.exec(before)?.[0].length ?? 0;
+  const colon = before.indexOf(":", Math.max(head, existingFolder(context, before)));
+  return colon === -1 ? before : before.slice(0, colon);
+}
+
+/** The length of the longest folder that a path starts with and that exists. */
+function existingFolder(context: Context, path: string): number {
+  for (let end = path.length - 1; end > 0; end--)
+    if (/[\\/]/.test(path[end] as string) && context.probe(path.slice(0, end)) === "directory")
+      return end;
+  return 0;
+}
+
+/** Reads the name of a new target, which says more when it is none: the text could be a path. */
+function readNewName(context: Context, path: string, rest: string): LayoutName {
+  const [before] = rest.startsWith("@") ? [""] : partDigest(rest);
+  const name = before.slice(1);
+  if (before === "" || before.endsWith(":") || isName(name)) {
+    if (before.endsWith(":")) throw emptyName(context);
+    return readName(context, rest);
+  }
+  throw unusable(
+    context,
+    `${quote(name)} is neither a tag nor an image name`,
+    `Write ${path}:TAG, or type=local,dest=${path}${rest} for a folder of that name`,
+    "REFERENCE_INVALID",
+  );
 }
 
 /** What to try for a source of which a part exists. */
@@ -269,35 +313,6 @@ function partFromRight(context: Context, written: string): [path: string, named:
     return [before, { ...named }];
   if (tag === "") throw emptyName(context);
   return isTag(tag) ? [before.slice(0, colon), { name: tag, ...named }] : [before, { ...named }];
-}
-
-/** Reads `new.tar:reg.example/team/app:1.0`: nobody calls a directory `new.tar:reg.example`. */
-function newArchive(context: Context, written: string): Location | undefined {
-  for (const [path, rest] of splits(written)) {
-    if (!rest.startsWith(":") || !ARCHIVE_NAME.test(path)) continue;
-    if (!namesRegistry(rest.slice(1))) continue;
-    const { text } = context;
-    const named = readName(context, rest);
-    return { kind: "archive", text, path: context.resolve(path), ...named };
-  }
-  return undefined;
-}
-
-/**
- * Refuses `new:reg.example/team/app:1.0` for a target where no `new` exists: it
- * would make the directory `new:reg.example/team/app`, which nobody wants.
- */
-function refuseNewFullName(context: Context, written: string, path: string): void {
-  for (const [layout, rest] of splits(written)) {
-    const name = rest.slice(1);
-    if (!rest.startsWith(":") || !namesRegistry(name)) continue;
-    if (canonicalName(name) === undefined) continue;
-    throw unusable(
-      context,
-      `it reads as the new layout "${layout}" with the name "${name}" and as the new path "${path}"`,
-      `Write type=oci,tar=false,dest=${layout},name=${name} for the first, or make the directory before`,
-    );
-  }
 }
 
 /** The error for a text that could be a path and a name in a registry, and is no path that exists. */

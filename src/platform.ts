@@ -118,6 +118,8 @@ export function normalizePlatform(platform: Platform): Platform {
   else if (architecture === "386" && written !== "386") variant = "";
   if (architecture === "arm" && variant === "") variant = "v7";
   if (/^arm(?:64)?$/.test(architecture) && /^[0-9]/.test(variant)) variant = `v${variant}`;
+  // Armv9.0 is Armv9, as containerd has it.
+  if (architecture === "arm64") variant = variant.replace(/^(v[89])\.0$/, "$1");
   if (
     (architecture === "arm64" && variant === "v8") ||
     (architecture === "amd64" && variant === "v1")

@@ -103,10 +103,34 @@ describe("of what does not exist, the looks decide", () => {
     ["C:\\new:v1", "directory C:\\new v1 undefined"],
     ["C:/new", "directory C:/new undefined undefined"],
     ["a:1.3", "directory a 1.3 undefined"],
-    // What cannot be a tag belongs to the path; a slash never is in one.
-    ["new:x/y", "directory new:x/y undefined undefined"],
-    ["layout:team/app:1.0", "directory layout:team/app 1.0 undefined"],
-    ["new:a b", "directory new:a b undefined undefined"],
+    // What follows the first colon is the name, as skopeo reads it.
+    ["new:x/y", "directory new x/y undefined"],
+    ["new:busybox:1.0", "directory new busybox:1.0 undefined"],
+    ["new:reg.example/team/app:1.0", "directory new reg.example/team/app:1.0 undefined"],
+    ["./new:localhost:5000/app:1.0", "directory ./new localhost:5000/app:1.0 undefined"],
+    ["new.tar:busybox:latest", "archive new.tar busybox:latest undefined"],
+    ["new.tar:team/app:1.0", "archive new.tar team/app:1.0 undefined"],
+    ["new.tgz:team/app", "archive new.tgz team/app undefined"],
+    ["oci-archive:new.tar:busybox:latest", "archive new.tar busybox:latest undefined"],
+    ["oci-archive:new:team/app:1.0", "archive new team/app:1.0 undefined"],
+    ["oci:new:team/app:1.0", "directory new team/app:1.0 undefined"],
+    ["ocidir://new:busybox:1", "directory new busybox:1 undefined"],
+    [`new:busybox:1@${DIGEST}`, `directory new busybox:1 ${DIGEST}`],
+    ["C:\\new:busybox:1", "directory C:\\new busybox:1 undefined"],
+    ["layout:team/app:1.0", "directory layout team/app:1.0 undefined"],
+    // A folder that exists keeps its colons.
+    ["a:b/new:v1", "directory a:b/new v1 undefined"],
+    ["a:b/sub/new:team/app:1", "directory a:b/sub/new team/app:1 undefined"],
+    // These are no hosts and no files of another kind.
+    ["my.cache", "directory my.cache undefined undefined"],
+    ["my.cache:main", "directory my.cache main undefined"],
+    ["layout-1.0", "directory layout-1.0 undefined undefined"],
+    ["cache:5000", "directory cache 5000 undefined"],
+    ["1.0", "directory 1.0 undefined undefined"],
+    ["./ghcr.io", "directory ./ghcr.io undefined undefined"],
+    ["oci:localhost:5055", "directory localhost 5055 undefined"],
+    ["oci:notes.txt", "directory notes.txt undefined undefined"],
+    ["oci-archive:notes.txt:v1", "archive notes.txt v1 undefined"],
     ["@scope/new:v1", "directory @scope/new v1 undefined"],
     ["user@host/new:v1", "directory user@host/new v1 undefined"],
     ["user@host:v1", "directory user@host v1 undefined"],
@@ -122,10 +146,10 @@ describe("of what does not exist, the looks decide", () => {
     ["new.tgz:v1", "archive new.tgz v1 undefined"],
     ["new.tar.zst", "archive new.tar.zst undefined undefined"],
     ["new.tar.zstd", "archive new.tar.zstd undefined undefined"],
-    ["new.tar.bz2", "directory new.tar.bz2 undefined undefined"],
+    ["oci:new.tar.bz2", "directory new.tar.bz2 undefined undefined"],
     ["oci:new.tar", "directory new.tar undefined undefined"],
     ["oci-archive:new:v1", "archive new v1 undefined"],
-    ["oci-layout:///a:b/c", "directory /a:b/c undefined undefined"],
+    ["oci-layout:///a:b/c", "directory /a b/c undefined"],
     ["oci-layout://C:\\new", "directory C:\\new undefined undefined"],
   ])("target %p", (text, expected) => {
     expect(short(parse(text, "target"))).toBe(expected);
@@ -202,13 +226,113 @@ describe("a text that reads in two ways shows both readings", () => {
     expect(short(parse("out.d/Layout:v1", "target"))).toBe("directory out.d/Layout v1 undefined");
   });
 
-  test("a new layout with a full image name", async () => {
-    for (const prefix of ["", "./", "oci:", "oci-archive:"]) {
-      const text = `${prefix}new:reg.example/team/app:1.0`;
+  test("an archive with a port or a name after it", async () => {
+    for (const text of ["new.tar:5000/app", "new.tgz:5000/team/app:1.0"]) {
       const error = await failure(() => parse(text, "target"));
       expect(error.code).toBe("USAGE");
-      expect(error.message).toContain(`new" with the name "reg.example/team/app:1.0"`);
-      expect(error.message).toContain('new:reg.example/team/app"');
+      expect(error.hint).toContain(`docker://${text} `);
+      expect(short(parse(`./${text}`, "target"))).toStartWith(
+        `archive ./${text.split(":")[0]} 5000/`,
+      );
+    }
+  });
+});
+
+describe("a new target that nobody can have meant", () => {
+  test.each([
+    "127.0.0.1:5055",
+    "127.0.0.1",
+    "localhost",
+    "localhost:5055",
+    "localhost:5055:latest",
+    "[::1]:5055",
+    "[::1]",
+    "ghcr.io",
+    "ghcr.io:1",
+    "registry.example",
+    "registry.example:main",
+    "registry:5000",
+    "my-registry:443",
+    "REGISTRY.EXAMPLE.COM:5000",
+    "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+    "reg.internal:5000",
+    "harbor.firm.de",
+  ])("%p looks like a host and is shown both ways", async (text) => {
+    const error = await failure(() => parse(text, "target", NOTHING));
+    expect(error.code).toBe("USAGE");
+    expect(error.message).toContain("looks like a registry");
+    expect(error.hint).toContain(`docker://${text}/REPOSITORY:TAG`);
+    expect(error.hint).toContain(`oci:${text} `);
+    const source = await failure(() => parse(text, "source", NOTHING));
+    expect(source.exitCode).toBe(2);
+    expect(source.hint).toContain(`docker://${text}/REPOSITORY:TAG`);
+  });
+
+  test.each([
+    "docker://localhost:5055",
+    "docker://ghcr.io",
+    "docker://[::1]:5055",
+    "type=registry,ref=127.0.0.1:5055",
+  ])("%p is a registry without a repository", async (text) => {
+    for (const role of ["source", "target"] as const) {
+      const error = await failure(() => parse(text, role));
+      expect(error.code).toBe("USAGE");
+      expect(error.message).toContain("the repository is missing");
+      expect(error.message + error.hint).not.toContain("docker.io");
+    }
+  });
+
+  test.each([
+    ["new.tar.xz", ".xz"],
+    ["new.tar.bz2:v1", ".bz2"],
+    ["./new.zip", ".zip"],
+    ["new.gz", ".gz"],
+    ["oci-archive:new.tar.xz", ".xz"],
+    ["notes.txt", ".txt"],
+    ["package.json", ".json"],
+    ["sub/ci.yml:v1", ".yml"],
+    ["/abs/page.HTML", ".HTML"],
+    ["README.md", ".md"],
+    ["main.go", ".go"],
+  ])("%p is a file of another kind", async (text, ending) => {
+    const error = await failure(() => parse(text, "target", NOTHING));
+    expect(error.code).toBe("USAGE");
+    expect(error.message).toContain(ending);
+    expect(error.hint).toContain(".tar for an archive or oci:");
+  });
+
+  test.each([
+    "oci:new:@0",
+    "new:@0",
+    "new.tar:@1",
+    "new:a b",
+    "new:Team/App",
+    "new:a:b:c",
+    "new:-x",
+  ])("%p ends with no name and makes nothing of that name", async (text) => {
+    const error = await failure(() => parse(text, "target", NOTHING));
+    expect(error.code).toBe("REFERENCE_INVALID");
+    expect(error.message).toContain("is neither a tag nor an image name");
+  });
+});
+
+describe("registries that cannot be", () => {
+  test.each([
+    ["localhost:999999/x", /no port 999999/],
+    ["reg.example:0/x", /no port 0/],
+    ["[1::2::3]/x", /no IPv6 address/],
+    ["[fe80::1]:5000/x", /link-local/],
+    ["127.256.0.1/x", /no IPv4 address/],
+    ["10.0.0.1.2:80/x", /no IPv4 address/],
+    ["reg.7/x", /no IPv4 address/],
+    [`${"a".repeat(64)}.example/x`, /longer/],
+    ["docker://reg.example:65536/x", /no port 65536/],
+    ["type=registry,ref=localhost:99999/x", /no port 99999/],
+  ])("%p is wrong usage", async (text, reason) => {
+    for (const role of ["source", "target"] as const) {
+      const error = await failure(() => parse(text, role, NOTHING));
+      expect(error.exitCode).toBe(2);
+      expect(error.message).toMatch(reason);
     }
   });
 });
@@ -235,11 +359,12 @@ describe("what is refused", () => {
     expect(error.message).toEndWith(JSON.stringify(path));
   });
 
-  test("a name with a slash in a layout that exists is shown how to be written", async () => {
-    const error = await failure(() => parse("layout:feature/x"));
-    expect(error.hint).toContain("type=local,src=layout,tag=feature/x");
-    expect(short(parse("type=local,src=layout,tag=feature/x"))).toBe(
-      "directory layout feature/x undefined",
+  test("a name with a slash in a layout that exists is an image name, or shown how to be written", async () => {
+    expect(short(parse("layout:feature/x"))).toBe("directory layout feature/x undefined");
+    const error = await failure(() => parse("layout:Feature/X"));
+    expect(error.hint).toContain("type=local,src=layout,tag=Feature/X");
+    expect(short(parse("type=local,src=layout,tag=Feature/X"))).toBe(
+      "directory layout Feature/X undefined",
     );
   });
 
