@@ -81,8 +81,11 @@ export interface CommandContext {
   result(value: unknown, text: () => string): Promise<void>;
   /** Writes raw bytes to standard output and waits until they are taken. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Says something on standard error, unless `--quiet`. */
-  note(message: string): void;
+  /**
+   * Says something on standard error, unless `--quiet`: one line, or several lines. What
+   * could drive a terminal or the log of a CI job is escaped.
+   */
+  note(message: string | readonly string[]): void;
 }
 
 /** A command. */

@@ -6,7 +6,7 @@ import type { ProgressDisplay, ProgressMode } from "./cli-progress.ts";
 import { createProgress } from "./cli-progress.ts";
 import { DEFAULT_JOBS } from "./cli-options.ts";
 import type { InputStream, OutputStream } from "./cli-streams.ts";
-import { colored, printableLines } from "./cli-text.ts";
+import { colored, jsonText, printable } from "./cli-text.ts";
 
 /** What main.ts hands over of the process; the program knows nothing else of it. */
 export interface Host {
@@ -70,7 +70,7 @@ export class Output {
   async result(value: unknown, text: () => string): Promise<void> {
     if (!this.json) return this.text(text());
     const indent = this.#host.stdout.isTerminal ? 2 : 0;
-    await this.text(JSON.stringify(value ?? null, undefined, indent));
+    await this.text(jsonText(value, indent));
   }
 
   /**
@@ -82,8 +82,8 @@ export class Output {
     const colors = takesColors(stderr, env);
     const { code, message, hint = null } = error;
     const label = colored("cacheport:", "red", colors);
-    stderr.say(`${label} ${printableLines(message)}\n`);
-    if (hint) stderr.say(`${colored("hint:", "cyan", colors)} ${printableLines(hint)}\n`);
+    stderr.say(`${label} ${printable(message)}\n`);
+    if (hint) stderr.say(`${colored("hint:", "cyan", colors)} ${printable(hint)}\n`);
     if (!this.json || this.#used || code === "INTERRUPTED") return;
     await this.result({ error: { code, message, hint } }, () => "");
   }
@@ -150,7 +150,9 @@ export function createContext(host: Host, output: Output, args: Arguments): Edge
       await output.write(bytes);
     },
     note(message) {
-      if (!args.flag("quiet")) progress.say(`${printableLines(message)}\n`);
+      if (args.flag("quiet")) return;
+      const lines = typeof message === "string" ? [message] : message;
+      progress.say(lines.map((line) => `${printable(line)}\n`).join(""));
     },
   };
 }

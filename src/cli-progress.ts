@@ -7,7 +7,7 @@ import type { Digest } from "./digest.ts";
 import { shortDigest } from "./digest.ts";
 import type { ProgressOutcome, ProgressReporter, ProgressTask } from "./progress.ts";
 import type { OutputStream } from "./cli-streams.ts";
-import { printable, truncate } from "./cli-text.ts";
+import { jsonText, printable, truncate } from "./cli-text.ts";
 import { formatBytes, formatDuration } from "./units.ts";
 
 /** How progress is shown. */
@@ -256,7 +256,7 @@ class Display implements ProgressDisplay {
   #event(event: Record<string, unknown>): void {
     if (this.#mode !== "json" || this.#closed) return;
     const elapsed = Math.round(this.#elapsed());
-    this.#stream.say(`${JSON.stringify({ ...event, elapsed })}\n`);
+    this.#stream.say(`${jsonText({ ...event, elapsed })}\n`);
   }
 }
 

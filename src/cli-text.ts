@@ -5,24 +5,48 @@
 
 // Controls (C0, DEL, C1) can drive a terminal; bidirectional marks can make a text
 // read as another one (Trojan Source, CVE-2021-42574).
-const UNSAFE = /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu;
+const UNSAFE = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu;
 
 /**
- * Makes text from outside safe to show on a terminal: what could drive it is
- * written as an escape (`\x1b`, `\u202e`).
+ * What the log of a CI job takes for a command: `::error::` at the start of a line
+ * (GitHub), `##[error]` and `##vso[...]` anywhere in it (GitHub, Azure), `##teamcity[`.
+ */
+const CI_COMMAND = /^(\s*:)(?=:\s*[a-z])|#(?=#[\w.-]*\[)/gi;
+
+/**
+ * Makes text from outside safe to show on a terminal and in the log of a CI job: what
+ * could drive one is written as an escape (`\x1b`, `\u202e`).
  */
 export function printable(text: string): string {
-  return text.replace(UNSAFE, (character) => {
-    const code = character.charCodeAt(0);
-    return code < 256
-      ? `\\x${code.toString(16).padStart(2, "0")}`
-      : `\\u${code.toString(16).padStart(4, "0")}`;
-  });
+  return text
+    .replace(UNSAFE, (character) => {
+      const code = character.charCodeAt(0);
+      return code < 256
+        ? `\\x${code.toString(16).padStart(2, "0")}`
+        : `\\u${code.toString(16).padStart(4, "0")}`;
+    })
+    .replace(CI_COMMAND, (found) =>
+      found.replace(/[:#]/, (mark) => (mark === ":" ? "\\x3a" : "\\x23")),
+    );
 }
 
-/** Like {@link printable}, for messages of several lines: line feeds stay. */
+/** Like {@link printable}, for texts that were made as several lines: line feeds stay. */
 export function printableLines(text: string): string {
   return text.split("\n").map(printable).join("\n");
+}
+
+/**
+ * JSON with the same meaning in which nothing drives a terminal or a CI job: what
+ * {@link printable} escapes and JSON.stringify leaves is written as `\uXXXX`.
+ *
+ * @param indent Blanks by which members are indented; 0 for one line.
+ */
+export function jsonText(value: unknown, indent = 0): string {
+  // Outside of strings JSON has none of these.
+  return JSON.stringify(value ?? null, undefined, indent).replace(
+    /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|#(?=#[\w.-]*\[)/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /** Pads with spaces to a width; what is wider stays as it is. */

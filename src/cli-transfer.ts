@@ -6,6 +6,7 @@ import { CacheportError, isCacheportError } from "./errors.ts";
 import { IMPORT_LIMIT } from "./inspect.ts";
 import type { Location } from "./location.ts";
 import { formatFields } from "./cli-table.ts";
+import { jsonText } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
 
 /** The JSON value of `convert`, `copy`, `merge` and `prune`. */
@@ -47,7 +48,7 @@ export async function printTransfer(
   text: () => string,
 ): Promise<void> {
   if (target.kind === "stream") {
-    context.note(context.json ? JSON.stringify(value) : text().trimEnd());
+    context.note(context.json ? jsonText(value) : text().trimEnd().split("\n"));
   } else {
     await context.result(value, text);
   }

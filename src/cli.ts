@@ -11,6 +11,7 @@ import { createContext, Output, takesColors } from "./cli-output.ts";
 import { LEADING_OPTIONS, sharedOptions } from "./cli-options.ts";
 import type { OutputStream } from "./cli-streams.ts";
 import { nearest } from "./cli-suggestion.ts";
+import { printableLines } from "./cli-text.ts";
 import { NAME, VERSION } from "./version.ts";
 
 /**
@@ -44,7 +45,8 @@ export async function fail(
   host: Host,
   output = new Output(host, false),
 ): Promise<number> {
-  if (host.env["CACHEPORT_DEBUG"] === "1") host.stderr.say(`${Bun.inspect(error)}\n`);
+  if (host.env["CACHEPORT_DEBUG"] === "1")
+    host.stderr.say(`${printableLines(Bun.inspect(error))}\n`);
   const failure = host.signal.aborted ? interrupted() : toFailure(error);
   // Where standard output itself has failed, the exit code still tells.
   await output.failure(failure).catch(() => undefined);
