@@ -3,12 +3,13 @@
  * looks like a registry, like a file of another kind or like a folder with other things
  * in it is refused, and the error shows how to write each meaning.
  */
-import { readdirSync } from "node:fs";
+import { lstatSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { unusable } from "./location-context.ts";
 import type { Context } from "./location-context.ts";
 import { looksLikeHost } from "./location-host.ts";
 import { CacheportError } from "./errors.ts";
 import type { Location } from "./location-context.ts";
+import { dirname, resolve } from "./paths.ts";
 
 const ARCHIVE = /\.(?:tar|tar\.gz|tgz|tar\.zst|tar\.zstd|tzst)$/i;
 
@@ -83,17 +84,29 @@ export function refuseFileEnding(context: Context, path: string, kind?: "archive
 }
 
 /**
- * Refuses to write a layout into a folder that holds other things, unless the location
- * says that the layout is meant to be there.
+ * Looks at the folder of a target: a layout is not written through a link that leads
+ * nowhere, and not into a folder that holds other things unless the location says that
+ * it is meant to be there.
  *
- * @throws {CacheportError} USAGE
+ * @throws {CacheportError} USAGE, LOCATION_NOT_FOUND
  */
-export function refuseFolderInUse(location: Location): void {
-  if (location.kind !== "directory" || location.attributes) return;
-  if (/^(?:oci:|oci-layout:\/\/|ocidir:\/\/)/.test(location.text)) return;
+export function checkTargetFolder(location: Location): void {
+  if (location.kind !== "directory" && location.kind !== "archive") return;
+  const { kind, path, text } = location;
+  const link = deadLink(kind === "archive" ? dirname(path) : path);
+  if (link)
+    throw new CacheportError(
+      "LOCATION_NOT_FOUND",
+      `Cannot write to ${JSON.stringify(text)}: ${link}`,
+      {
+        hint: "Make the folder that it leads to, or remove the link",
+      },
+    );
+  if (kind === "archive" || location.attributes) return;
+  if (/^(?:oci:|oci-layout:\/\/|ocidir:\/\/)/.test(text)) return;
   let entries: string[];
   try {
-    entries = readdirSync(location.path);
+    entries = readdirSync(path);
   } catch {
     // Nothing is there, or the writer will say what is wrong with it.
     return;
@@ -103,7 +116,32 @@ export function refuseFolderInUse(location: Location): void {
   if (other === undefined) return;
   throw new CacheportError(
     "USAGE",
-    `Cannot write to ${JSON.stringify(location.text)}: the folder holds other things (${JSON.stringify(other)}) and is no layout`,
-    { hint: `Write oci:${location.text} to put a layout there all the same, or name a new folder` },
+    `Cannot write to ${JSON.stringify(text)}: the folder holds other things (${JSON.stringify(other)}) and is no layout`,
+    { hint: `Write oci:${text} to put a layout there all the same, or name a new folder` },
   );
+}
+
+/** What is wrong with the first part of a path that is a link and leads nowhere, if one does. */
+export function deadLink(path: string): string | undefined {
+  for (let part = resolve(path); ; part = dirname(part)) {
+    try {
+      if (lstatSync(part).isSymbolicLink()) {
+        const target = readlinkSync(part);
+        if (!leadsSomewhere(part))
+          return `${JSON.stringify(part)} is a symbolic link to ${JSON.stringify(target)}, which does not exist`;
+      }
+      return undefined;
+    } catch {
+      // Not there; a folder above it may be a link.
+    }
+    if (dirname(part) === part) return undefined;
+  }
+}
+
+function leadsSomewhere(link: string): boolean {
+  try {
+    return statSync(link) !== undefined;
+  } catch {
+    return false;
+  }
 }

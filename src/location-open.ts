@@ -11,7 +11,7 @@ import { DEFAULT_LIMITS } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
 import { parseEntryName } from "./layout-index.ts";
 import { parseLocation } from "./location.ts";
-import { refuseFolderInUse } from "./location-new.ts";
+import { checkTargetFolder } from "./location-new.ts";
 import type { Location, PathKind } from "./location.ts";
 import { dirname, resolve } from "./paths.ts";
 import { readLogin } from "./location-login.ts";
@@ -97,7 +97,7 @@ export function locate(text: string, role: "source" | "target"): Location {
  */
 export function locateTarget(text: string): Location {
   const location = locate(text, "target");
-  refuseFolderInUse(location);
+  checkTargetFolder(location);
   if (locationQuery(location).digest === undefined) return location;
   throw new CacheportError("USAGE", `Cannot write to "${text}": a digest is no name`, {
     hint: "Leave the digest out, or give a tag instead",

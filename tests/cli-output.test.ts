@@ -116,7 +116,7 @@ describe("failures", () => {
   test("are a sentence and a hint on standard error, safe to show", async () => {
     const { host, stdout, stderr } = fakeHost();
     await new Output(host, false).failure(error);
-    expect(stderr()).toBe('cacheport: Cannot find "a\\x1b[2J"\nhint: Try\nagain\n');
+    expect(stderr()).toBe('cacheport: Cannot find "a\\x1b[2J"\nhint: Try\\x0aagain\n');
     expect(stdout()).toBe("");
   });
 
@@ -151,7 +151,8 @@ describe("notes", () => {
   test("go to standard error and cannot drive the terminal", () => {
     const { context, stdout, stderr } = contextFor([]);
     context.note("one\ntwo\x1b[31m");
-    expect(stderr()).toBe("one\ntwo\\x1b[31m\n");
+    context.note(["three", "four\n##vso[x]"]);
+    expect(stderr()).toBe("one\\x0atwo\\x1b[31m\nthree\nfour\\x0a\\x23#vso[x]\n");
     expect(stdout()).toBe("");
   });
 

@@ -1,6 +1,6 @@
 /** Where content goes: nothing is written to a place that nobody meant. */
 import { describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
 import { readIndex } from "./helpers/layout.ts";
@@ -91,4 +91,20 @@ describe("a folder that exists", () => {
       expect((await cacheport(["copy", IMAGE, cwd])).code).toBe(0);
     },
   );
+});
+
+test("a link that leads nowhere is told as that, and nothing is made behind it", async () => {
+  const cwd = tempFolder();
+  const nowhere = join(cwd, "nowhere");
+  symlinkSync(nowhere, join(cwd, "link"));
+  symlinkSync("loop", join(cwd, "loop"));
+  for (const target of ["link", "link:v1", "link/sub", "link/new.tar", "loop"]) {
+    const run = await cacheport(["copy", IMAGE, target], { cwd });
+    expect(run.code).toBe(3);
+    expect(run.stderr).toContain("is a symbolic link to");
+    expect(readdirSync(cwd).toSorted()).toEqual(["link", "loop"]);
+  }
+  mkdirSync(nowhere);
+  expect((await cacheport(["copy", IMAGE, "link"], { cwd })).code).toBe(0);
+  expect(existsSync(join(nowhere, "index.json"))).toBe(true);
 });
