@@ -27,6 +27,7 @@ import {
 } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
 import { checkLayoutMarker, LAYOUT_MARKER } from "./layout-marker.ts";
+import { isTemporaryIndexFile, temporaryIndexFile } from "./layout-work.ts";
 import { join } from "./paths.ts";
 
 /** Bytes of an index.json that are accepted: some hundred thousand entries. */
@@ -41,9 +42,6 @@ const REREAD_AFTER = [2, 5, 10, 25, 50, 100];
 const INDEX = "index.json";
 const MARKER = "oci-layout";
 const LOCK = "index.json.lock";
-
-/** Temporary files of this program in the layout's own folder. */
-const TEMPORARY = /^(?:index\.json|oci-layout)\.cacheport-/;
 
 /**
  * Reads the index.json of a layout folder, without a lock. A torn file is read
@@ -214,7 +212,7 @@ export async function updateIndexFile(
       await removeLeftovers(folder);
       await ensureLayoutMarker(folder, location);
       if (old && sameIndex(before, after)) return before;
-      const temporary = temporaryPath(folder, INDEX);
+      const temporary = temporaryIndexFile(folder, INDEX);
       const mode = old ? old.stats.mode & 0o777 : 0o644;
       const bytes = encodeLayoutIndex(after);
       await writeDurably(temporary, bytes, mode, old?.stats);
@@ -236,20 +234,16 @@ export async function updateIndexFile(
   }
 }
 
-function temporaryPath(folder: string, name: string): string {
-  return join(folder, `${name}.cacheport-${crypto.randomUUID()}`);
-}
-
 /** Removes what a run that died under the lock has left. */
 async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
-    if (TEMPORARY.test(name)) await unlink(join(folder, name)).catch(() => {});
+    if (isTemporaryIndexFile(name)) await unlink(join(folder, name)).catch(() => {});
   }
 }
 
 async function ensureLayoutMarker(folder: string, location: string): Promise<void> {
   if (await hasLayoutMarker(folder, location)) return;
-  const temporary = temporaryPath(folder, MARKER);
+  const temporary = temporaryIndexFile(folder, MARKER);
   await writeDurably(temporary, LAYOUT_MARKER, 0o644);
   await rename(temporary, join(folder, MARKER));
 }

@@ -7,7 +7,7 @@
  * tries the lock once, and removes the file after use, readers included.
  */
 import { dlopen } from "bun:ffi";
-import { closeSync, constants, fstatSync, openSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { link, lstat, open, readFile, rename, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { hostname } from "node:os";
@@ -30,8 +30,16 @@ export interface LockOptions {
   shared?: boolean | undefined;
   /** False: fails with IO_FAILED when the lock file is missing. */
   create?: boolean | undefined;
+  /**
+   * The file bears the mark of this program, and only one that does is removed on
+   * release: for names that somebody else could have given a file of his own.
+   */
+  own?: boolean | undefined;
   signal?: AbortSignal | undefined;
 }
+
+/** What is in a lock file that is this program's own. */
+export const OWN_LOCK_MARK = "lock of cacheport\n";
 
 /** Milliseconds that a lock is waited for unless told otherwise. */
 export const DEFAULT_LOCK_TIMEOUT = 30_000;
@@ -142,18 +150,63 @@ async function waitFor(
 async function tryFlock(
   flock: Flock,
   path: string,
-  { shared = false, create = true }: LockOptions,
+  { shared = false, create = true, own = false }: LockOptions,
 ): Promise<FileLock | undefined> {
   const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
   // Read-write, since NFS gives an exclusive lock on nothing less. A plain
   // descriptor, since a FileHandle that nobody refers to is closed by the garbage
   // collector, and a lock is to last until it is released.
   const flags = O_RDWR | O_NOFOLLOW | (create ? O_CREAT : 0);
-  const fd = openSync(path, flags, 0o600);
+  const fd = own && create ? openMarked(path, flags) : openSync(path, flags, 0o600);
   const operation = (shared ? LOCK_SH : LOCK_EX) | LOCK_NB;
-  if (flock(fd, operation) === 0 && (await isSameFile(fd, path))) return flockHolder(fd, path);
-  closeSync(fd);
-  return undefined;
+  if (flock(fd, operation) !== 0 || !(await isSameFile(fd, path))) {
+    closeSync(fd);
+    return undefined;
+  }
+  return flockHolder(fd, path, !own || hasMark(fd));
+}
+
+/** Opens a lock file that gets the mark if it is made here: what was there already is somebody's. */
+function openMarked(path: string, flags: number): number {
+  try {
+    const fd = openSync(path, flags | constants.O_EXCL, 0o600);
+    writeSync(fd, OWN_LOCK_MARK, 0);
+    return fd;
+  } catch (error) {
+    if (systemCode(error) !== "EEXIST") throw error;
+    return openSync(path, flags, 0o600);
+  }
+}
+
+function hasMark(fd: number): boolean {
+  // One byte more, so that a longer file is told from one that is the mark.
+  const bytes = Buffer.alloc(OWN_LOCK_MARK.length + 1);
+  return bytes.toString("utf8", 0, readSync(fd, bytes, 0, bytes.length, 0)) === OWN_LOCK_MARK;
+}
+
+/**
+ * Tells whether somebody holds a lock on a file, without touching the file. One that is
+ * not there is held by nobody.
+ */
+export async function isLocked(path: string): Promise<boolean> {
+  const flock = systemFlock();
+  if (!flock) return isOwnerAlive(`${path}.cacheport`);
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
+  } catch (error) {
+    return systemCode(error) !== "ENOENT";
+  }
+  try {
+    return flock(fd, LOCK_EX | LOCK_NB) !== 0;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+async function isOwnerAlive(path: string): Promise<boolean> {
+  const content = await readFile(path, "utf8").catch(() => undefined);
+  return content !== undefined && !(await isDead(path, content));
 }
 
 /**
@@ -165,14 +218,14 @@ async function tryFlock(
  * BuildKit tries once and at once; so the dead inode stays locked for a moment
  * longer, in which such a try fails, while newcomers find no file and make a new one.
  */
-function flockHolder(fd: number, path: string): FileLock {
+function flockHolder(fd: number, path: string, removes: boolean): FileLock {
   let released = false;
   return {
     isCurrent: async () => !released && (await isSameFile(fd, path)),
     async release() {
       if (released) return;
       released = true;
-      if (await isSameFile(fd, path)) await unlink(path).catch(() => {});
+      if (removes && (await isSameFile(fd, path))) await unlink(path).catch(() => {});
       setTimeout(() => closeSync(fd), LINGER).unref();
     },
   };

@@ -1,45 +1,159 @@
 /**
- * The folder in which one run keeps its temporary files: `.cacheport/run-<random>`
- * within the layout, so that a finished file can be renamed into place. Each holds a
- * file `lock` that its run has locked. One that nobody has locked belongs to a run
- * that died, and the next run removes it.
+ * Every temporary file and folder of this program: how it is called, where it lies, and
+ * how what a dead run left is told from what a living one uses. No other file makes up
+ * such a name; gc, verify and the tests go by {@link TEMPORARIES}.
+ *
+ * A run keeps its files in a folder of its own, so that a finished file can be renamed
+ * into place: `.cacheport/run-<random>` within a layout, `.cacheport-run-<random>`
+ * beside anything else and in TMPDIR. Each holds a file `lock` that its run has locked.
+ * One that nobody has locked belongs to a run that died, and the next run that comes
+ * there removes it.
  */
-import { lstat, mkdir, readdir, rm, rmdir } from "node:fs/promises";
+import { lstat, mkdir, rm, rmdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
-import { acquireLock } from "./layout-lock.ts";
+import { HeldFolder } from "./layout-folder.ts";
+import { acquireLock, isLocked, OWN_LOCK_MARK } from "./layout-lock.ts";
 import type { FileLock } from "./layout-lock.ts";
-import { dirname, join } from "./paths.ts";
+import { readRegularFile } from "./layout-durable.ts";
+import { basename, dirname, join, resolve } from "./paths.ts";
 
-const PARENT = ".cacheport";
-const PREFIX = "run-";
+/** The folder of a layout that holds what this program needs for a while. */
+export const WORK_FOLDER = ".cacheport";
+
+/** The lock in the folder of a run. */
 const LOCK = "lock";
 
 /** How often to begin anew when other runs remove what this one needs. */
 const ATTEMPTS = 20;
 
+/** Where a temporary lies: in a layout's {@link WORK_FOLDER}, in the layout's own folder, or in any folder. */
+export type TemporaryPlace = "work" | "layout" | "anywhere";
+
+/** One kind of temporary. */
+export interface Temporary {
+  readonly place: TemporaryPlace;
+  /** A folder with a lock in it; otherwise a file. */
+  readonly isFolder: boolean;
+  /** A name for a new one. */
+  newName(): string;
+  readonly pattern: RegExp;
+}
+
+const UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+
+/** Names that begin with a text and end at random. */
+function random(place: TemporaryPlace, isFolder: boolean, start: string): Temporary {
+  return {
+    place,
+    isFolder,
+    newName: () => `${start}${crypto.randomUUID()}`,
+    pattern: new RegExp(`^${RegExp.escape(start)}${UUID}$`),
+  };
+}
+
+const RUN = random("work", true, "run-");
+const TRASH = random("work", true, "trash-");
+const RUN_ANYWHERE = random("anywhere", true, ".cacheport-run-");
+const INDEX_START = "index.json.cacheport-";
+const NEW_INDEX = random("layout", false, INDEX_START);
+const MARKER_START = "oci-layout.cacheport-";
+const NEW_MARKER = random("layout", false, MARKER_START);
+
+/** The lock that a gc holds: one at a time in a layout. */
+export const GC_LOCK = "gc.lock";
+const GC: Temporary = {
+  place: "work",
+  isFolder: false,
+  newName: () => GC_LOCK,
+  pattern: /^gc\.lock$/,
+};
+
+const FILE_LOCK: Temporary = {
+  place: "anywhere",
+  isFolder: false,
+  newName: () => basename(lockBeside(`${crypto.randomUUID()}.tar`)),
+  pattern: /^\..+\.cacheport-lock$/,
+};
+
+/** What version 0.1 unpacked into: six letters, or a random identifier; it knew no locks there. */
+const UNLOCKED: Temporary = {
+  place: "anywhere",
+  isFolder: true,
+  newName: () => `.cacheport-${crypto.randomUUID()}`,
+  pattern: new RegExp(`^\\.cacheport-(?:\\w{6}|${UUID})$`),
+};
+
+/** All that this program may leave when it is killed. */
+export const TEMPORARIES: readonly Temporary[] = [
+  RUN,
+  TRASH,
+  GC,
+  NEW_INDEX,
+  NEW_MARKER,
+  RUN_ANYWHERE,
+  FILE_LOCK,
+  UNLOCKED,
+];
+
+/** The kind of a name in a layout's own folder, or in any other; undefined for what is not ours. */
+export function temporaryKind(name: string, place: "layout" | "anywhere"): Temporary | undefined {
+  return TEMPORARIES.find(
+    (kind) => (kind.place === place || kind.place === "anywhere") && kind.pattern.test(name),
+  );
+}
+
+/** Tells whether a name in {@link WORK_FOLDER} is that of blobs which a gc moved aside. */
+export function isTrashName(name: string): boolean {
+  return name.startsWith("trash-");
+}
+
+/** A name in {@link WORK_FOLDER} for blobs that are moved aside. */
+export function newTrashName(): string {
+  return TRASH.newName();
+}
+
+/** Where a new `index.json` or `oci-layout` of a layout is written before it takes the old one's place. */
+export function temporaryIndexFile(folder: string, name: "index.json" | "oci-layout"): string {
+  return join(folder, (name === "index.json" ? NEW_INDEX : NEW_MARKER).newName());
+}
+
+/** Tells whether a name in a layout's own folder is one of {@link temporaryIndexFile}. */
+export function isTemporaryIndexFile(name: string): boolean {
+  return name.startsWith(INDEX_START) || name.startsWith(MARKER_START);
+}
+
+/** The lock file for a file that several processes may replace: hidden, and with a name that nobody else gives. */
+export function lockBeside(path: string): string {
+  return join(dirname(path), `.${basename(path)}.cacheport-lock`);
+}
+
 /** A folder for temporary files that is gone after {@link RunFolder.close}. */
 export class RunFolder {
+  readonly path: string;
   /** The topmost folder that was made for {@link RunFolder.open}'s root, if any was. */
   readonly madeRoot: string | undefined;
-  readonly #path: string;
   readonly #lock: FileLock;
+  /** Removing what dead runs left elsewhere goes on beside the work. */
+  readonly #sweeping: Promise<void>;
 
-  private constructor(path: string, lock: FileLock, madeRoot: string | undefined) {
-    this.#path = path;
+  private constructor(path: string, lock: FileLock, made: string | undefined, places: string[]) {
+    this.path = path;
     this.#lock = lock;
-    this.madeRoot = madeRoot;
+    this.madeRoot = made;
+    this.#sweeping = sweepPlaces(places, path).catch(() => {});
   }
 
   /**
-   * Makes a run folder, and its root where that is missing, and removes those of
-   * dead runs.
+   * Makes a run folder in a layout, and its root where that is missing, and removes those
+   * of dead runs there, beside the layout and in TMPDIR.
    *
    * @param root Path of the layout folder.
    * @throws {CacheportError} PERMISSION_DENIED, NO_SPACE, LAYOUT_INVALID, IO_FAILED
    */
   static async open(root: string): Promise<RunFolder> {
-    const parent = join(root, PARENT);
-    const path = join(parent, `${PREFIX}${crypto.randomUUID()}`);
+    const parent = join(root, WORK_FOLDER);
+    const path = join(parent, RUN.newName());
     try {
       let madeRoot: string | undefined;
       const lock = await againIfRemoved(async () => {
@@ -49,24 +163,66 @@ export class RunFolder {
         return acquireLock(join(path, LOCK));
       });
       await removeDeadRuns(parent, path);
-      return new RunFolder(path, lock, madeRoot);
+      return new RunFolder(path, lock, madeRoot, [root, dirname(resolve(root)), tmpdir()]);
     } catch (error) {
       throw systemError(`Cannot make folder "${path}"`, error);
     }
   }
 
+  /**
+   * Makes a run folder in a folder that exists: in TMPDIR, or where a finished file is
+   * to be renamed to. In a layout it goes where {@link RunFolder.open} puts it.
+   *
+   * @throws {CacheportError} PERMISSION_DENIED, NO_SPACE, LAYOUT_INVALID, IO_FAILED
+   */
+  static async within(folder: string): Promise<RunFolder> {
+    // TMPDIR is shared with others, whatever lies in it.
+    if (resolve(folder) !== resolve(tmpdir()) && (await isLayout(folder)))
+      return RunFolder.open(folder);
+    const path = join(resolve(folder), RUN_ANYWHERE.newName());
+    try {
+      await mkdir(path, 0o700);
+      const lock = await againIfRemoved(async () => {
+        await mkdir(path, { recursive: true, mode: 0o700 });
+        return acquireLock(join(path, LOCK));
+      });
+      return new RunFolder(path, lock, undefined, [folder, tmpdir()]);
+    } catch (error) {
+      const failure = systemError(`Cannot make a temporary folder in "${folder}"`, error);
+      if (resolve(folder) !== resolve(tmpdir())) throw failure;
+      throw new CacheportError(failure.code, failure.message, {
+        hint: "Set TMPDIR to a folder with room for what has to be unpacked",
+        cause: error,
+      });
+    }
+  }
+
   /** A path for a new temporary file. */
   temporaryPath(): string {
-    return join(this.#path, crypto.randomUUID());
+    return join(this.path, crypto.randomUUID());
   }
 
   /** Removes the folder with all that is in it. May be called twice. */
   async close(): Promise<void> {
-    await rm(this.#path, { recursive: true, force: true });
+    await rm(this.path, { recursive: true, force: true });
     await this.#lock.release();
+    await this.#sweeping;
     // Other runs may be at work in there.
-    await rmdir(dirname(this.#path)).catch(() => {});
+    const parent = dirname(this.path);
+    if (basename(parent) === WORK_FOLDER) await rmdir(parent).catch(() => {});
   }
+}
+
+async function isLayout(folder: string): Promise<boolean> {
+  const found = await Promise.all(
+    ["oci-layout", "blobs", WORK_FOLDER].map((name) =>
+      lstat(join(folder, name)).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  return found.includes(true);
 }
 
 /**
@@ -108,34 +264,90 @@ export async function makeFolder(path: string): Promise<boolean> {
   );
 }
 
+/** Removes the folders of dead runs in a layout's work folder. */
 async function removeDeadRuns(parent: string, own: string): Promise<void> {
-  for (const name of await readdir(parent)) {
-    const path = join(parent, name);
-    if (!name.startsWith(PREFIX) || path === own) continue;
-    await removeIfDead(path).catch(() => {});
+  const folder = HeldFolder.open(parent);
+  try {
+    for (const entry of await folder.list()) {
+      // Also those of names that a later version may give.
+      if (!entry.isDirectory() || !entry.name.startsWith("run-")) continue;
+      if (entry.name !== basename(own)) await removeIfDead(folder, entry.name).catch(() => {});
+    }
+  } finally {
+    folder.close();
   }
 }
 
-async function removeIfDead(path: string): Promise<void> {
+/** Removes what dead runs of the same user left in folders that are no layout's own. */
+async function sweepPlaces(places: readonly string[], own: string): Promise<void> {
+  const { uid } = await lstat(own);
+  for (const place of new Set(places.map((path) => resolve(path))))
+    await sweep(place, own, uid).catch(() => {});
+}
+
+async function sweep(place: string, own: string, uid: number): Promise<void> {
+  const folder = HeldFolder.openRoot(place);
+  try {
+    for (const { name } of await folder.list()) {
+      if (join(place, name) === own) continue;
+      const isRun = RUN_ANYWHERE.pattern.test(name);
+      if (!isRun && !FILE_LOCK.pattern.test(name)) continue;
+      // In TMPDIR anybody may put anything, and root would be let to remove it.
+      if ((await lstat(folder.entry(name))).uid !== uid) continue;
+      await (isRun ? removeIfDead(folder, name) : removeDeadLock(folder.entry(name))).catch(
+        () => {},
+      );
+    }
+  } finally {
+    folder.close();
+  }
+}
+
+/** Removes the folder of a run, unless somebody has its lock. */
+async function removeIfDead(parent: HeldFolder, name: string): Promise<void> {
   // A run that died before it had a lock left an empty folder. Should it live, it
   // finds its folder gone and makes another.
-  const isEmpty = await rmdir(path).then(
-    () => true,
-    () => false,
-  );
-  if (isEmpty) return;
-  const lock = await acquireLock(join(path, LOCK), {
-    timeout: 0,
-    create: false,
-  }).catch((error: unknown) => {
-    // A run has its lock before it has anything else, so one that has files and no
-    // lock died while it was being removed.
-    const cause = error instanceof CacheportError ? error.cause : error;
-    if (systemCode(cause) !== "ENOENT") throw error;
-  });
+  if (await parent.removeIfEmpty(name)) return;
+  const folder = parent.folder(name);
   try {
-    await rm(path, { recursive: true, force: true });
+    const lock = await acquireLock(folder.entry(LOCK), { timeout: 0, create: false }).catch(
+      (error: unknown) => {
+        // A run has its lock before it has anything else, so one that has files and no
+        // lock died while it was being removed.
+        const cause = error instanceof CacheportError ? error.cause : error;
+        if (systemCode(cause) !== "ENOENT") throw error;
+      },
+    );
+    try {
+      await folder.clear();
+    } finally {
+      await lock?.release();
+    }
   } finally {
-    await lock?.release();
+    folder.close();
   }
+  await parent.removeIfEmpty(name);
+}
+
+/** Removes a lock file that this program made and nobody holds: releasing it does that. */
+async function removeDeadLock(path: string): Promise<void> {
+  if (!(await isOwnLock(path))) return;
+  const lock = await acquireLock(path, { timeout: 0, create: false, own: true });
+  await lock.release();
+}
+
+async function isOwnLock(path: string): Promise<boolean> {
+  const content = await readRegularFile(path, OWN_LOCK_MARK.length, "lock").catch(() => undefined);
+  return content !== undefined && Buffer.from(content.bytes).toString() === OWN_LOCK_MARK;
+}
+
+/**
+ * Tells whether a temporary is one that a living process uses; in doubt it is.
+ *
+ * @param path Of something whose name {@link TEMPORARIES} has.
+ */
+export async function isInUse(path: string): Promise<boolean> {
+  const stats = await lstat(path).catch(() => undefined);
+  if (stats?.isDirectory()) return isLocked(join(path, LOCK));
+  return stats?.isFile() === true && isLocked(path);
 }
