@@ -55,6 +55,8 @@ export interface RegistryCall {
   /** True when it goes where it is sent and nowhere else, without a login. */
   readonly plain?: boolean;
   readonly signal?: AbortSignal | undefined;
+  /** True when the answer is a hint: a registry that fails at it is not asked again. */
+  readonly hint?: boolean;
   /** Places of the host's gate that the request takes, 1 unless told otherwise. */
   readonly weight?: number;
 }

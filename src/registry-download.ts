@@ -75,6 +75,8 @@ class Download {
   readonly #descriptor: Descriptor;
   readonly #options: DownloadOptions;
   #calls: readonly RegistryCall[];
+  /** The answer of a place that does not have it. */
+  #missing: Reply | undefined;
   #open: OpenReply | undefined;
   #reader: ByteReader | undefined;
   #watch: StallWatch | undefined;
@@ -173,13 +175,15 @@ class Download {
     }
     if ("response" in reply) return await this.#accept(reply, offset);
     if (reply.status === 404 && this.#calls.length > 1) {
+      this.#missing = reply;
       this.#calls = this.#calls.slice(1);
       return false;
     }
     // A range that is refused is followed by a download from the start.
     const temporary = isTemporaryStatus(reply.status) || (reply.status === 416 && offset > 0);
     if (temporary && (await this.#again(retryAfter(reply)))) return false;
-    throw await this.#options.refuse(reply);
+    // The likeliest place has said what counts: it is not there.
+    throw await this.#options.refuse(this.#missing ?? reply);
   }
 
   async #accept(open: OpenReply, offset: number): Promise<boolean> {

@@ -30,6 +30,8 @@ export interface RefusalContext {
   readonly action: string;
   /** Host and repository. */
   readonly location: string;
+  /** The repository is known to be there. */
+  readonly exists?: boolean | undefined;
   /** The code of the error when the thing is not there. */
   readonly missing?: ErrorCode | undefined;
   /** A further word on why credentials may be wrong. */
@@ -208,8 +210,14 @@ function otherRefusal(
   fail: Fail,
 ): CacheportError {
   if (status === 404) {
-    if (!codes.has("NAME_UNKNOWN") && context.missing)
+    if (context.missing && (context.exists || !codes.has("NAME_UNKNOWN")))
       return fail(context.missing, "the registry does not have it");
+    if (context.exists)
+      return fail(
+        "REGISTRY_FAILED",
+        "the registry does not find what it has begun to take",
+        "Try again; where several servers are behind one name, each has to see what the others have",
+      );
     if (context.missing) return fail(context.missing, "the registry has no such repository");
     return fail(
       "LOCATION_NOT_FOUND",

@@ -19,8 +19,21 @@ import type { RefusedDocument } from "./registry-errors.ts";
 import { RegistryTransport } from "./registry-transport.ts";
 import type { Reply, TransportOptions } from "./registry-transport.ts";
 
-/** Every kind of document is welcome, and what a registry may have beside them. */
-export const ACCEPT = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, "*/*"].join(", ");
+/**
+ * Every kind of document, and what a registry may have beside them. Each is named:
+ * some registries hide a manifest whose type is not, whatever the asterisks say.
+ */
+const ACCEPT = [
+  OCI_MANIFEST,
+  OCI_INDEX,
+  DOCKER_MANIFEST,
+  DOCKER_LIST,
+  "application/vnd.oci.artifact.manifest.v1+json",
+  "application/vnd.cncf.oras.artifact.manifest.v1+json",
+  "application/vnd.docker.distribution.manifest.v1+prettyjws",
+  "application/vnd.docker.distribution.manifest.v1+json",
+  "*/*",
+].join(", ");
 
 /** What a request does, which decides what a token must permit. */
 type Access = "pull" | "push" | "delete";
@@ -45,6 +58,8 @@ export class RepositoryClient {
   readonly path: string;
   /** Host and repository, for messages. */
   readonly location: string;
+  /** The registry took something for this repository, so it is there. */
+  exists = false;
 
   constructor({ domain, path }: NormalizedReference, options: TransportOptions) {
     this.transport = new RegistryTransport(domain, path, options);
@@ -91,6 +106,11 @@ export class RepositoryClient {
   /**
    * The requests that lead to a descriptor's content, the likeliest first. It is
    * the content's own type that decides: what an index-shaped cache lists are blobs.
+   *
+   * A config or a layer may have any type, that of a document or `application/json`
+   * among them, and is a blob; an entry of an index without a good type may be a
+   * document. Blobs are asked for first then: what is there under the digest is right,
+   * and docker-registry 2.8 answers 500 to a question for a manifest that is none.
    */
   content(
     method: string,
@@ -99,13 +119,14 @@ export class RepositoryClient {
     signal?: AbortSignal,
   ): RegistryCall[] {
     const manifest = this.manifest(method, digest, access, signal);
-    if (isDocumentType(mediaType)) return [manifest];
     const blob = this.blob(method, digest, access, signal);
+    if (isDocumentType(mediaType)) return [manifest, blob];
     const unknown =
       mediaType === "" ||
       mediaType === "application/json" ||
-      /\.(?:manifest|index)\.v\d/.test(mediaType);
-    return unknown ? [manifest, blob] : [blob];
+      mediaType === "application/octet-stream" ||
+      /manifest|index/i.test(mediaType);
+    return unknown ? [blob, manifest] : [blob];
   }
 
   /** The error for an answer that is no success. */
@@ -119,6 +140,7 @@ export class RepositoryClient {
     return refusalError(reply, {
       action,
       location: this.location,
+      exists: this.exists,
       missing,
       document,
       credentials: denied ? await transport.credentialProblem() : undefined,

@@ -1,5 +1,6 @@
 /** Names in a repository: a tag or a digest becomes a descriptor. */
-import type { NameQuery, Resolved } from "./content-store.ts";
+import { mapLimit } from "./concurrency.ts";
+import type { NameQuery, NamedEntry, Resolved } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { digestAlgorithm, digestOf, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
@@ -9,6 +10,7 @@ import type { ErrorCode } from "./errors.ts";
 import { isDocumentType } from "./media-types.ts";
 import { isTag, parseReference } from "./reference.ts";
 import type { RepositoryClient } from "./registry-repository.ts";
+import { contentLength } from "./registry-presence.ts";
 import { listTags } from "./registry-tags.ts";
 import type { Reply } from "./registry-transport.ts";
 
@@ -73,11 +75,13 @@ async function fetchTag(
   client: RepositoryClient,
   tag: string,
   limit: number,
+  { hint } = { hint: true },
 ): Promise<FetchedDocument> {
   const action = `Cannot read "${client.location}:${tag}"`;
   const reply = await requestDocument(client, tag, limit, action);
-  if (reply.status === 404) throw await notFound(client, action, reply);
-  if (reply.status !== 200) throw await client.refusal(action, reply);
+  if (reply.status === 404 && hint) throw await notFound(client, action, reply);
+  if (reply.status !== 200)
+    throw await client.refusal(action, reply, { missing: "NAME_NOT_FOUND" });
   return readDocument(reply, action);
 }
 
@@ -182,13 +186,8 @@ export async function headTag(
   tag: string,
   limit = 4 * 1024 * 1024,
 ): Promise<Descriptor | undefined> {
-  const reply = await client.transport.request(client.manifest("HEAD", tag));
-  if (reply.status === 404) return undefined;
-  const digest = reply.headers.get("docker-content-digest");
-  const mediaType = bareType(reply.headers.get("content-type"));
-  const size = contentLength(reply);
-  if (reply.status === 200 && isDigest(digest) && isDocumentType(mediaType) && size !== undefined)
-    return { mediaType, digest, size };
+  const hint = await askForTag(client, tag);
+  if (hint !== "unknown") return hint;
   try {
     return (await fetchTag(client, tag, limit)).descriptor;
   } catch (error) {
@@ -197,10 +196,58 @@ export async function headTag(
   }
 }
 
-/** The bytes that a Content-Length header tells, or undefined. */
-export function contentLength({ headers }: Reply): number | undefined {
-  const text = headers.get("content-length") ?? "";
-  return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+/** What HEAD tells of a tag; its size is what the registry says. */
+async function askForTag(
+  client: RepositoryClient,
+  tag: string,
+): Promise<Descriptor | undefined | "unknown"> {
+  const reply = await client.transport.request({ ...client.manifest("HEAD", tag), hint: true });
+  if (reply.status === 404) return undefined;
+  const digest = reply.headers.get("docker-content-digest");
+  const mediaType = bareType(reply.headers.get("content-type"));
+  const size = contentLength(reply);
+  return reply.status === 200 && isDigest(digest) && isDocumentType(mediaType) && size !== undefined
+    ? { mediaType, digest, size }
+    : "unknown";
+}
+
+/**
+ * Describes tags: one HEAD for each, and one GET for each thing that they stand for,
+ * from whose bytes its size and type are taken.
+ *
+ * @param keep Takes the documents that were read on the way.
+ * @returns A tag that was deleted meanwhile is left out.
+ */
+export async function describeTags(
+  client: RepositoryClient,
+  tags: readonly string[],
+  { limit, jobs }: { limit: number; jobs: number },
+  keep: (document: FetchedDocument) => void,
+): Promise<NamedEntry[]> {
+  const fetched = new Map<Digest, Promise<Descriptor>>();
+  const fetch = async (tag: string): Promise<Descriptor> => {
+    const document = await fetchTag(client, tag, limit, { hint: false });
+    keep(document);
+    return document.descriptor;
+  };
+  const entries = await mapLimit(tags, jobs, async (tag) => {
+    const told = await askForTag(client, tag);
+    if (told === undefined) return undefined;
+    try {
+      if (told === "unknown") return { refName: tag, descriptor: await fetch(tag) };
+      const first = fetched.get(told.digest) ?? fetch(tag);
+      fetched.set(told.digest, first);
+      const descriptor = await first;
+      // A tag may move between the two requests.
+      return { refName: tag, descriptor: descriptor.digest === told.digest ? descriptor : told };
+    } catch (error) {
+      if (isCacheportError(error, "NAME_NOT_FOUND")) return undefined;
+      // Whoever reads the document is told what is wrong with it.
+      if (told === "unknown" || !isCacheportError(error) || error.exitCode !== 4) throw error;
+      return { refName: tag, descriptor: told };
+    }
+  });
+  return entries.filter((entry) => entry !== undefined);
 }
 
 async function notFound(

@@ -211,6 +211,7 @@ export class RegistryTransport {
       const outcome = await this.attempt(call, window, limit);
       const failed = outcome instanceof TransportFailure;
       if (!failed && !isTemporaryStatus(outcome.status)) return outcome;
+      if (!failed && call.hint && outcome.status !== 429) return outcome;
       const fault = failed ? outcome.kind === "refused" : outcome.status === 500;
       const again =
         failures < (fault ? MAX_TRIES_FAULT : MAX_TRIES) &&

@@ -3,7 +3,6 @@
  *
  * Source: OCI distribution-spec 1.1.
  */
-import { mapLimit } from "./concurrency.ts";
 import type {
   BlobLocation,
   BlobSource,
@@ -31,9 +30,11 @@ import { parseFaults } from "./registry-errors.ts";
 import { StoreFeed, bytesFeed, fileFeed } from "./registry-feed.ts";
 import type { BlobFeed } from "./registry-feed.ts";
 import { hostGate } from "./registry-limits.ts";
+import { isStored, storedSize } from "./registry-presence.ts";
 import { publishRoot, putDocument } from "./registry-publish.ts";
 import { RepositoryClient } from "./registry-repository.ts";
-import { contentLength, headTag, resolveName, tagOf } from "./registry-resolve.ts";
+import { describeTags, resolveName, tagOf } from "./registry-resolve.ts";
+import type { FetchedDocument } from "./registry-resolve.ts";
 import { listTags } from "./registry-tags.ts";
 import type { Reply, TransportOptions } from "./registry-transport.ts";
 import { uploadBlob } from "./registry-upload.ts";
@@ -43,6 +44,8 @@ export interface RegistryOptions extends TransportOptions {
   limits: DocumentLimits;
   /** Bytes of a piece, where a registry wants uploads in pieces; 32 MiB. */
   chunkSize?: number | undefined;
+  /** Content that the registry says it has is not uploaded only when a byte of it can be read. */
+  checkTarget?: boolean | undefined;
 }
 
 const CHUNK_SIZE = 32 * 1024 * 1024;
@@ -68,25 +71,7 @@ export class RegistryRepository implements Store, ContentWriter {
   }
 
   async stat(descriptor: Descriptor): Promise<number | undefined> {
-    return await this.#stat(descriptor, "pull");
-  }
-
-  async #stat(
-    descriptor: Descriptor,
-    access: "pull" | "push",
-    signal?: AbortSignal,
-  ): Promise<number | undefined> {
-    for (const call of this.#client.content("HEAD", descriptor, access, signal)) {
-      const reply = await this.#client.transport.request(call);
-      // Nobody says that a registry must tell the size.
-      if (reply.status === 200) return contentLength(reply) ?? descriptor.size;
-      if (reply.status !== 404)
-        throw await this.#client.refusal(
-          `Cannot look for blob "${descriptor.digest}" in "${this.location}"`,
-          reply,
-        );
-    }
-    return undefined;
+    return await storedSize(this.#client, descriptor);
   }
 
   async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
@@ -96,17 +81,18 @@ export class RegistryRepository implements Store, ContentWriter {
       checkContent(known, descriptor);
       return known;
     }
-    let reply: Reply | undefined;
+    let refused: Reply | undefined;
     for (const call of this.#client.content("GET", descriptor)) {
-      reply = await this.#client.transport.request(call, limit);
+      const reply = await this.#client.transport.request(call, limit);
       if (reply.status === 200) {
         checkContent(reply.body, descriptor);
         this.#documents.set(descriptor.digest, reply.body);
         return reply.body;
       }
+      refused ??= reply;
       if (reply.status !== 404) break;
     }
-    throw await this.#readRefusal(descriptor, reply as Reply);
+    throw await this.#readRefusal(descriptor, refused as Reply);
   }
 
   async open(descriptor: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
@@ -143,12 +129,8 @@ export class RegistryRepository implements Store, ContentWriter {
 
   async list(): Promise<NamedEntry[]> {
     const tags = await this.listRepositoryTags();
-    const entries = await mapLimit(tags, this.#options.jobs, async (tag) => {
-      const descriptor = await headTag(this.#client, tag, this.#options.limits.manifest);
-      return descriptor && { refName: tag, descriptor };
-    });
-    // A tag may be deleted while the list is read.
-    return entries.filter((entry) => entry !== undefined);
+    const { jobs, limits } = this.#options;
+    return await describeTags(this.#client, tags, { limit: limits.manifest, jobs }, this.#keep);
   }
 
   /**
@@ -162,10 +144,12 @@ export class RegistryRepository implements Store, ContentWriter {
 
   async resolve(query: NameQuery): Promise<Resolved> {
     const { manifest } = this.#options.limits;
-    return await resolveName(this.#client, query, manifest, (document) =>
-      this.#documents.set(document.descriptor.digest, document.bytes),
-    );
+    return await resolveName(this.#client, query, manifest, this.#keep);
   }
+
+  /** Keeps a document whose bytes were checked for a second look. */
+  readonly #keep = ({ descriptor, bytes }: FetchedDocument): void =>
+    this.#documents.set(descriptor.digest, bytes);
 
   async put(
     descriptor: Descriptor,
@@ -174,8 +158,8 @@ export class RegistryRepository implements Store, ContentWriter {
   ): Promise<PutOutcome> {
     const { signal } = options;
     if ("bytes" in source) checkContent(source.bytes, descriptor);
-    const present = await this.#stat(descriptor, "push", signal);
-    if (present === descriptor.size) return "skipped";
+    const proved = this.#options.checkTarget ?? false;
+    if (await isStored(this.#client, descriptor, { proved, signal })) return "skipped";
     if (isDocumentType(descriptor.mediaType)) {
       const bytes =
         "bytes" in source
@@ -215,6 +199,9 @@ export class RegistryRepository implements Store, ContentWriter {
         return relayed
           ? hostGate(`relay ${transport.domain}`, this.#options.jobs).enter()
           : transport.gate.enter();
+      },
+      begun: () => {
+        this.#client.exists = true;
       },
       refuse: (reply) =>
         this.#client.refusal(

@@ -2,6 +2,7 @@
  * A registry in memory for tests: as the distribution-spec says, or strict, or with
  * a login, with TLS, with the quirks of registries that exist.
  */
+import { createHash } from "node:crypto";
 import { TestServer, failed, sha256 } from "./test-server.ts";
 import type { Answer, SeenRequest } from "./test-server.ts";
 import type { TestTokenServer } from "./test-token-server.ts";
@@ -24,6 +25,30 @@ export interface TestRegistryOptions {
   chunkMinLength?: number;
   /** Tags on one page of the list. */
   pageSize?: number;
+  /** Answers 400 to a page of more tags than this. */
+  largestPage?: number;
+  /** How the next page is named. */
+  link?: (target: string) => string;
+  /** Takes documents whose blobs it does not have. */
+  lenient?: boolean;
+  /** The answer to a PATCH that is not the last; ECR: 201. */
+  patchStatus?: number;
+  /** What the Range of a PATCH's answer says. */
+  range?: "short" | "relative" | "off by one" | "partial";
+  /** Refuses a PUT with the whole blob, as Artifactory did. */
+  patchOnly?: boolean;
+  /** What HEAD is answered: a status, or a wrong length. */
+  head?: number | "zero" | "wrong";
+  /** Blobs that it says it has and cannot give. */
+  lost?: Set<string>;
+  /** Answers 500 where a blob is asked for as a manifest, as docker-registry 2.8. */
+  manifestFault?: boolean;
+  /** Knows the referrers API. */
+  referrers?: boolean;
+  /** The digest's algorithm in answers, whatever was asked. */
+  canonical?: "sha256";
+  /** What deleting a tag or a manifest is answered; it is deleted unless told otherwise. */
+  deletion?: { tag?: Answer | undefined; manifest?: Answer | undefined };
 }
 
 interface StoredManifest {
@@ -87,7 +112,7 @@ export class TestRegistry extends TestServer {
   #answer(request: SeenRequest): Answer {
     const { pathname, searchParams } = new URL(request.url, "http://x");
     const write = !["GET", "HEAD"].includes(request.method);
-    const match = /^\/v2\/(.+)\/(manifests|blobs|tags)\/(.*)$/.exec(pathname) ?? [];
+    const match = /^\/v2\/(.+)\/(manifests|blobs|tags|referrers)\/(.*)$/.exec(pathname) ?? [];
     const [, name = "", kind = "", rest = ""] = match;
     const upload = /^(.+)\/blobs\/uploads\/(.*)$/.exec(pathname.replace(/^\/v2\//, ""));
     const repository = upload?.[1] ?? name;
@@ -96,9 +121,20 @@ export class TestRegistry extends TestServer {
     if (pathname === "/v2/") return { status: 200, body: "{}" };
     if (upload) return this.#upload(request, repository, upload[2] ?? "", searchParams);
     if (!write && !this.repositories.has(name)) return failed(404, "NAME_UNKNOWN");
+    const { head } = this.#options;
+    if (request.method === "HEAD" && head !== undefined) {
+      if (typeof head === "number") return { status: head };
+      const answer =
+        kind === "blobs" ? this.#blob(request, name, rest) : this.#manifest(request, name, rest);
+      return {
+        ...answer,
+        headers: { ...answer.headers, "content-length": head === "zero" ? "0" : "77" },
+      };
+    }
     if (kind === "manifests") return this.#manifest(request, name, rest);
     if (kind === "blobs") return this.#blob(request, name, rest);
     if (kind === "tags") return this.#tags(name, searchParams);
+    if (kind === "referrers") return this.#referrers(name, rest);
     return failed(404, "NOT_FOUND");
   }
 
@@ -126,8 +162,13 @@ export class TestRegistry extends TestServer {
     const digest = repository.tags.get(reference) ?? reference;
     const found = repository.manifests.get(digest);
     if (request.method === "PUT") return this.#putManifest(request, name, reference);
+    if (!found && this.#options.manifestFault && reference.includes(":"))
+      return failed(500, "UNKNOWN", "unknown error");
     if (!found) return failed(404, "MANIFEST_UNKNOWN");
     if (request.method === "DELETE") {
+      const { tag, manifest } = this.#options.deletion ?? {};
+      const refusal = reference.includes(":") ? manifest : tag;
+      if (refusal) return refusal;
       if (reference.includes(":")) repository.manifests.delete(reference);
       for (const [tag, target] of repository.tags)
         if (tag === reference || target === reference) repository.tags.delete(tag);
@@ -148,6 +189,7 @@ export class TestRegistry extends TestServer {
     const repository = this.repository(name);
     const digest = sha256(request.body);
     if (reference.includes(":") && reference !== digest) return failed(400, "DIGEST_INVALID");
+    const { lenient } = this.#options;
     const document = JSON.parse(Buffer.from(request.body).toString());
     const mediaType = request.headers["content-type"] ?? "";
     if (document.mediaType && document.mediaType !== mediaType)
@@ -156,20 +198,54 @@ export class TestRegistry extends TestServer {
       const known = this.#options.strict
         ? repository.manifests.has(child.digest)
         : repository.manifests.has(child.digest) || repository.blobs.has(child.digest);
-      if (!known) return failed(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+      if (!known && !lenient)
+        return failed(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
     }
     const blobs = [document.config, ...(document.layers ?? [])];
     for (const blob of blobs)
-      if (blob && !repository.blobs.has(blob.digest))
+      if (blob && !lenient && !repository.blobs.has(blob.digest))
         return failed(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
     repository.manifests.set(digest, { mediaType, bytes: request.body });
     if (!reference.includes(":")) repository.tags.set(reference, digest);
-    return { status: 201, headers: { "docker-content-digest": digest } };
+    const subject = this.#options.referrers ? document.subject?.digest : undefined;
+    return {
+      status: 201,
+      headers: { "docker-content-digest": digest, ...(subject && { "oci-subject": subject }) },
+    };
   }
 
-  #blob({ headers }: SeenRequest, name: string, digest: string): Answer {
+  #referrers(name: string, digest: string): Answer {
+    if (!this.#options.referrers) return failed(404, "NOT_FOUND");
+    const manifests = [...this.repository(name).manifests].flatMap(
+      ([own, { mediaType, bytes }]) => {
+        const { subject, artifactType, config, annotations } = JSON.parse(
+          Buffer.from(bytes).toString(),
+        );
+        return subject?.digest === digest
+          ? [
+              {
+                mediaType,
+                digest: own,
+                size: bytes.length,
+                artifactType: artifactType ?? config?.mediaType,
+                annotations,
+              },
+            ]
+          : [];
+      },
+    );
+    const mediaType = "application/vnd.oci.image.index.v1+json";
+    return {
+      status: 200,
+      headers: { "content-type": mediaType },
+      body: JSON.stringify({ schemaVersion: 2, mediaType, manifests }),
+    };
+  }
+
+  #blob({ headers, method }: SeenRequest, name: string, digest: string): Answer {
     const bytes = this.repository(name).blobs.get(digest);
     if (!bytes) return failed(404, "BLOB_UNKNOWN");
+    if (method !== "HEAD" && this.#options.lost?.has(digest)) return failed(404, "BLOB_UNKNOWN");
     const range = /^bytes=(\d+)-(\d+)$/.exec(headers["range"] ?? "");
     if (!range) {
       return {
@@ -216,6 +292,7 @@ export class TestRegistry extends TestServer {
         },
       };
     }
+    const { patchStatus, patchOnly, canonical } = this.#options;
     const parts = this.#uploads.get(session);
     if (!parts || query.get("state") !== "a/b") return failed(404, "BLOB_UPLOAD_UNKNOWN");
     const size = parts.reduce((sum, part) => sum + part.length, 0);
@@ -226,33 +303,62 @@ export class TestRegistry extends TestServer {
       return { status: 204 };
     }
     if (method === "PATCH") {
-      const start = Number((headers["content-range"] ?? "").split("-")[0]);
+      const piece = headers["content-range"];
+      const start = piece === undefined ? 0 : Number(piece.split("-")[0]);
       if (start !== size) return { status: 416, headers: { range } };
-      parts.push(body);
-      const last = size + body.length - 1;
-      return { status: 202, headers: { location: at, range: `0-${last}` } };
+      const taken = this.#options.range === "partial" ? body.subarray(0, 300_000) : body;
+      parts.push(taken);
+      const told = this.#toldRange(size, taken.length);
+      return { status: patchStatus ?? 202, headers: { location: at, range: told } };
     }
+    if (patchOnly && parts.length === 0) return failed(404, "BLOB_UNKNOWN");
     const bytes = Buffer.concat([...parts, body]);
-    const digest = sha256(bytes);
-    if (digest !== query.get("digest")) return failed(400, "DIGEST_INVALID");
+    const wanted = query.get("digest") ?? "";
+    const digest = digestIn(wanted.split(":")[0] ?? "", bytes);
+    if (digest !== wanted) return failed(400, "DIGEST_INVALID");
     this.repository(name).blobs.set(digest, bytes);
+    this.#options.lost?.delete(digest);
     this.#uploads.delete(session);
-    return { status: 201, headers: { "docker-content-digest": digest } };
+    const named = canonical ? digestIn(canonical, bytes) : digest;
+    return { status: 201, headers: { "docker-content-digest": named } };
+  }
+
+  #toldRange(before: number, length: number): string {
+    switch (this.#options.range) {
+      case "short":
+        return `0-${Math.max(before - 1, 0)}`;
+      case "relative":
+        return `0-${length - 1}`;
+      case "off by one":
+        return `0-${before + length}`;
+      default:
+        return `0-${before + length - 1}`;
+    }
   }
 
   #tags(name: string, query: URLSearchParams): Answer {
+    const {
+      largestPage,
+      pageSize = 1000,
+      link = (target) => `<${target}>; rel="next"`,
+    } = this.#options;
+    if (largestPage !== undefined && Number(query.get("n") ?? 0) > largestPage)
+      return failed(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested");
     const all = [...this.repository(name).tags.keys()].toSorted();
     const last = query.get("last");
     const rest = last === null ? all : all.filter((tag) => tag > last);
-    const page = rest.slice(0, this.#options.pageSize ?? 1000);
-    const end = page.at(-1);
+    const page = rest.slice(0, pageSize);
+    const next = `/v2/${name}/tags/list?last=${page.at(-1)}&n=2`;
     return {
       status: 200,
-      headers:
-        page.length < rest.length
-          ? { link: `</v2/${name}/tags/list?last=${end}&n=2>; rel="next"` }
-          : {},
+      headers: page.length < rest.length ? { link: link(next) } : {},
       body: JSON.stringify({ name, tags: page }),
     };
   }
+}
+
+function digestIn(algorithm: string, bytes: Uint8Array): string {
+  return `${algorithm}:${createHash(algorithm === "sha512" ? "sha512" : "sha256")
+    .update(bytes)
+    .digest("hex")}`;
 }
