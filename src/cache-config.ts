@@ -5,6 +5,7 @@
  * Source: BuildKit cache/remotecache/v1/types/spec.go, parse.go, chains.go.
  */
 import * as v from "valibot";
+import { takeJoining, withJoining } from "./cache-joining.ts";
 import { readPlainConfig } from "./cache-plain.ts";
 import { DigestSchema } from "./descriptor.ts";
 import { checkSchema, goStruct } from "./documents.ts";
@@ -60,15 +61,16 @@ const RecordListSchema = list(CacheRecordSchema);
 
 /**
  * Parses a cache config. Field names match without regard to case, as in Go. The
- * positions are not checked: see {@link checkCacheConfig}.
+ * positions are not checked: see {@link checkCacheConfig}. A joining record is taken
+ * out of the records: see {@link CacheConfig.joined}.
  *
  * @throws {CacheportError} DOCUMENT_INVALID
  */
 export function parseCacheConfig(bytes: Uint8Array, what: string): CacheConfig {
   const value = parseJson(bytes, what);
-  return (
+  return takeJoining(
     readPlainConfig(value, (text) => TIME.test(text)) ??
-    (checkSchema(CacheConfigSchema, value, what) as CacheConfig)
+      (checkSchema(CacheConfigSchema, value, what) as CacheConfig),
   );
 }
 
@@ -85,7 +87,7 @@ export function parseCacheRecords(bytes: Uint8Array, what: string): CacheRecord[
 export function encodeCacheConfig(config: CacheConfig): Uint8Array {
   return encodeGoJson({
     layers: someOf(config.layers.map(orderLayer)),
-    records: someOf(config.records.map(orderRecord)),
+    records: someOf(withJoining(config).map(orderRecord)),
   });
 }
 

@@ -48,6 +48,30 @@ export function sortEntries(config: CacheConfig): CacheConfig {
 }
 
 /**
+ * Tells whether BuildKit's own sort can have given a config its order. Which of several
+ * layers of one blob comes first, and of several records with one digest and as many
+ * inputs, is left to chance there: it compares alternatives as they happen to stand.
+ *
+ * @param config Known to be sound.
+ */
+export function isSorted({ layers, records }: CacheConfig): boolean {
+  return (
+    layers.every(({ blob }, at) => at === 0 || compareBytes(layers[at - 1]!.blob, blob) <= 0) &&
+    records.every(({ digest, inputs }, at) => {
+      const before = records[at - 1];
+      if (!before) return true;
+      const difference = compareBytes(before.digest, digest);
+      return difference < 0 || (difference === 0 && before.inputs.length <= inputs.length);
+    }) &&
+    records.every(({ inputs }) =>
+      inputs.every((input) =>
+        input.every(({ link }, at) => at === 0 || (input[at - 1]?.link ?? 0) <= link),
+      ),
+    )
+  );
+}
+
+/**
  * Leaves out the layers that no result and no chain needs. The rest keeps its order.
  *
  * @throws {CacheportError} CACHE_INVALID
@@ -111,7 +135,9 @@ function pickEntries(
   const newLayer = invert(layerOrder, config.layers.length);
   const newRecord = invert(recordOrder, config.records.length);
   const toLayer = (at: number): number => newLayer[at] as number;
+  const joined = config.joined?.map((at) => newRecord[at] as number);
   return {
+    ...(joined && { joined: joined.sort((a, b) => a - b) }),
     layers: layerOrder.map((at) => {
       const layer = config.layers[at] as CacheLayer;
       return {

@@ -9,6 +9,12 @@ import type { Digest } from "./digest.ts";
 export interface CacheConfig {
   layers: CacheLayer[];
   records: CacheRecord[];
+  /**
+   * Positions of the records that a joining record has as its inputs; absent without
+   * one. The joining record itself is none of `records` (see cache-joining.ts), and it
+   * is written again where these are kept.
+   */
+  joined?: number[] | undefined;
 }
 
 /** One layer in one place of a chain; a blob may stand in several places. */

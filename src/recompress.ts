@@ -98,8 +98,8 @@ function moveCache(
   if (changed.size === 0) return { ...cache, changed: 0, changedBytes: 0 };
 
   const config = normalizeCacheConfig({
+    ...cache.config,
     layers: cache.config.layers.map((layer) => moveLayer(layer, blobs.get(layer.blob))),
-    records: cache.config.records,
   });
   const configBytes = encodeCacheConfig(config);
   return {
