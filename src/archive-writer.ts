@@ -189,11 +189,14 @@ export class LayoutArchiveWriter implements ContentWriter {
    */
   async publish(
     roots: readonly Root[],
-    { signal = this.#options.signal, onBytes }: PutOptions = {},
+    { signal = this.#options.signal, onBytes, onNames }: PutOptions = {},
   ): Promise<void> {
     const options = { signal, onBytes, jobs: this.#options.jobs ?? 4 };
     for (const { descriptor, bytes } of roots) await this.put(descriptor, { bytes }, { signal });
-    await this.#write((index) => applyNames(index, roots, this.location), options);
+    await this.#write((index) => {
+      onNames?.(index.entries);
+      return applyNames(index, roots, this.location);
+    }, options);
   }
 
   /**

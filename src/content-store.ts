@@ -99,6 +99,11 @@ export interface PutOptions {
   signal?: AbortSignal | undefined;
   /** Is told the number of bytes that were moved since the last call. */
   onBytes?: ((count: number) => void) | undefined;
+  /**
+   * Is told by `publish` the names that the target had just before its own were given. A
+   * registry does not tell.
+   */
+  onNames?: ((entries: readonly NamedEntry[]) => void) | undefined;
 }
 
 /** A change of names in the target. */

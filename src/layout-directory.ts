@@ -263,6 +263,7 @@ export class LayoutDirectoryWriter implements ContentWriter {
     await this.#blobs.syncFolders();
     await this.#update((index) => {
       this.#blobs.assertPresent();
+      options.onNames?.(index.entries);
       return applyNames(index, roots, this.location);
     }, options);
   }
@@ -273,7 +274,11 @@ export class LayoutDirectoryWriter implements ContentWriter {
    * @throws {CacheportError} BLOB_MISSING, SIZE_MISMATCH, NAME_AMBIGUOUS, and those
    *   of {@link updateIndexFile}
    */
-  async setNames(descriptor: Descriptor, names: readonly EntryName[]): Promise<void> {
+  async setNames(
+    descriptor: Descriptor,
+    names: readonly EntryName[],
+    options: PutOptions = {},
+  ): Promise<void> {
     const layout = await LayoutDirectory.open(this.#root, {
       location: this.location,
     });
@@ -290,7 +295,10 @@ export class LayoutDirectoryWriter implements ContentWriter {
       bytes: new Uint8Array(),
       names: names.map((name) => ({ kind: "set", name })),
     };
-    await this.#update((index) => applyNames(index, [root], this.location));
+    await this.#update((index) => {
+      options.onNames?.(index.entries);
+      return applyNames(index, [root], this.location);
+    }, options);
   }
 
   /**

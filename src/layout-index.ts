@@ -244,7 +244,7 @@ function applyUpdate(
     }
     case "set": {
       refuseSharedTag(entries, descriptor, update.name, location);
-      const isSame = (entry: IndexEntry): boolean => sameName(entry, update.name);
+      const isSame = (entry: IndexEntry): boolean => isSameName(entry, update.name);
       return replaceFirst(entries, isSame, makeEntry(descriptor, update.name));
     }
     case "replace": {
@@ -283,7 +283,7 @@ function replaceFirst(
 }
 
 /** Two names are the same when BuildKit would replace one by the other, or both are one full name. */
-function sameName(entry: IndexEntry, name: EntryName): boolean {
+export function isSameName(entry: EntryName, name: EntryName): boolean {
   if (entry.refName === name.refName && entry.imageName === name.imageName) return true;
   return name.imageName !== undefined && fullNames(entry).includes(name.imageName);
 }
@@ -298,11 +298,11 @@ function refuseSharedTag(
   const tag = name.refName;
   const owner = entries.find(
     (entry) =>
-      !sameName(entry, name) &&
+      !isSameName(entry, name) &&
       entry.descriptor.digest !== descriptor.digest &&
       matchesName(entry, tag),
   );
-  if (!owner || entries.some((entry) => sameName(entry, name))) return;
+  if (!owner || entries.some((entry) => isSameName(entry, name))) return;
   throw new CacheportError(
     "NAME_AMBIGUOUS",
     `Cannot give the name "${tag}" in "${location}": it is the tag of ${entryLabel(owner)}`,

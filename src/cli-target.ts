@@ -1,0 +1,175 @@
+/**
+ * Where a write goes and what it displaces: every command that writes says both, and its
+ * JSON value has them as `to` and `moved`.
+ */
+import { readdirSync, statSync } from "node:fs";
+import type { ContentWriter, NamedEntry, NameReader, NameUpdate } from "./content-store.ts";
+import type { Digest } from "./digest.ts";
+import { isCacheportError } from "./errors.ts";
+import { entryLabel, isSameName } from "./layout-index.ts";
+import { nameTexts } from "./location-names.ts";
+import { openSource } from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
+import type { Location } from "./location.ts";
+import { formatReference } from "./reference.ts";
+
+/** What a write's JSON value says of its target. */
+export interface Written {
+  to: {
+    /** `folder`, `archive`, `registry`, `stream` or the kind of an object store. */
+    kind: string;
+    /** Without names. */
+    location: string;
+    /** Nothing was there before: no folder, no archive, none of these tags. */
+    new: boolean;
+  };
+  /** Names that meant other content before, in the order in which they were given. */
+  moved: { name: string; from: Digest; to: Digest }[];
+}
+
+/** Names and what they are for. */
+export interface WrittenRoot {
+  descriptor: { digest: Digest };
+  names: readonly NameUpdate[];
+}
+
+/** A target as it was before a write, as far as the names that are written are concerned. */
+export class TargetBefore {
+  readonly #location: Location;
+  readonly #isNewPlace: boolean;
+  #entries: readonly NamedEntry[] = [];
+
+  /** To be made before the target is opened for writing. */
+  constructor(location: Location) {
+    this.#location = location;
+    this.#isNewPlace = isNewPlace(location);
+  }
+
+  /**
+   * Takes the names that a writer's `publish` tells: they are those that its own names are
+   * applied to, whatever else writes there meanwhile.
+   */
+  readonly onNames = (entries: readonly NamedEntry[]): void => {
+    this.#entries = entries;
+  };
+
+  /**
+   * Asks what names mean now, where no writer's `publish` will tell: of a registry before
+   * a write, of every target when nothing is to be written. A target that does not tell is
+   * no reason not to write.
+   *
+   * @param writer Of the target; without one the target is opened for reading.
+   */
+  async lookUp(
+    names: readonly NameUpdate[],
+    settings: StoreSettings,
+    writer?: ContentWriter,
+  ): Promise<void> {
+    if (this.#isNewPlace) return;
+    try {
+      if (writer) {
+        if ("resolve" in writer) this.#entries = await meanings(writer as Resolver, names);
+        return;
+      }
+      const { store } = await openSource(this.#location.text, settings);
+      try {
+        const isPath = this.#location.kind === "directory" || this.#location.kind === "archive";
+        this.#entries = isPath ? await store.list() : await meanings(store, names);
+      } finally {
+        await store.close();
+      }
+    } catch (error) {
+      if (settings.signal?.aborted || !isCacheportError(error)) throw error;
+    }
+  }
+
+  /** What writing these roots has done, or would do. */
+  written(roots: readonly WrittenRoot[]): Written {
+    const moved: Written["moved"] = [];
+    let isKnown = false;
+    for (const { descriptor, names } of roots) {
+      for (const update of names) {
+        const from = this.#meaning(update);
+        if (from === undefined) continue;
+        isKnown = true;
+        const name = nameTexts([update])[0];
+        if (name !== undefined && from !== descriptor.digest)
+          moved.push({ name, from, to: descriptor.digest });
+      }
+    }
+    const isNew = this.#location.kind === "registry" ? !isKnown : this.#isNewPlace;
+    return {
+      to: { kind: placeKind(this.#location), location: placeText(this.#location), new: isNew },
+      moved,
+    };
+  }
+
+  /** What a name meant before. */
+  #meaning(update: NameUpdate): Digest | undefined {
+    if (update.kind === "list") return undefined;
+    if (update.kind === "replace") return update.entry.descriptor.digest;
+    return this.#entries.find((entry) => isSameName(entry, update.name))?.descriptor.digest;
+  }
+}
+
+/** What can be asked for a name. */
+type Resolver = Pick<NameReader, "resolve">;
+
+/** What was written where, as lines for people. */
+export function formatWritten({ to, moved }: Written): [string, string][] {
+  const mark = to.kind === "registry" ? "new tag" : "new";
+  return [
+    ["to", `${to.kind} ${to.location}${to.new ? ` (${mark})` : ""}`],
+    ...moved.map(({ name, from, to: now }): [string, string] => [name, `was ${from}, now ${now}`]),
+  ];
+}
+
+/** The entries that names stand for; those of updates that know it already are not asked for. */
+async function meanings(store: Resolver, names: readonly NameUpdate[]): Promise<NamedEntry[]> {
+  const found: NamedEntry[] = [];
+  for (const update of names) {
+    const text = update.kind === "set" ? entryLabel(update.name) : null;
+    if (update.kind !== "set" || text === null) continue;
+    try {
+      const { descriptor } = await store.resolve({ name: text });
+      found.push({ ...update.name, descriptor });
+    } catch (error) {
+      if (!isCacheportError(error, "NAME_NOT_FOUND")) throw error;
+    }
+  }
+  return found;
+}
+
+/** Nothing is there that names could be in. */
+function isNewPlace(location: Location): boolean {
+  if (location.kind === "stream") return true;
+  if (location.kind !== "directory" && location.kind !== "archive") return false;
+  const { kind, path } = location;
+  try {
+    if (kind === "directory") return !readdirSync(path).includes("index.json");
+    return statSync(path).size === 0;
+  } catch {
+    return true;
+  }
+}
+
+const KINDS: Record<string, string> = { directory: "folder" };
+
+function placeKind({ kind }: Location): string {
+  return KINDS[kind] ?? kind;
+}
+
+/** The place without what names something in it. */
+function placeText(location: Location): string {
+  switch (location.kind) {
+    case "directory":
+    case "archive":
+      return location.path;
+    case "registry": {
+      const { domain, path } = location.reference;
+      return formatReference({ domain, path, tag: null, digest: null });
+    }
+    default:
+      return location.text;
+  }
+}
