@@ -35,7 +35,7 @@ export const ROOMS: readonly Room[] = [
   {
     name: "layout",
     holds: "layout folders: index, lock, writer, temporaries",
-    doors: "directory durable files index index-file lock marker trash work",
+    doors: "directory durable files folder index index-file lock marker trash work",
   },
   { name: "archive", holds: "layouts in tar files", doors: "file format reader unpacked writer" },
   { name: "registry", holds: "the client of registries", doors: "" },

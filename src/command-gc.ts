@@ -80,8 +80,11 @@ function layoutFolder(location: Location): string {
   );
 }
 
+/** Things that are named one by one. */
+const SHOWN = 10;
+
 /** What a collection has left, and why. */
-export function garbageNotes({ young, postponed }: GarbageReport): string[] {
+export function garbageNotes({ young, postponed, leftAlone }: GarbageReport): string[] {
   const found: string[] = [];
   if (young > 0)
     found.push(`${young} blobs that no name reaches stay: they are younger than --grace`);
@@ -89,6 +92,11 @@ export function garbageNotes({ young, postponed }: GarbageReport): string[] {
     found.push(
       `${postponed} blobs were put back: another program was writing to the layout all the time`,
     );
+  for (const path of leftAlone.slice(0, SHOWN))
+    found.push(
+      `${printable(JSON.stringify(path))} was left alone: it is not what a layout has there`,
+    );
+  if (leftAlone.length > SHOWN) found.push(`and ${leftAlone.length - SHOWN} more were left alone`);
   return found;
 }
 

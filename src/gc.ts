@@ -22,27 +22,32 @@
  * when it is held, and no lock is held between the two ends of an export anyway.
  */
 import { existsSync } from "node:fs";
-import { open, readFile, readdir, rm, stat } from "node:fs/promises";
+import { lstat } from "node:fs/promises";
 import type { ContentReader } from "./content-store.ts";
-import type { Descriptor } from "./descriptor.ts";
-import { blobPath, digestOf } from "./digest.ts";
+import { digestOf } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import type { DocumentLimits } from "./documents.ts";
-import { CacheportError, systemCode, systemError } from "./errors.ts";
+import { CacheportError } from "./errors.ts";
 import { acquireLock } from "./layout-lock.ts";
-import { parseImageIndex } from "./image-index.ts";
 import { readIndexFile } from "./layout-index-file.ts";
+import { HeldFolder } from "./layout-folder.ts";
 import { LayoutDirectory } from "./layout-directory.ts";
-import { listLayoutFiles } from "./layout-files.ts";
+import { listLayoutFiles, removeLeftover } from "./layout-files.ts";
 import type { BlobFile, LayoutFiles, Leftover } from "./layout-files.ts";
 import { encodeLayoutIndex } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
-import { join } from "./paths.ts";
-import { findReachable } from "./reachable.ts";
+import { basename, join } from "./paths.ts";
+import { findReachable, findReferrers } from "./reachable.ts";
 import type { Referrers } from "./reachable.ts";
-import { RunFolder } from "./layout-work.ts";
+import {
+  GC_LOCK,
+  isInUse,
+  isTrashName,
+  removeDeadRunsNear,
+  RunFolder,
+  WORK_FOLDER,
+} from "./layout-work.ts";
 import { recoverTrash, Trash } from "./layout-trash.ts";
-import { sniffType } from "./walk.ts";
 
 /** Milliseconds for which blobs stay after they were written, unless told otherwise. */
 export const DEFAULT_GRACE = 3_600_000;
@@ -86,6 +91,8 @@ export interface GarbageReport {
   young: number;
   /** Blobs that stay since the layout did not come to rest. */
   postponed: number;
+  /** What is not what a layout has in its place, and was left alone: paths as above. */
+  leftAlone: string[];
 }
 
 /**
@@ -103,7 +110,9 @@ export async function collectGarbage(
   const store = await LayoutDirectory.open(folder, options);
   try {
     const files = await listLayoutFiles(folder);
-    const isIdle = !files.leftovers.some(({ path }) => isOwn(path));
+    refuseLinks(folder, files, options);
+    if (!options.dryRun) await removeDeadRunsNear(folder);
+    const isIdle = !existsSync(join(folder, WORK_FOLDER));
     if (options.dryRun || isIdle) {
       const plan = await makePlan(folder, store, files, options);
       if (options.dryRun || plan.garbage.length + plan.leftovers.length === 0)
@@ -111,10 +120,11 @@ export async function collectGarbage(
     }
     return await withRun(folder, options, async () => {
       const dead = files.leftovers.filter(
-        ({ path }) => isOwn(path) && !existsSync(join(folder, path)),
+        ({ path, isOwn }) => isOwn && !existsSync(join(folder, path)),
       );
-      await recoverTrash(folder);
-      return collect(folder, store, dead, options);
+      const left = await recoverTrash(folder);
+      const result = await collect(folder, store, dead, options);
+      return { ...result, leftAlone: [...result.leftAlone, ...left] };
     });
   } finally {
     await store.close();
@@ -138,11 +148,10 @@ async function makePlan(
   files: LayoutFiles,
   options: GarbageOptions,
 ): Promise<Plan> {
-  refuseLinks(folder, files, options);
   const index = await readIndexFile(folder, options.location);
   const named = await reach(reader, index, new Map(), options);
   const unnamed = files.blobs.filter(({ digest }) => !named.has(digest));
-  const referrers = await findReferrers(folder, unnamed, options);
+  const referrers = await findReferrers(reader, unnamed, options);
   const reached = referrers.size === 0 ? named : await reach(reader, index, referrers, options);
   const before = (options.now ?? Date.now()) - options.grace;
   const unreached = unnamed.filter(({ digest }) => !reached.has(digest));
@@ -150,29 +159,26 @@ async function makePlan(
   return {
     files,
     garbage,
-    leftovers: files.leftovers.filter(
-      ({ path, modified }) => modified <= before && !isInUse(folder, path),
-    ),
+    leftovers: await deadLeftovers(folder, files.leftovers, before),
     referrers,
     index: fingerprint(index),
     young: unreached.length - garbage.length,
   };
 }
 
-/** Tells whether a leftover is cacheport's own. */
-function isOwn(path: string): boolean {
-  return path.startsWith(".cacheport/");
-}
-
-/**
- * Tells whether a leftover is a run that may live, or trash, which is put back. The
- * locks of dead runs are seen to when a run begins; a run without one died in its
- * last moment.
- */
-function isInUse(folder: string, path: string): boolean {
-  if (!isOwn(path)) return false;
-  const isRun = path.startsWith(".cacheport/run-");
-  return !isRun || existsSync(join(folder, path, "lock"));
+/** What nobody uses any more. Trash is no leftover: it is put back. */
+async function deadLeftovers(
+  folder: string,
+  leftovers: readonly Leftover[],
+  before: number,
+): Promise<Leftover[]> {
+  const dead: Leftover[] = [];
+  for (const leftover of leftovers) {
+    const { path, modified, isOwn } = leftover;
+    if (modified > before || isTrashName(basename(path)) || basename(path) === GC_LOCK) continue;
+    if (!isOwn || !(await isInUse(join(folder, path)))) dead.push(leftover);
+  }
+  return dead;
 }
 
 /** A blob folder that is a link may be shared with other layouts, whose names are not known here. */
@@ -181,11 +187,14 @@ function refuseLinks(
   { strays }: LayoutFiles,
   { location = folder }: GarbageOptions,
 ): void {
-  const link = strays.find(({ path, isLink }) => isLink && !path.includes("/", 6));
+  const shared = (path: string): boolean => /^(?:blobs(?:\/[^/]*)?|\.cacheport)$/.test(path);
+  const link = strays.find(({ path, isLink }) => shared(path) && (isLink || !path.includes("/")));
   if (!link) return;
   throw new CacheportError(
     "GC_REFUSED",
-    `Cannot collect garbage in "${location}": "${link.path}" is a symbolic link, and other layouts may use what is behind it`,
+    link.isLink
+      ? `Cannot collect garbage in "${location}": "${link.path}" is a symbolic link, and other layouts may use what is behind it`
+      : `Cannot collect garbage in "${location}": "${link.path}" is a file, and a layout has a folder there`,
     { hint: "Nothing was removed" },
   );
 }
@@ -207,53 +216,6 @@ function reach(
   });
 }
 
-/** Finds the documents among blobs that have a `subject`. */
-async function findReferrers(
-  folder: string,
-  blobs: readonly BlobFile[],
-  { limits, signal }: GarbageOptions,
-): Promise<Referrers> {
-  const referrers = new Map<Digest, Descriptor[]>();
-  for (const { digest, size } of blobs) {
-    signal?.throwIfAborted();
-    if (size > limits.manifest) continue;
-    const bytes = await readIfJson(join(folder, blobPath(digest)));
-    if (!bytes?.includes('"subject"')) continue;
-    const mediaType = sniffType(bytes);
-    const subject = mediaType && subjectOf(bytes);
-    if (!subject) continue;
-    const found = referrers.get(subject) ?? [];
-    referrers.set(subject, [...found, { mediaType, digest, size }]);
-  }
-  return referrers;
-}
-
-/** Reads a file that begins with a brace; undefined for any other and for one that went away. */
-async function readIfJson(path: string): Promise<Buffer | undefined> {
-  try {
-    const file = await open(path, "r");
-    try {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(1), 0, 1, 0);
-      if (bytesRead === 0 || buffer[0] !== 0x7b) return undefined;
-      return await readFile(path);
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") return undefined;
-    throw systemError(`Cannot read "${path}"`, error);
-  }
-}
-
-function subjectOf(bytes: Uint8Array): Digest | undefined {
-  try {
-    // An index and a manifest have their subject in the same place.
-    return parseImageIndex(bytes, "document").subject?.digest;
-  } catch {
-    return undefined;
-  }
-}
-
 /** Runs something as the only gc of a layout, with what dead runs left put in order. */
 async function withRun<T>(
   folder: string,
@@ -263,7 +225,7 @@ async function withRun<T>(
   // Removes the folders of dead runs, and makes .cacheport.
   const own = await RunFolder.open(folder);
   try {
-    const path = join(folder, ".cacheport", "gc.lock");
+    const path = join(folder, WORK_FOLDER, GC_LOCK);
     const lock = await acquireLock(path, { timeout: lockTimeout, signal });
     try {
       return await run();
@@ -295,7 +257,7 @@ async function collect(
     const held = new Set(atRest ? trash.digests : []);
     const removed = plan.garbage.filter(({ digest }) => held.has(digest));
     for (const { digest } of removed) await trash.remove(digest);
-    await removeLeftovers(folder, plan, options);
+    for (const { path } of plan.leftovers) await removeLeftover(folder, path);
     const leftovers = [...dead, ...plan.leftovers];
     const result = report(plan, removed, leftovers, options);
     return atRest ? result : { ...result, postponed: moved };
@@ -368,43 +330,46 @@ function readerWith(store: ContentReader, trash: Trash): ContentReader {
 
 /** A text that changes whenever a program writes to the layout. */
 async function layoutState(folder: string): Promise<string> {
-  const paths = [
-    // The folder itself: BuildKit's store makes a short-lived file in it when it opens it.
-    ".",
-    "index.json",
-    "blobs/sha256",
-    "blobs/sha512",
-    ...(await below(folder, "ingest")),
-    ...(await below(folder, ".cacheport")),
-  ];
-  const states = await Promise.all(
-    paths.map(async (path) => {
-      const stats = await stat(join(folder, path)).catch(() => undefined);
-      return stats && `${stats.ino} ${stats.size} ${stats.mtimeMs}`;
-    }),
-  );
-  return states.join("\n");
-}
-
-/** A folder and what is in it and in its folders. */
-async function below(folder: string, path: string): Promise<string[]> {
-  const names = await readdir(join(folder, path), { recursive: true }).catch(() => []);
-  return [path, ...names.toSorted().map((name) => join(path, name))];
-}
-
-async function removeLeftovers(
-  folder: string,
-  { leftovers }: Plan,
-  { signal }: GarbageOptions,
-): Promise<void> {
-  for (const { path } of leftovers) {
-    signal?.throwIfAborted();
-    try {
-      await rm(join(folder, path), { recursive: true, force: true });
-    } catch (error) {
-      throw systemError(`Cannot remove "${join(folder, path)}"`, error);
-    }
+  const root = HeldFolder.openRoot(folder);
+  try {
+    const states = [
+      // The folder itself: BuildKit's store makes a short-lived file in it when it opens it.
+      await stateOf(root.entry(".")),
+      await stateOf(root.entry("index.json")),
+      ...(await below(root, "blobs", 1)),
+      ...(await below(root, "ingest", 2)),
+      ...(await below(root, WORK_FOLDER, 2)),
+    ];
+    return states.join("\n");
+  } finally {
+    root.close();
   }
+}
+
+async function stateOf(path: string): Promise<string> {
+  const stats = await lstat(path).catch(() => undefined);
+  return stats ? `${stats.ino} ${stats.size} ${stats.mtimeMs}` : "";
+}
+
+/** The states of a folder and of what is in it, down to some depth; no link is followed. */
+async function below(parent: HeldFolder, name: string, depth: number): Promise<string[]> {
+  const states = [await stateOf(parent.entry(name))];
+  if (depth === 0) return states;
+  let folder: HeldFolder;
+  try {
+    folder = parent.folder(name);
+  } catch {
+    return states;
+  }
+  try {
+    for (const entry of await folder.list())
+      states.push(...(await below(folder, entry.name, depth - 1)));
+  } catch {
+    // It went away meanwhile, which the next look tells from this one.
+  } finally {
+    folder.close();
+  }
+  return states;
 }
 
 function report(
@@ -421,5 +386,8 @@ function report(
     leftovers: leftovers.map(({ path, size }) => ({ path, size })),
     young,
     postponed: 0,
+    leftAlone: files.strays
+      .filter(({ path }) => !path.startsWith("blobs/"))
+      .map(({ path }) => path),
   };
 }

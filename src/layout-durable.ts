@@ -147,10 +147,9 @@ export function streamRegularFile(
       async pull(controller) {
         try {
           if (signal?.aborted) throw interrupted();
-          const buffer = new Uint8Array(STREAM_CHUNK);
-          const count = await readAt(path, what, buffer, position);
-          position += count;
-          if (count > 0) controller.enqueue(buffer.subarray(0, count));
+          const chunk = await readAt(path, what, position);
+          position += chunk.length;
+          if (chunk.length > 0) controller.enqueue(chunk);
           else controller.close();
         } catch (error) {
           controller.error(toError(error));
@@ -162,16 +161,14 @@ export function streamRegularFile(
   );
 }
 
-async function readAt(
-  path: string,
-  what: string,
-  buffer: Uint8Array,
-  position: number,
-): Promise<number> {
+async function readAt(path: string, what: string, position: number): Promise<Uint8Array> {
   const file = await openRegularFile(path, what);
   try {
+    const { size } = await file.stat();
+    const buffer = new Uint8Array(Math.min(STREAM_CHUNK, Math.max(size - position, 0)));
+    if (buffer.length === 0) return buffer;
     const { bytesRead } = await file.read(buffer, 0, buffer.length, position);
-    return bytesRead;
+    return buffer.subarray(0, bytesRead);
   } finally {
     await file.close();
   }

@@ -7,12 +7,14 @@
  * (`ingest/`), oras-go (`ingest/`), umoci (`.umoci-*`), containers/image
  * (`oci-put-blob*`), regclient and crane (temporary files beside blobs).
  */
-import { lstat, readdir } from "node:fs/promises";
+import { lstat, rm, unlink } from "node:fs/promises";
 import type { Dirent, Stats } from "node:fs";
 import { mapLimit } from "./concurrency.ts";
 import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
-import { systemCode, systemError } from "./errors.ts";
+import { isCacheportError, systemCode, systemError } from "./errors.ts";
+import { HeldFolder } from "./layout-folder.ts";
+import { isWorkName, temporaryKind, WORK_FOLDER } from "./layout-work.ts";
 import { join } from "./paths.ts";
 
 /** A blob as a file. */
@@ -32,9 +34,11 @@ export interface Leftover {
   size: number;
   /** The newest change within, in milliseconds since 1970. */
   modified: number;
+  /** Of this program, with a lock that tells whether it is in use. */
+  isOwn: boolean;
 }
 
-/** Something under `blobs/` that is no blob. */
+/** Something that is left alone: under `blobs/` and no blob, or not what a layout has in its place. */
 export interface StrayFile {
   /** Relative to the layout, with forward slashes. */
   path: string;
@@ -54,6 +58,9 @@ const ALGORITHMS = new Set(["sha256", "sha512"]);
 /** Files that are looked at at once. */
 const PARALLEL = 32;
 
+/** Folders within a left-over folder that are looked into. */
+const DEPTH = 8;
+
 /**
  * Lists the files of a layout.
  *
@@ -62,41 +69,101 @@ const PARALLEL = 32;
  */
 export async function listLayoutFiles(folder: string): Promise<LayoutFiles> {
   const files: LayoutFiles = { blobs: [], leftovers: [], strays: [] };
-  for (const entry of await entriesOf(folder, "blobs")) {
-    const path = `blobs/${entry.name}`;
-    if (entry.isDirectory() && ALGORITHMS.has(entry.name))
-      await listBlobs(folder, entry.name, files);
-    else files.strays.push({ path, isLink: entry.isSymbolicLink() });
+  try {
+    const root = HeldFolder.openRoot(folder);
+    try {
+      await listWithin(root, "blobs", files, listBlobs);
+      await listWithin(root, "ingest", files, listIngest);
+      for (const { name } of await root.list()) {
+        const own = temporaryKind(name, "layout") !== undefined;
+        // A new index.json has no lock of its own: it is as old as it looks.
+        if (own) await addLeftover(root, "", name, temporaryKind(name, "layout")?.isLocked, files);
+        else if (isForeign(name)) await addLeftover(root, "", name, false, files);
+      }
+      await listWithin(root, WORK_FOLDER, files, listWork);
+    } finally {
+      root.close();
+    }
+  } catch (error) {
+    throw systemError(`Cannot list "${folder}"`, error);
   }
-  const left = [
-    ...(await entriesOf(folder, "ingest")).map(({ name }) => `ingest/${name}`),
-    ...(await entriesOf(folder, "."))
-      .filter(({ name }) => /^\.umoci-|^oci-put-blob|\.tmp$|\.cacheport-[-0-9a-f]+$/.test(name))
-      .map(({ name }) => name),
-    ...(await entriesOf(folder, ".cacheport"))
-      .filter((entry) => entry.isDirectory())
-      .map(({ name }) => `.cacheport/${name}`),
-  ];
-  for (const path of left) await addLeftover(folder, path, files);
   files.blobs.sort((a, b) => (a.digest < b.digest ? -1 : 1));
   return files;
 }
 
-async function listBlobs(folder: string, algorithm: string, files: LayoutFiles): Promise<void> {
-  const directory = `blobs/${algorithm}`;
-  const entries = await entriesOf(folder, directory);
-  await mapLimit(entries, PARALLEL, async (entry) => {
-    const path = `${directory}/${entry.name}`;
-    const digest = `${algorithm}:${entry.name}`;
-    if (!isDigest(digest) && isTemporary(entry.name)) {
-      await addLeftover(folder, path, files);
-    } else if (!isDigest(digest) || !entry.isFile()) {
-      files.strays.push({ path, isLink: entry.isSymbolicLink() });
-    } else {
-      const stats = await statsOf(folder, path);
-      if (stats) files.blobs.push({ digest, size: stats.size, modified: stats.mtimeMs });
-    }
-  });
+/** Lists a folder of a layout; a link or a file in its place is a stray. */
+async function listWithin(
+  parent: HeldFolder,
+  name: string,
+  files: LayoutFiles,
+  list: (folder: HeldFolder, files: LayoutFiles) => Promise<void>,
+): Promise<void> {
+  let folder: HeldFolder | undefined;
+  try {
+    folder = parent.folderIfThere(name);
+  } catch (error) {
+    if (!isCacheportError(error, "LAYOUT_INVALID")) throw error;
+    const stats = await statsOf(parent.entry(name));
+    files.strays.push({ path: name, isLink: stats?.isSymbolicLink() === true });
+  }
+  try {
+    if (folder) await list(folder, files);
+  } finally {
+    folder?.close();
+  }
+}
+
+async function listBlobs(blobs: HeldFolder, files: LayoutFiles): Promise<void> {
+  for (const entry of await blobs.list()) {
+    if (entry.isDirectory() && ALGORITHMS.has(entry.name))
+      await listAlgorithm(blobs, entry.name, files);
+    else files.strays.push(strayOf(`blobs/${entry.name}`, entry));
+  }
+}
+
+async function listAlgorithm(
+  blobs: HeldFolder,
+  algorithm: string,
+  files: LayoutFiles,
+): Promise<void> {
+  const folder = blobs.folder(algorithm);
+  try {
+    await mapLimit(await folder.list(), PARALLEL, async (entry) => {
+      const digest = `${algorithm}:${entry.name}`;
+      if (!isDigest(digest) && isTemporary(entry.name)) {
+        await addLeftover(folder, `blobs/${algorithm}/`, entry.name, false, files);
+      } else if (!isDigest(digest) || !entry.isFile()) {
+        files.strays.push(strayOf(`blobs/${algorithm}/${entry.name}`, entry));
+      } else {
+        const stats = await statsOf(folder.entry(entry.name));
+        if (stats) files.blobs.push({ digest, size: stats.size, modified: stats.mtimeMs });
+      }
+    });
+  } finally {
+    folder.close();
+  }
+}
+
+async function listIngest(ingest: HeldFolder, files: LayoutFiles): Promise<void> {
+  for (const { name } of await ingest.list())
+    await addLeftover(ingest, "ingest/", name, false, files);
+}
+
+async function listWork(work: HeldFolder, files: LayoutFiles): Promise<void> {
+  for (const entry of await work.list()) {
+    if (isWorkName(entry.name) && !entry.isSymbolicLink())
+      await addLeftover(work, `${WORK_FOLDER}/`, entry.name, true, files);
+    else files.strays.push(strayOf(`${WORK_FOLDER}/${entry.name}`, entry));
+  }
+}
+
+function strayOf(path: string, entry: Dirent): StrayFile {
+  return { path, isLink: entry.isSymbolicLink() };
+}
+
+/** Names that other programs give, in a layout's own folder, to what they are writing. */
+function isForeign(name: string): boolean {
+  return /^\.umoci-|^oci-put-blob|\.tmp$/.test(name);
 }
 
 /** Names that are given to blobs while they are written: regclient's and umoci's, and crane's digest with a number behind. */
@@ -104,39 +171,73 @@ function isTemporary(name: string): boolean {
   return /\.tmp$|^\.umoci-|^[0-9a-f]{64}\d+$/.test(name) && name.length < 128;
 }
 
-async function addLeftover(folder: string, path: string, files: LayoutFiles): Promise<void> {
-  const stats = await statsOf(folder, path);
-  if (!stats) return;
-  const leftover = { path, size: 0, modified: stats.mtimeMs };
-  if (!stats.isDirectory()) leftover.size = stats.size;
-  for (const { name } of stats.isDirectory() ? await entriesOf(folder, path) : []) {
-    const inner = await statsOf(folder, `${path}/${name}`);
-    if (inner?.isFile()) leftover.size += inner.size;
-    leftover.modified = Math.max(leftover.modified, inner?.mtimeMs ?? 0);
-  }
-  files.leftovers.push(leftover);
+async function addLeftover(
+  folder: HeldFolder,
+  start: string,
+  name: string,
+  isOwn: boolean | undefined,
+  files: LayoutFiles,
+): Promise<void> {
+  const found = await measure(folder, name, DEPTH);
+  if (found) files.leftovers.push({ path: `${start}${name}`, ...found, isOwn: isOwn === true });
 }
 
-/** The entries of a folder, sorted; none for one that is not there or is a symbolic link. */
-async function entriesOf(folder: string, path: string): Promise<Dirent[]> {
-  const directory = join(folder, path);
+/** The bytes of a file or of all files within a folder, and its newest change; undefined when it went away. */
+async function measure(
+  parent: HeldFolder,
+  name: string,
+  depth: number,
+): Promise<{ size: number; modified: number } | undefined> {
+  const stats = await statsOf(parent.entry(name));
+  if (!stats) return undefined;
+  const sum = { size: stats.isFile() ? stats.size : 0, modified: stats.mtimeMs };
+  if (!stats.isDirectory() || depth === 0) return sum;
+  const folder = parent.folder(name);
   try {
-    // The layout itself may be reached through a link, what is in it may not.
-    if (path !== "." && !(await lstat(directory)).isDirectory()) return [];
-    const entries = await readdir(directory, { withFileTypes: true });
-    return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") return [];
-    throw systemError(`Cannot list "${directory}"`, error);
+    for (const entry of await folder.list()) {
+      const inner = await measure(folder, entry.name, depth - 1);
+      sum.size += inner?.size ?? 0;
+      sum.modified = Math.max(sum.modified, inner?.modified ?? 0);
+    }
+  } finally {
+    folder.close();
   }
+  return sum;
 }
 
 /** What a path is, without following it; undefined when it went away. */
-async function statsOf(folder: string, path: string): Promise<Stats | undefined> {
+async function statsOf(path: string): Promise<Stats | undefined> {
   try {
-    return await lstat(join(folder, path));
+    return await lstat(path);
   } catch (error) {
     if (systemCode(error) === "ENOENT") return undefined;
-    throw systemError(`Cannot look at "${join(folder, path)}"`, error);
+    throw error;
+  }
+}
+
+/**
+ * Removes a left-over of a layout with all that is in it. No link is followed, on the way
+ * to it or in it.
+ *
+ * @param folder Path of the layout.
+ * @param path As {@link Leftover.path}.
+ * @throws {CacheportError} PERMISSION_DENIED, LAYOUT_INVALID for a link in the way, IO_FAILED
+ */
+export async function removeLeftover(folder: string, path: string): Promise<void> {
+  const held = [HeldFolder.openRoot(folder)];
+  try {
+    const names = path.split("/");
+    const last = names.pop() as string;
+    for (const name of names) held.push((held.at(-1) as HeldFolder).folder(name));
+    const entry = (held.at(-1) as HeldFolder).entry(last);
+    const stats = await statsOf(entry);
+    if (stats?.isDirectory()) await rm(entry, { recursive: true, force: true });
+    else if (stats) await unlink(entry);
+  } catch (error) {
+    // Whoever left it may have come back for it.
+    if (systemCode(error) !== "ENOENT")
+      throw systemError(`Cannot remove "${join(folder, path)}"`, error);
+  } finally {
+    for (const each of held) each.close();
   }
 }

@@ -10,7 +10,7 @@
  * there removes it.
  */
 import { lstat, mkdir, rm, rmdir } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { tmpdir, userInfo } from "node:os";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
 import { HeldFolder } from "./layout-folder.ts";
 import { acquireLock, isLocked, OWN_LOCK_MARK } from "./layout-lock.ts";
@@ -24,6 +24,9 @@ export const WORK_FOLDER = ".cacheport";
 /** The lock in the folder of a run. */
 const LOCK = "lock";
 
+/** The user on systems that number none. */
+const NO_USERS = -1;
+
 /** How often to begin anew when other runs remove what this one needs. */
 const ATTEMPTS = 20;
 
@@ -33,8 +36,9 @@ export type TemporaryPlace = "work" | "layout" | "anywhere";
 /** One kind of temporary. */
 export interface Temporary {
   readonly place: TemporaryPlace;
-  /** A folder with a lock in it; otherwise a file. */
   readonly isFolder: boolean;
+  /** A lock, in the folder or on the file itself, tells whether it is in use. */
+  readonly isLocked: boolean;
   /** A name for a new one. */
   newName(): string;
   readonly pattern: RegExp;
@@ -47,13 +51,15 @@ function random(place: TemporaryPlace, isFolder: boolean, start: string): Tempor
   return {
     place,
     isFolder,
+    isLocked: isFolder,
     newName: () => `${start}${crypto.randomUUID()}`,
     pattern: new RegExp(`^${RegExp.escape(start)}${UUID}$`),
   };
 }
 
 const RUN = random("work", true, "run-");
-const TRASH = random("work", true, "trash-");
+/** What gc moved aside is told from what it moves by gc's own lock. */
+const TRASH = { ...random("work", true, "trash-"), isLocked: false };
 const RUN_ANYWHERE = random("anywhere", true, ".cacheport-run-");
 const INDEX_START = "index.json.cacheport-";
 const NEW_INDEX = random("layout", false, INDEX_START);
@@ -65,6 +71,7 @@ export const GC_LOCK = "gc.lock";
 const GC: Temporary = {
   place: "work",
   isFolder: false,
+  isLocked: true,
   newName: () => GC_LOCK,
   pattern: /^gc\.lock$/,
 };
@@ -72,6 +79,7 @@ const GC: Temporary = {
 const FILE_LOCK: Temporary = {
   place: "anywhere",
   isFolder: false,
+  isLocked: true,
   newName: () => basename(lockBeside(`${crypto.randomUUID()}.tar`)),
   pattern: /^\..+\.cacheport-lock$/,
 };
@@ -80,6 +88,7 @@ const FILE_LOCK: Temporary = {
 const UNLOCKED: Temporary = {
   place: "anywhere",
   isFolder: true,
+  isLocked: false,
   newName: () => `.cacheport-${crypto.randomUUID()}`,
   pattern: new RegExp(`^\\.cacheport-(?:\\w{6}|${UUID})$`),
 };
@@ -101,6 +110,11 @@ export function temporaryKind(name: string, place: "layout" | "anywhere"): Tempo
   return TEMPORARIES.find(
     (kind) => (kind.place === place || kind.place === "anywhere") && kind.pattern.test(name),
   );
+}
+
+/** Tells whether a name in {@link WORK_FOLDER} is one that this program gives, of whatever version. */
+export function isWorkName(name: string): boolean {
+  return name.startsWith("run-") || isTrashName(name) || name === GC_LOCK;
 }
 
 /** Tells whether a name in {@link WORK_FOLDER} is that of blobs which a gc moved aside. */
@@ -133,15 +147,22 @@ export class RunFolder {
   readonly path: string;
   /** The topmost folder that was made for {@link RunFolder.open}'s root, if any was. */
   readonly madeRoot: string | undefined;
+  /** A gc has moved blobs aside here, which works now or died before it put them back. */
+  readonly sawTrash: boolean;
   readonly #lock: FileLock;
   /** Removing what dead runs left elsewhere goes on beside the work. */
   readonly #sweeping: Promise<void>;
 
-  private constructor(path: string, lock: FileLock, made: string | undefined, places: string[]) {
+  private constructor(
+    path: string,
+    lock: FileLock,
+    { near, madeRoot, sawTrash = false }: { near: string; madeRoot?: string; sawTrash?: boolean },
+  ) {
     this.path = path;
     this.#lock = lock;
-    this.madeRoot = made;
-    this.#sweeping = sweepPlaces(places, path).catch(() => {});
+    this.madeRoot = madeRoot;
+    this.sawTrash = sawTrash;
+    this.#sweeping = removeDeadRunsNear(near);
   }
 
   /**
@@ -162,8 +183,9 @@ export class RunFolder {
         await mkdir(path, 0o700);
         return acquireLock(join(path, LOCK));
       });
-      await removeDeadRuns(parent, path);
-      return new RunFolder(path, lock, madeRoot, [root, dirname(resolve(root)), tmpdir()]);
+      const names = await removeDeadRuns(parent, path);
+      const sawTrash = names.some(isTrashName);
+      return new RunFolder(path, lock, { near: root, sawTrash, ...(madeRoot && { madeRoot }) });
     } catch (error) {
       throw systemError(`Cannot make folder "${path}"`, error);
     }
@@ -186,7 +208,7 @@ export class RunFolder {
         await mkdir(path, { recursive: true, mode: 0o700 });
         return acquireLock(join(path, LOCK));
       });
-      return new RunFolder(path, lock, undefined, [folder, tmpdir()]);
+      return new RunFolder(path, lock, { near: folder });
     } catch (error) {
       const failure = systemError(`Cannot make a temporary folder in "${folder}"`, error);
       if (resolve(folder) !== resolve(tmpdir())) throw failure;
@@ -264,39 +286,44 @@ export async function makeFolder(path: string): Promise<boolean> {
   );
 }
 
-/** Removes the folders of dead runs in a layout's work folder. */
-async function removeDeadRuns(parent: string, own: string): Promise<void> {
+/** Removes the folders of dead runs in a layout's work folder. @returns All names that were in there */
+async function removeDeadRuns(parent: string, own: string): Promise<string[]> {
   const folder = HeldFolder.open(parent);
   try {
-    for (const entry of await folder.list()) {
+    const entries = await folder.list();
+    for (const entry of entries) {
       // Also those of names that a later version may give.
       if (!entry.isDirectory() || !entry.name.startsWith("run-")) continue;
       if (entry.name !== basename(own)) await removeIfDead(folder, entry.name).catch(() => {});
     }
+    return entries.map(({ name }) => name);
   } finally {
     folder.close();
   }
 }
 
-/** Removes what dead runs of the same user left in folders that are no layout's own. */
-async function sweepPlaces(places: readonly string[], own: string): Promise<void> {
-  const { uid } = await lstat(own);
-  for (const place of new Set(places.map((path) => resolve(path))))
-    await sweep(place, own, uid).catch(() => {});
+/**
+ * Removes what dead runs of the same user left in a folder, beside it and in TMPDIR; what
+ * cannot be removed stays.
+ */
+export async function removeDeadRunsNear(path: string): Promise<void> {
+  const { uid } = userInfo();
+  const places = [resolve(path), dirname(resolve(path)), resolve(tmpdir())];
+  for (const place of new Set(places)) await sweep(place, uid).catch(() => {});
 }
 
-async function sweep(place: string, own: string, uid: number): Promise<void> {
+async function sweep(place: string, uid: number): Promise<void> {
   const folder = HeldFolder.openRoot(place);
   try {
     for (const { name } of await folder.list()) {
-      if (join(place, name) === own) continue;
       const isRun = RUN_ANYWHERE.pattern.test(name);
       if (!isRun && !FILE_LOCK.pattern.test(name)) continue;
       // In TMPDIR anybody may put anything, and root would be let to remove it.
-      if ((await lstat(folder.entry(name))).uid !== uid) continue;
-      await (isRun ? removeIfDead(folder, name) : removeDeadLock(folder.entry(name))).catch(
-        () => {},
-      );
+      const owner = await lstat(folder.entry(name)).catch(() => undefined);
+      if (!owner || (owner.uid !== uid && uid !== NO_USERS)) continue;
+      const removed = isRun ? removeIfDead(folder, name) : removeDeadLock(folder.entry(name));
+      // Alive, or not to be removed.
+      await removed.catch(() => {});
     }
   } finally {
     folder.close();

@@ -22,6 +22,7 @@ import { Growth } from "./blob-jobs.ts";
 import type { FileJobResult } from "./blob-jobs.ts";
 import { dirname, join, resolve } from "./paths.ts";
 import { againIfRemoved, makeFolder, RunFolder } from "./layout-work.ts";
+import { recoverDeadTrash } from "./layout-trash.ts";
 import { readChunks } from "./blob-check.ts";
 import { WorkerPool } from "./blob-threads.ts";
 
@@ -287,7 +288,8 @@ export class BlobWriter {
 
   async #openRun(): Promise<RunFolder> {
     if (this.#closed) throw interrupted();
-    this.#run ??= RunFolder.open(this.#root).then((run) => {
+    this.#run ??= RunFolder.open(this.#root).then(async (run) => {
+      if (run.sawTrash) await recoverDeadTrash(this.#root);
       // All folders from the layout's own up to the topmost that was made.
       if (run.madeRoot !== undefined) {
         let folder = this.#root;

@@ -5,11 +5,13 @@
  * leaf to them (umoci, BuildKit's `reset`), as are Docker types (umoci) and
  * `subject` (BuildKit). Here nothing is a leaf that could be something else.
  */
+import { mapLimit } from "./concurrency.ts";
 import type { ContentReader, NamedEntry } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { goFields, isJsonObject, parseJson } from "./go-json.ts";
+import { parseImageIndex } from "./image-index.ts";
 import {
   CACHE_CONFIG,
   DOCKER_CONFIG,
@@ -45,10 +47,18 @@ export async function findReachable(
 ): Promise<Set<Digest>> {
   const reached = new Set<Digest>();
   const documents = new Set<Digest>();
-  let roots = await Promise.all(entries.map((entry) => rootOf(reader, entry.descriptor, options)));
-  for (const { subject } of entries) {
-    if (subject) roots.push(...(await subjectOf(reader, subject, options)));
-  }
+  /** Many may refer to one. */
+  const subjects = new Set<Digest>();
+  const followSubject = async (digest: Digest, into: Descriptor[]): Promise<void> => {
+    if (subjects.has(digest)) return;
+    subjects.add(digest);
+    const subject = await subjectOf(reader, digest, options);
+    if (subject) into.push(subject);
+  };
+  let roots = await mapLimit(entries, options.jobs ?? 1, ({ descriptor }) =>
+    rootOf(reader, descriptor, options),
+  );
+  for (const { subject } of entries) if (subject) await followSubject(subject, roots);
   while (roots.length > 0) {
     const nodes = await follow(reader, roots, options);
     const next: Descriptor[] = [];
@@ -57,9 +67,9 @@ export async function findReachable(
       reached.add(digest);
       if (!node.documentType || documents.has(digest)) continue;
       documents.add(digest);
-      next.push(...(referrers.get(digest) ?? []));
-      if (node.subject) next.push(...(await subjectOf(reader, node.subject.digest, options)));
-      next.push(...(await unknownChildren(reader, node, options)));
+      for (const referrer of referrers.get(digest) ?? []) next.push(referrer);
+      if (node.subject) await followSubject(node.subject.digest, next);
+      for (const child of await unknownChildren(reader, node, options)) next.push(child);
     }
     roots = next.filter(({ digest }) => !documents.has(digest));
   }
@@ -167,16 +177,64 @@ async function firstByte(
   }
 }
 
+/**
+ * Finds the documents among blobs that have a `subject`.
+ *
+ * @param blobs Of a layout; what is too large for a document is passed over.
+ * @throws {CacheportError} PERMISSION_DENIED, INTERRUPTED, IO_FAILED
+ */
+export async function findReferrers(
+  reader: ContentReader,
+  blobs: readonly { readonly digest: Digest; readonly size: number }[],
+  { limits, jobs = 1, signal }: WalkOptions,
+): Promise<Referrers> {
+  const referrers = new Map<Digest, Descriptor[]>();
+  await mapLimit(blobs, jobs, async ({ digest, size }) => {
+    signal?.throwIfAborted();
+    if (size > limits.manifest) return;
+    const descriptor = { mediaType: "", digest, size };
+    const document = await readDocument(reader, descriptor);
+    if (!document) return;
+    const found = referrers.get(document.subject) ?? [];
+    referrers.set(document.subject, found);
+    found.push({ ...descriptor, mediaType: document.mediaType });
+  });
+  // In an order that does not depend on which was read first.
+  for (const found of referrers.values()) found.sort((a, b) => (a.digest < b.digest ? -1 : 1));
+  return referrers;
+}
+
+/** The type and the subject of a document that has one; undefined for anything else. */
+async function readDocument(
+  reader: ContentReader,
+  descriptor: Descriptor,
+): Promise<{ mediaType: string; subject: Digest } | undefined> {
+  try {
+    if ((await firstByte(reader, descriptor)) !== BRACE) return undefined;
+    const bytes = await reader.read(descriptor, descriptor.size);
+    if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes('"subject"'))
+      return undefined;
+    const mediaType = sniffType(bytes);
+    // An index and a manifest have their subject in the same place.
+    const subject = mediaType && parseImageIndex(bytes, "document").subject?.digest;
+    return mediaType && subject ? { mediaType, subject } : undefined;
+  } catch (error) {
+    // Damaged, or gone meanwhile: then it refers to nothing.
+    if (isCacheportError(error, "PERMISSION_DENIED", "INTERRUPTED", "IO_FAILED")) throw error;
+    return undefined;
+  }
+}
+
 /** The manifest that another one refers to, if the store has it. */
 async function subjectOf(
   reader: ContentReader,
   digest: Digest,
   options: WalkOptions,
-): Promise<Descriptor[]> {
+): Promise<Descriptor | undefined> {
   const unsized = { mediaType: "", digest, size: 0 };
   const size = await reader.stat(unsized);
-  if (size === undefined) return [];
-  return [await rootOf(reader, { ...unsized, size }, options)];
+  if (size === undefined) return undefined;
+  return rootOf(reader, { ...unsized, size }, options);
 }
 
 function refusal(reader: ContentReader, cause: unknown): CacheportError {

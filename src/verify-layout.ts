@@ -38,7 +38,9 @@ export async function verifyLayoutFiles(
       null,
       isLink
         ? `"${path}" is a symbolic link and is not followed`
-        : `"${path}" is no blob: its name is no digest`,
+        : path.startsWith("blobs/")
+          ? `"${path}" is no blob: its name is no digest`
+          : `"${path}" is not what a layout has there`,
     );
   }
 }
