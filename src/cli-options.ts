@@ -60,11 +60,16 @@ const REGISTRY: readonly OptionSpec[] = [
   },
   {
     name: "insecure",
-    description: "Do not check the registry's certificate",
+    description:
+      "Take any certificate of the registry, and plain HTTP where there is no HTTPS; a login goes by HTTP to this machine only",
   },
   {
     name: "plain-http",
-    description: "Speak HTTP without TLS to the registry",
+    description: "Speak HTTP without TLS to the registry, the login included",
+  },
+  {
+    name: "check-target",
+    description: "Read a byte of each blob that the target registry says it has",
   },
   {
     name: "allow-private-upload",

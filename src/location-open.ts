@@ -48,6 +48,7 @@ export async function storeSettings(
     env: context.env,
     stdin: () => context.stdin(),
     write: (bytes) => context.write(bytes),
+    note: (text) => context.note(text),
     stdinIsTerminal: context.stdinIsTerminal,
     stdoutIsTerminal: context.stdoutIsTerminal,
     login: await readLogin(context, args, registryHosts(args.operands)),
@@ -55,6 +56,7 @@ export async function storeSettings(
     insecure: args.flag("insecure"),
     plainHttp: args.flag("plain-http"),
     allowPrivateUpload: args.flag("allow-private-upload"),
+    checkTarget: args.flag("check-target"),
   };
 }
 

@@ -14,6 +14,8 @@ export interface StoreSettings {
   env: CommandContext["env"];
   stdin(): ReadableStream<Uint8Array>;
   write(bytes: Uint8Array): Promise<void>;
+  /** Tells the user what is no failure. */
+  note(text: string): void;
   stdinIsTerminal: boolean;
   stdoutIsTerminal: boolean;
   /** For one registry; the others' are looked up where docker login keeps them. */
@@ -22,6 +24,8 @@ export interface StoreSettings {
   insecure: boolean;
   plainHttp: boolean;
   allowPrivateUpload: boolean;
+  /** Blobs that a registry says it has are skipped only when they can be read. */
+  checkTarget: boolean;
 }
 
 /** How an archive is to be written. */

@@ -11,6 +11,7 @@ import { CacheportError } from "./errors.ts";
 import { normalizeScopes, parseChallenges } from "./registry-challenge.ts";
 import type { Challenge } from "./registry-challenge.ts";
 import type { Credential, CredentialLookup } from "./registry-credentials.ts";
+import { isLocalHost, isLoopbackHost, isPrivateHost } from "./registry-endpoint.ts";
 
 /** A request to a token server. */
 export interface TokenRequest {
@@ -35,15 +36,21 @@ export interface AuthorizerOptions {
   credentials: () => Promise<CredentialLookup>;
   /** Sends a request with retries; never adds credentials of its own. */
   send: (request: TokenRequest) => Promise<TokenReply>;
+  /** The user lets a login go by plain HTTP to other machines. */
+  plainHttp?: boolean | undefined;
+  /** The addresses of a host name, none when they cannot be known. */
+  addresses?: ((hostname: string) => Promise<readonly string[]>) | undefined;
   /** Milliseconds; for tests. */
   now?: () => number;
 }
 
+/** A field that is not what it should be counts for nothing: only the token matters. */
+const text = v.fallback(v.optional(v.string()), undefined);
 const TokenSchema = v.object({
-  token: v.nullish(v.string()),
-  access_token: v.nullish(v.string()),
-  expires_in: v.nullish(v.number()),
-  issued_at: v.nullish(v.string()),
+  token: text,
+  access_token: text,
+  // Some servers write the seconds as a text.
+  expires_in: v.fallback(v.pipe(v.unknown(), v.transform(Number), v.finite()), 0),
 });
 
 interface HeldToken {
@@ -53,7 +60,9 @@ interface HeldToken {
 }
 
 const CLIENT_ID = "cacheport";
+/** Seconds. */
 const DEFAULT_LIFE = 60;
+const MAX_LIFE = 86_400;
 
 /** Gives requests to one registry the header that it asks for. */
 export class Authorizer {
@@ -77,7 +86,7 @@ export class Authorizer {
   async header(scopes: readonly string[]): Promise<string | undefined> {
     const challenge = this.#challenge;
     if (!challenge) return undefined;
-    const { credential } = await this.#credential();
+    const credential = await this.#safeCredential();
     if (challenge.scheme === "basic") {
       return credential?.username === undefined ? undefined : this.#basic(credential);
     }
@@ -102,11 +111,9 @@ export class Authorizer {
       offered.find(({ scheme }) => scheme === "basic");
     if (!challenge) return false;
     this.#challenge = challenge;
-    if (challenge.scheme === "basic") {
-      const { credential } = await this.#credential();
+    const credential = await this.#safeCredential();
+    if (challenge.scheme === "basic")
       return credential?.username !== undefined && this.#basic(credential) !== sent;
-    }
-    const { credential } = await this.#credential();
     if (credential?.registryToken) return sent === undefined;
     // The token that was refused has expired or was withdrawn. A token that
     // another request has got since then is kept.
@@ -114,6 +121,21 @@ export class Authorizer {
     const held = await this.#tokens.get(key)?.value.catch(() => undefined);
     if (sent === `Bearer ${held}`) this.#tokens.delete(key);
     return true;
+  }
+
+  /** The login, unless it would be readable on its way to the registry. */
+  async #safeCredential(): Promise<Credential | undefined> {
+    const { credential } = await this.#credential();
+    if (credential && !this.#isProtected(new URL(await this.#options.origin())))
+      throw this.#denied("it is reached by plain HTTP, and the login could be read on its way", {
+        hint: "Use --plain-http if you trust the network between here and there",
+      });
+    return credential;
+  }
+
+  /** Tells whether a login may be sent to an address. */
+  #isProtected({ protocol, hostname }: URL): boolean {
+    return protocol === "https:" || isLoopbackHost(hostname) || this.#options.plainHttp === true;
   }
 
   /** Why credentials that were configured could not be had, or undefined. */
@@ -233,9 +255,36 @@ export class Authorizer {
     if (credential && realm.protocol === "http:" && origin.startsWith("https:")) {
       throw this.#denied("it is asked by HTTPS and wants the password sent by plain HTTP");
     }
+    if (credential && !this.#isProtected(realm)) {
+      throw this.#denied(`it wants the password sent to ${realm.host} by plain HTTP`, {
+        hint: "Use --plain-http if you trust the network between here and there",
+      });
+    }
+    if (await this.#leadsInside(realm, new URL(origin))) {
+      throw this.#denied(
+        `its token server is said to be ${realm.host}, which is this machine or its own network`,
+        { hint: "A registry on a public address has no business there; ask who runs it" },
+      );
+    }
     realm.username = "";
     realm.password = "";
     return realm;
+  }
+
+  /**
+   * Tells whether a registry elsewhere names a token server that only this machine
+   * can mean, by its address or by a name that stands for such an address.
+   */
+  async #leadsInside(realm: URL, origin: URL): Promise<boolean> {
+    if (isPrivateHost(origin.hostname) || realm.hostname === origin.hostname) return false;
+    const addresses = this.#options.addresses ?? (async () => []);
+    if (!isLocalHost(realm.hostname)) {
+      const found = await addresses(realm.hostname);
+      if (!found.some((address) => isLocalHost(address))) return false;
+    }
+    // A name may stand for a registry that is near all the same.
+    const own = await addresses(origin.hostname);
+    return own.length === 0 || !own.every((address) => isPrivateHost(address));
   }
 
   #readToken(reply: TokenReply, realm: URL): { value: string; staleAt: number } {
@@ -265,18 +314,20 @@ export class Authorizer {
       );
     }
     this.#conceal(value);
-    const life = Math.max(parsed?.expires_in ?? 0, DEFAULT_LIFE);
+    // Longer than a day is not believed.
+    const life = Math.min(Math.max(parsed?.expires_in ?? 0, DEFAULT_LIFE), MAX_LIFE);
     // The server's clock may differ from this one, so the life counts from now.
     return { value, staleAt: this.#now() + life * 900 };
   }
 
-  #denied(reason: string): CacheportError {
+  #denied(
+    reason: string,
+    { hint } = { hint: "Check the user name and the password, or log in again with docker login" },
+  ): CacheportError {
     return new CacheportError(
       "REGISTRY_DENIED",
       `Cannot log in to registry "${this.#options.domain}": ${reason}`,
-      {
-        hint: "Check the user name and the password, or log in again with docker login",
-      },
+      { hint },
     );
   }
 

@@ -2,12 +2,14 @@
  * One exchange with a registry: where it is, TLS, the proxy, credentials and
  * redirects. Trying again is the transport's business.
  */
+import { X509Certificate } from "node:crypto";
 import { rootCertificates } from "node:tls";
 import { CacheportError, systemError } from "./errors.ts";
 import type { Authorizer } from "./registry-auth.ts";
 import { hasPort, isLoopbackHost, registryEndpoints } from "./registry-endpoint.ts";
 import type { Endpoint, EndpointOptions } from "./registry-endpoint.ts";
 import { TransportFailure, explainFailure } from "./registry-failures.ts";
+import { Warnings } from "./registry-warnings.ts";
 import { StallWatch } from "./registry-limits.ts";
 import { MAX_REDIRECTS, followLocation, tooManyRedirects } from "./registry-redirect.ts";
 import type { RedirectRules } from "./registry-redirect.ts";
@@ -17,6 +19,8 @@ export interface ConnectionOptions extends EndpointOptions {
   env: Readonly<Record<string, string | undefined>>;
   signal?: AbortSignal | undefined;
   allowPrivateUpload?: boolean | undefined;
+  /** Is told what the user should know and what is no failure. */
+  note?: ((text: string) => void) | undefined;
   /** Milliseconds in which a port must show whether it speaks TLS. */
   probeTimeout: number;
 }
@@ -84,12 +88,16 @@ export class RegistryConnection {
   readonly #session = new Bun.FetchSession();
   #endpoint: Promise<Endpoint> | undefined;
   #certificates: Promise<string[]> | undefined;
+  /** The challenge that `/v2/` gives, null for none. */
+  #asked: Promise<string | null> | undefined;
+  readonly #warnings: Warnings;
 
   /** @param domain The host with an optional port, as references have it. */
   constructor(domain: string, auth: Authorizer, options: ConnectionOptions) {
     this.domain = domain;
     this.#auth = auth;
     this.#options = options;
+    this.#warnings = new Warnings(domain, options.note, (text) => auth.redact(text));
   }
 
   /** Closes idle connections. */
@@ -110,7 +118,8 @@ export class RegistryConnection {
   async rules(upload: boolean): Promise<RedirectRules> {
     const { origin, verify } = await this.endpoint();
     const allowPrivateUpload = this.#options.allowPrivateUpload ?? false;
-    return { origin, domain: this.domain, upload, verify, allowPrivateUpload };
+    const note = (text: string): void => this.#warnings.say(text);
+    return { origin, domain: this.domain, upload, verify, allowPrivateUpload, note };
   }
 
   /**
@@ -131,10 +140,15 @@ export class RegistryConnection {
       const login = trusted ? await this.#auth.header(call.scopes) : undefined;
       const open = await this.#send(call, method, url, way, login, window);
       const { status, headers } = open.response;
-      if (status === 401 && trusted && !challenged) {
+      if (trusted) this.#warnings.tell(headers.get("warning"));
+      const refused = status === 401 || (login === undefined && (status === 403 || status === 404));
+      if (refused && trusted && !challenged) {
         challenged = true;
-        const challenge = headers.get("www-authenticate");
-        if (await this.#auth.challenged(challenge, call.scopes, login)) {
+        const challenge = status === 401 ? headers.get("www-authenticate") : null;
+        const again =
+          (await this.#auth.challenged(challenge, call.scopes, login)) ||
+          (login === undefined && (await this.#askForChallenge(way, call.scopes, window)));
+        if (again) {
           await discard(open);
           continue;
         }
@@ -148,6 +162,36 @@ export class RegistryConnection {
       if (status === 303 && method !== "HEAD") method = "GET";
       trusted &&= url.origin === way.origin;
     }
+  }
+
+  /**
+   * Asks `/v2/` how a login is to be sent, for registries that refuse without a
+   * challenge or say that nothing is there; once, and only for a login that exists.
+   *
+   * @see sonatype/nexus-public issue 217
+   */
+  async #askForChallenge(
+    way: Endpoint,
+    scopes: readonly string[],
+    window: number,
+  ): Promise<boolean> {
+    this.#asked ??= (async () => {
+      if (!(await this.#auth.authenticated().catch(() => false))) return null;
+      const url = new URL("/v2/", way.origin);
+      const open = await this.#send(
+        { method: "GET", url, scopes: [] },
+        "GET",
+        url,
+        way,
+        undefined,
+        window,
+      );
+      await discard(open);
+      const { status, headers } = open.response;
+      return status === 401 ? headers.get("www-authenticate") : null;
+    })();
+    const challenge = await this.#asked;
+    return challenge !== null && (await this.#auth.challenged(challenge, scopes, undefined));
   }
 
   async #send(
@@ -250,7 +294,11 @@ export class RegistryConnection {
     } catch (error) {
       this.#options.signal?.throwIfAborted();
       if (error instanceof CacheportError) throw error;
-      return explainFailure(error);
+      const failure = explainFailure(error);
+      // A server that waits for a request waits for ever: asking again would not help.
+      return failure.kind === "stalled" && way.origin.startsWith("https:")
+        ? new TransportFailure("silent", "it does not answer to TLS; it may speak plain HTTP")
+        : failure;
     } finally {
       clearTimeout(timer);
     }
@@ -258,7 +306,7 @@ export class RegistryConnection {
 
   /** BuildKit's rule: without a port, a silent HTTPS port leads to HTTP as well. */
   #mayFallBack({ kind }: TransportFailure): boolean {
-    if (kind === "refused" || kind === "stalled")
+    if (kind === "refused" || kind === "stalled" || kind === "silent")
       return this.#options.insecure === true && !hasPort(this.domain);
     return kind !== "dns" && kind !== "certificate";
   }
@@ -274,11 +322,33 @@ function stalled(window: number): TransportFailure {
   return new TransportFailure("stalled", `no progress for ${seconds} s`);
 }
 
+/** @throws {CacheportError} USAGE for a file without a certificate, and what reading it throws */
 async function readCertificates(path: string): Promise<string> {
+  let text: string;
   try {
-    return await Bun.file(path).text();
+    text = await Bun.file(path).text();
   } catch (error) {
     throw systemError(`Cannot read certificates "${path}"`, error);
+  }
+  const blocks = text.match(
+    /-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[^-]+-----END [A-Z0-9 ]+-----/g,
+  );
+  const wrong = !blocks
+    ? "it holds no certificate in PEM form"
+    : blocks.every(isCertificate)
+      ? undefined
+      : "a certificate in it is damaged";
+  if (wrong === undefined) return text;
+  throw new CacheportError("USAGE", `Cannot read certificates "${path}": ${wrong}`, {
+    hint: "A PEM file has lines of -----BEGIN CERTIFICATE-----; openssl x509 -inform DER -in FILE converts the binary form",
+  });
+}
+
+function isCertificate(block: string): boolean {
+  try {
+    return new X509Certificate(block).subject !== undefined;
+  } catch {
+    return false;
   }
 }
 

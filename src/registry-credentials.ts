@@ -6,7 +6,7 @@
  * containers-auth.json(5) (paths, keys of one repository).
  */
 import * as v from "valibot";
-import { CacheportError, systemCode } from "./errors.ts";
+import { CacheportError, isCacheportError, systemCode } from "./errors.ts";
 import { isJsonObject } from "./go-json.ts";
 import { join } from "./paths.ts";
 import { isDockerHub } from "./registry-endpoint.ts";
@@ -35,6 +35,8 @@ export interface CredentialOptions {
   home?: string | undefined;
   /** Milliseconds that a credential helper may take. */
   helperTimeout?: number | undefined;
+  /** Is told of what was passed over. */
+  note?: ((text: string) => void) | undefined;
 }
 
 const optionalText = v.nullish(v.string());
@@ -66,6 +68,8 @@ const HelperSchema = v.object({
 /** Bytes; a file of credentials is a few KiB. */
 const MAX_FILE = 4 * 1024 * 1024;
 const HELPER_TIMEOUT = 30_000;
+/** Milliseconds in which what a helper wrote before its end arrives. */
+const AFTER_EXIT = 500;
 /** The key that Docker Hub has had since its first days. */
 const DOCKER_HUB_KEY = "https://index.docker.io/v1/";
 
@@ -96,8 +100,17 @@ export async function findCredential(
 async function* credentialFiles({
   env,
   home = env["HOME"] || env["USERPROFILE"],
+  note,
 }: CredentialOptions): AsyncGenerator<CredentialFile> {
-  if (env["DOCKER_AUTH_CONFIG"]) yield parseFile(env["DOCKER_AUTH_CONFIG"], "DOCKER_AUTH_CONFIG");
+  if (env["DOCKER_AUTH_CONFIG"]) {
+    try {
+      yield parseFile(env["DOCKER_AUTH_CONFIG"], "DOCKER_AUTH_CONFIG");
+    } catch (error) {
+      // As docker does: what the variable spoils, the files may still have.
+      if (!isCacheportError(error, "DOCUMENT_INVALID")) throw error;
+      note?.(`${error.message}; it is passed over`);
+    }
+  }
   const docker = env["DOCKER_CONFIG"] || (home && join(home, ".docker"));
   const runtime = env["XDG_RUNTIME_DIR"];
   const config = env["XDG_CONFIG_HOME"] || (home && join(home, ".config"));
@@ -184,9 +197,17 @@ function lookupKeys(domain: string, path: string): string[] {
   );
 }
 
-/** A map whose keys have lost what old tools put around a host: a scheme, `/v1/`. */
+/**
+ * A map whose keys have lost what tools put around a host: a scheme, `/v1/`. A key
+ * with a scheme is an address of the registry, whatever its path is; a path without
+ * one is a repository.
+ */
 function byKey<T>(entries: Record<string, T>): Map<string, T> {
   const found = new Map<string, T>();
+  for (const [key, value] of Object.entries(entries)) {
+    const host = /^https?:\/\/([^/?#]+)/i.exec(key)?.[1];
+    if (host !== undefined) found.set(host, value);
+  }
   for (const [key, value] of Object.entries(entries)) {
     const bare = key.replace(/^https?:\/\//i, "").replace(/\/+$/, "");
     found.set(bare.replace(/\/v[12]$/, ""), value);
@@ -238,26 +259,18 @@ async function askHelper(
   delete env["BUN_BE_BUN"];
   const path = Bun.which(program, { PATH: env["PATH"] ?? "" });
   if (path === null) return none(`${program} is not installed`);
-  const signal = AbortSignal.timeout(options.helperTimeout ?? HELPER_TIMEOUT);
+  const timeout = AbortSignal.timeout(options.helperTimeout ?? HELPER_TIMEOUT);
   try {
     const child = Bun.spawn([path, "get"], {
       env,
       stdin: Buffer.from(`${server}\n`),
       stdout: "pipe",
       stderr: "ignore",
-      signal,
+      signal: timeout,
       killSignal: "SIGKILL",
-      maxBuffer: MAX_FILE,
     });
-    // A grandchild may hold the pipe open after the helper is gone.
-    const output = await Promise.race([
-      new Response(child.stdout).text(),
-      new Promise<string>((resolve) =>
-        signal.addEventListener("abort", () => resolve(""), { once: true }),
-      ),
-    ]);
-    if (signal.aborted) return none(`${program} did not answer in time`);
-    const code = await child.exited;
+    const { output, code } = await readHelper(child, timeout);
+    if (code === undefined) return none(`${program} did not answer in time`);
     if (code !== 0) {
       return /credentials not found/i.test(output)
         ? none()
@@ -272,4 +285,36 @@ async function askHelper(
     // What it wrote may hold the secret, so the reason stays untold.
     return none(`${program} gave no valid answer`);
   }
+}
+
+/**
+ * Reads what a helper writes until it has ended. A process that it left behind may
+ * hold its output open, which nobody waits for: what has come shortly after the
+ * helper's end counts.
+ */
+async function readHelper(
+  child: Bun.Subprocess<Uint8Array, "pipe", "ignore">,
+  timeout: AbortSignal,
+): Promise<{ output: string; code: number | undefined }> {
+  const reader = child.stdout.getReader();
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  const read = async (): Promise<void> => {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || (size += value.length) > MAX_FILE) return;
+      chunks.push(value);
+    }
+  };
+  const whole = read().catch(() => {});
+  const expired = new Promise<undefined>((resolve) => {
+    if (timeout.aborted) resolve(undefined);
+    timeout.addEventListener("abort", () => resolve(undefined), { once: true });
+  });
+  const code = await Promise.race([child.exited, expired]);
+  await Promise.race([whole, Bun.sleep(AFTER_EXIT)]);
+  await reader.cancel().catch(() => {});
+  child.unref();
+  const output = size > MAX_FILE ? "" : Buffer.concat(chunks).toString("utf8");
+  return { output, code: timeout.aborted ? undefined : code };
 }

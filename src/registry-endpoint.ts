@@ -7,6 +7,9 @@
  * HTTP; refused or timed out connections count only without an explicit port).
  */
 
+import { lookup } from "node:dns/promises";
+import { CacheportError } from "./errors.ts";
+
 /** One way to reach a registry. */
 export interface Endpoint {
   /** Scheme, host and port: `https://registry.example:5000`. */
@@ -44,7 +47,22 @@ export function registryEndpoints(domain: string, options: EndpointOptions): End
 }
 
 function originOf(scheme: string, host: string): string {
-  return new URL(`${scheme}://${host}`).origin;
+  const url = URL.parse(`${scheme}://${host}`);
+  if (!url)
+    throw new CacheportError(
+      "USAGE",
+      `Cannot reach registry "${host}": it is no host, or no port`,
+      {
+        hint: "A port is a number up to 65535, an IPv6 address stands in brackets: [::1]:5000",
+      },
+    );
+  if (/^\[fe[89ab][0-9a-f]:/i.test(url.hostname))
+    throw new CacheportError(
+      "USAGE",
+      `Cannot reach registry "${host}": a link-local address means nothing without its network interface, which a reference cannot name`,
+      { hint: "Use the registry's host name or another of its addresses" },
+    );
+  return url.origin;
 }
 
 /** Tells whether a domain names a port. */
@@ -78,6 +96,28 @@ export function isPrivateHost(hostname: string): boolean {
     );
   }
   return /^\[(?:::|f[cd][0-9a-f]{2}:.*|fe[89ab][0-9a-f]:.*)\]$/i.test(hostname);
+}
+
+/**
+ * Tells whether a host name is an address that means something else on each machine:
+ * loopback, link-local (cloud metadata services among them) or unspecified.
+ */
+export function isLocalHost(hostname: string): boolean {
+  if (isLoopbackHost(hostname)) return true;
+  const address = ipv4(hostname);
+  if (address) return address[0] === 0 || (address[0] === 169 && address[1] === 254);
+  return /^\[(?:::|fe[89ab][0-9a-f]:.*)\]$/i.test(hostname);
+}
+
+/** The addresses that a host name stands for, as URLs have them; none when they cannot be known. */
+export async function hostAddresses(hostname: string): Promise<string[]> {
+  try {
+    return (await lookup(hostname, { all: true })).map(({ address, family }) =>
+      family === 6 ? new URL(`http://[${address.replace(/%.*$/, "")}]`).hostname : address,
+    );
+  } catch {
+    return [];
+  }
 }
 
 /** The first two numbers of an IPv4 address, also of one that is written as IPv6. */

@@ -73,7 +73,7 @@ export function parseFaults(body: Uint8Array): RegistryFault[] {
 }
 
 /** Makes a server's text fit for a terminal: one line, no control characters, not too long. */
-function cleanText(text: string): string {
+export function cleanText(text: string): string {
   const line = text
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ")
     .replace(/\s+/g, " ")
@@ -82,13 +82,51 @@ function cleanText(text: string): string {
   return line.length > MAX_TEXT ? `${line.slice(0, MAX_TEXT)}...` : line;
 }
 
+/**
+ * What a server says outside of the form for errors: the message of another JSON
+ * document, the text of a page, or plain text.
+ */
+export function looseWords(body: Uint8Array): string {
+  const text = new TextDecoder().decode(body.subarray(0, 16_384));
+  try {
+    return messages(JSON.parse(text)).join(": ");
+  } catch {
+    return text
+      .replace(/<(script|style|head)\b[^]*?<\/\1\s*>/gi, " ")
+      .replace(/<[^>]*>/g, " ")
+      .replace(/&(?:nbsp|#160);/g, " ")
+      .slice(0, 4 * MAX_TEXT);
+  }
+}
+
+const MESSAGE_FIELDS = [
+  "error",
+  "code",
+  "message",
+  "msg",
+  "title",
+  "detail",
+  "details",
+  "error_description",
+  "reason",
+];
+
+function messages(value: unknown, depth = 0): string[] {
+  if (typeof value === "string") return value === "" ? [] : [value];
+  if (Array.isArray(value)) return value.slice(0, 3).flatMap((one) => messages(one, depth + 1));
+  if (!isJsonObject(value) || depth > 3) return [];
+  return [
+    ...new Set(["errors", ...MESSAGE_FIELDS].flatMap((field) => messages(value[field], depth + 1))),
+  ];
+}
+
 /** The server's own words: `404 MANIFEST_UNKNOWN: manifest unknown`. */
 function serverWords(refusal: Refusal, redact: RefusalContext["redact"]) {
   const words = parseFaults(refusal.body)
     .slice(0, 3)
     .map(({ code, message }) => [code, message].filter(Boolean).join(": "))
     .join("; ");
-  const clean = cleanText(redact(words));
+  const clean = cleanText(redact(words || looseWords(refusal.body)));
   return clean ? `${refusal.status} ${clean}` : `${refusal.status}`;
 }
 

@@ -3,7 +3,7 @@ import { CacheportError } from "./errors.ts";
 
 /** What went wrong between here and the registry. */
 export type FailureKind =
-  "refused" | "reset" | "stalled" | "tls" | "certificate" | "protocol" | "dns";
+  "refused" | "reset" | "stalled" | "silent" | "tls" | "certificate" | "protocol" | "dns";
 
 /** Why a request got no answer, and whether another try has a chance. */
 export class TransportFailure extends Error {
@@ -49,7 +49,7 @@ export function explainFailure(error: unknown): TransportFailure {
 /** The error for a registry that cannot be reached, whatever is tried. */
 export function unreachable(domain: string, failure: TransportFailure): CacheportError {
   const hint =
-    failure.kind === "tls" || failure.kind === "certificate"
+    failure.kind === "tls" || failure.kind === "silent" || failure.kind === "certificate"
       ? "Give its certificate authority with --ca-file, or use --insecure or --plain-http if you trust the network"
       : failure.kind === "dns"
         ? "Check the spelling of the host"

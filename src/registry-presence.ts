@@ -71,6 +71,8 @@ export async function isStored(
     ? client.manifest("HEAD", digest, "push", signal)
     : client.blob("HEAD", digest, "push", signal);
   const hint = await client.transport.request({ ...call, hint: true });
+  if (hint.status === 401)
+    throw await client.refusal(`Cannot look for blob "${digest}" in "${client.location}"`, hint);
   const there = hint.status === 200;
   if (there && !proved && (contentLength(hint) ?? size) === size) return true;
   // What cannot be asked by HEAD can often be read.

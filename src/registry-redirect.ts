@@ -24,6 +24,8 @@ export interface RedirectRules {
   readonly allowPrivateUpload: boolean;
   /** False when the user gave up on the server's certificate. */
   readonly verify: boolean;
+  /** Is told of an address that was mended. */
+  readonly note?: ((text: string) => void) | undefined;
 }
 
 /**
@@ -31,6 +33,9 @@ export interface RedirectRules {
  *
  * An address on the registry's own host with `http:` where the registry is asked
  * by HTTPS is taken as HTTPS: registries behind a TLS proxy often write it so.
+ *
+ * One there without the port, in the registry's own part (`/v2/`), gets the port: a
+ * registry behind a proxy that takes the port off does not know better.
  *
  * @param location The header's text.
  * @param base The address that answered.
@@ -46,6 +51,18 @@ export function followLocation(location: string | null, base: URL, rules: Redire
   url.password = "";
   url.hash = "";
   const own = new URL(rules.origin);
+  if (
+    url.hostname === own.hostname &&
+    url.port === "" &&
+    own.port !== "" &&
+    url.pathname.startsWith("/v2/")
+  ) {
+    rules.note?.(
+      `Registry ${rules.domain} names ${url.host} without its port; ${own.host} is used`,
+    );
+    url.protocol = own.protocol;
+    url.port = own.port;
+  }
   if (url.protocol === "http:" && own.protocol === "https:") {
     if (url.hostname === own.hostname && (url.port || "443") === (own.port || "443"))
       url.protocol = "https:";

@@ -7,8 +7,10 @@ import type { Digest } from "./digest.ts";
 import { detectDocumentType } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
+import { isJsonObject } from "./go-json.ts";
 import { isDocumentType } from "./media-types.ts";
 import { isTag, parseReference } from "./reference.ts";
+import { cleanText, looseWords } from "./registry-errors.ts";
 import type { RepositoryClient } from "./registry-repository.ts";
 import { contentLength } from "./registry-presence.ts";
 import { listTags } from "./registry-tags.ts";
@@ -152,9 +154,41 @@ export function readDocument(
       },
     );
   }
+  // What was asked for by its digest is what it is.
+  if (digest === undefined) checkIsDocument(body, headers.get("content-type"), action);
   const mediaType = documentType(body, headers.get("content-type"), action);
   const descriptor = { mediaType, digest: actual, size: body.length };
   return { descriptor, bytes: body };
+}
+
+/**
+ * Refuses what a tag cannot stand for: the page of a captive portal or a proxy, an
+ * error that comes as a success.
+ *
+ * @throws {CacheportError} DOCUMENT_INVALID, with what the server sent
+ */
+function checkIsDocument(bytes: Uint8Array, contentType: string | null, action: string): void {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    // No JSON, no document.
+  }
+  const listed = ["manifests", "layers", "config", "blobs", "fsLayers"];
+  if (
+    isJsonObject(value) &&
+    (isDocumentType(bareType(contentType)) ||
+      typeof value["mediaType"] === "string" ||
+      typeof value["schemaVersion"] === "number" ||
+      listed.some((field) => Object.hasOwn(value, field)))
+  )
+    return;
+  const words = cleanText(looseWords(bytes));
+  throw new CacheportError(
+    "DOCUMENT_INVALID",
+    `${action}: the server sent no manifest but ${bareType(contentType) || "something"} (${words || "empty"})`,
+    { hint: "A proxy or a login page may stand between here and the registry" },
+  );
 }
 
 /** The type that a document names itself, else what the registry says, else what it looks like. */
@@ -187,7 +221,8 @@ export async function headTag(
   limit = 4 * 1024 * 1024,
 ): Promise<Descriptor | undefined> {
   const hint = await askForTag(client, tag);
-  if (hint !== "unknown") return hint;
+  if (!hint) return undefined;
+  if (hint.descriptor) return hint.descriptor;
   try {
     return (await fetchTag(client, tag, limit)).descriptor;
   } catch (error) {
@@ -196,19 +231,24 @@ export async function headTag(
   }
 }
 
-/** What HEAD tells of a tag; its size is what the registry says. */
-async function askForTag(
-  client: RepositoryClient,
-  tag: string,
-): Promise<Descriptor | undefined | "unknown"> {
+/** What HEAD tells of a tag, as far as it tells it. */
+interface TagHint {
+  readonly digest?: Digest;
+  /** Its size is what the registry says. */
+  readonly descriptor?: Descriptor;
+}
+
+/** Asks for a tag by HEAD. @returns Undefined when there is no such tag. */
+async function askForTag(client: RepositoryClient, tag: string): Promise<TagHint | undefined> {
   const reply = await client.transport.request({ ...client.manifest("HEAD", tag), hint: true });
   if (reply.status === 404) return undefined;
   const digest = reply.headers.get("docker-content-digest");
+  if (reply.status !== 200 || !isDigest(digest)) return {};
   const mediaType = bareType(reply.headers.get("content-type"));
   const size = contentLength(reply);
-  return reply.status === 200 && isDigest(digest) && isDocumentType(mediaType) && size !== undefined
-    ? { mediaType, digest, size }
-    : "unknown";
+  return isDocumentType(mediaType) && size !== undefined
+    ? { digest, descriptor: { mediaType, digest, size } }
+    : { digest };
 }
 
 /**
@@ -232,19 +272,22 @@ export async function describeTags(
   };
   const entries = await mapLimit(tags, jobs, async (tag) => {
     const told = await askForTag(client, tag);
-    if (told === undefined) return undefined;
+    if (!told) return undefined;
     try {
-      if (told === "unknown") return { refName: tag, descriptor: await fetch(tag) };
+      if (!told.digest) return { refName: tag, descriptor: await fetch(tag) };
       const first = fetched.get(told.digest) ?? fetch(tag);
       fetched.set(told.digest, first);
       const descriptor = await first;
       // A tag may move between the two requests.
-      return { refName: tag, descriptor: descriptor.digest === told.digest ? descriptor : told };
+      return {
+        refName: tag,
+        descriptor: descriptor.digest === told.digest ? descriptor : await fetch(tag),
+      };
     } catch (error) {
       if (isCacheportError(error, "NAME_NOT_FOUND")) return undefined;
       // Whoever reads the document is told what is wrong with it.
-      if (told === "unknown" || !isCacheportError(error) || error.exitCode !== 4) throw error;
-      return { refName: tag, descriptor: told };
+      if (!told.descriptor || !isCacheportError(error) || error.exitCode !== 4) throw error;
+      return { refName: tag, descriptor: told.descriptor };
     }
   });
   return entries.filter((entry) => entry !== undefined);

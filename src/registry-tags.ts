@@ -9,11 +9,15 @@ import { CacheportError } from "./errors.ts";
 import { parseJson } from "./go-json.ts";
 import { isTag } from "./reference.ts";
 import type { RepositoryClient } from "./registry-repository.ts";
-import type { RegistryTransport, Reply } from "./registry-transport.ts";
+import type { Reply } from "./registry-transport.ts";
 
 const TagListSchema = v.object({ tags: v.nullish(v.array(v.string()), []) });
 
-const PAGE_SIZE = 1000;
+/**
+ * Tags on one page: some registries answer 400 to more than they give, a few to any
+ * number at all.
+ */
+const PAGE_SIZES = ["?n=1000", "?n=100", ""];
 const MAX_PAGES = 1000;
 const MAX_TAGS = 100_000;
 /** Bytes of one page. */
@@ -25,60 +29,75 @@ const MAX_PAGE = 16 * 1024 * 1024;
  * @throws {CacheportError} LOCATION_NOT_FOUND, REGISTRY_DENIED, REGISTRY_FAILED, DOCUMENT_INVALID
  */
 export async function listTags(client: RepositoryClient): Promise<string[]> {
-  const { transport, path, location } = client;
+  const { location } = client;
+  const what = `tags of "${location}"`;
   const tags = new Set<string>();
   const seen = new Set<string>();
-  let next: URL | string = `/v2/${path}/tags/list?n=${PAGE_SIZE}`;
+  let reply = await firstPage(client);
   for (;;) {
-    const reply: Reply = await transport.request(
-      { method: "GET", url: next, scopes: client.scopes("pull") },
-      MAX_PAGE,
-    );
     if (reply.status !== 200)
-      throw await client.refusal(`Cannot list tags of "${location}"`, reply, {
-        missing: "LOCATION_NOT_FOUND",
-      });
-    const what = `tags of "${location}"`;
+      throw await client.refusal(`Cannot list ${what}`, reply, { missing: "LOCATION_NOT_FOUND" });
     const page = checkSchema(TagListSchema, parseJson(reply.body, what), what);
-    for (const tag of page.tags) if (isTag(tag)) tags.add(tag);
+    for (const tag of page.tags) {
+      if (isTag(tag)) tags.add(tag);
+      // Counted while they arrive: whatever is done with each of them has a bound.
+      if (tags.size > MAX_TAGS) throw tooMany(location, `more than ${MAX_TAGS} tags`);
+    }
     const link = nextPage(reply);
-    if (link === undefined) break;
-    next = await samePlace(transport, link, reply);
-    if (seen.has(next.href) || seen.size >= MAX_PAGES || tags.size > MAX_TAGS)
-      throw endless(location);
+    if (link === undefined) return [...tags];
+    const next = await samePlace(client, link, reply);
+    if (seen.has(next.href) || seen.size >= MAX_PAGES)
+      throw tooMany(location, "a list that does not come to an end");
     seen.add(next.href);
+    reply = await requestPage(client, next);
   }
-  return [...tags];
 }
 
-/** The target of a Link header with rel="next". */
+async function firstPage(client: RepositoryClient): Promise<Reply> {
+  for (const [index, query] of PAGE_SIZES.entries()) {
+    const reply = await requestPage(client, `/v2/${client.path}/tags/list${query}`);
+    if (reply.status !== 400 || index === PAGE_SIZES.length - 1) return reply;
+  }
+  throw new Error("unreachable");
+}
+
+function requestPage(client: RepositoryClient, url: URL | string): Promise<Reply> {
+  return client.transport.request({ method: "GET", url, scopes: client.scopes("pull") }, MAX_PAGE);
+}
+
+/** The target of a Link header that says next, or that says nothing of what it is. */
 function nextPage({ headers }: Reply): string | undefined {
   const link = headers.get("link") ?? "";
-  for (const [, target, parameters] of link.matchAll(
+  let unnamed: string | undefined;
+  for (const [, target, parameters = ""] of link.matchAll(
     /<([^<>]*)>((?:\s*;\s*[\w*]+\s*=\s*(?:"[^"]*"|[^\s";,]*))*)/g,
   )) {
-    if (/;\s*rel\s*=\s*(?:"next"|next(?![\w-]))/i.test(parameters ?? "")) return target;
+    const relation = /;\s*rel\s*=\s*(?:"([^"]*)"|([^\s";,]*))/i.exec(parameters);
+    if (!relation) unnamed ??= target;
+    else if ((relation[1] ?? relation[2] ?? "").toLowerCase().split(/\s+/).includes("next"))
+      return target;
   }
-  return undefined;
+  return unnamed;
 }
 
-/** Resolves a link; one to another host is refused, as it would lead the login there. */
-async function samePlace(transport: RegistryTransport, link: string, reply: Reply): Promise<URL> {
-  const url = await transport.location(
-    { ...reply, headers: new Headers({ location: link }) },
-    false,
-  );
-  if (url.origin === reply.url.origin) return url;
+/**
+ * Resolves a link. One to another host, as a registry behind a proxy gives its inner
+ * one, is asked of the registry's own list: elsewhere the login has no business.
+ */
+async function samePlace(client: RepositoryClient, link: string, reply: Reply): Promise<URL> {
+  const url = URL.parse(link, reply.url.href);
+  if (url?.origin === reply.url.origin) return url;
+  if (url?.search) return new URL(`/v2/${client.path}/tags/list${url.search}`, reply.url);
   throw new CacheportError(
     "REGISTRY_FAILED",
-    `Cannot list tags at registry "${transport.domain}": the next page is said to be on another host, ${url.host}`,
+    `Cannot list tags at registry "${client.transport.domain}": the next page is said to be on another host, ${url?.host}`,
   );
 }
 
-function endless(location: string): CacheportError {
+function tooMany(location: string, what: string): CacheportError {
   return new CacheportError(
     "REGISTRY_FAILED",
-    `Cannot list tags of "${location}": the registry's list does not come to an end`,
+    `Cannot list tags of "${location}": the registry gives ${what}`,
     { hint: "Name the tag that you want" },
   );
 }

@@ -2,13 +2,14 @@
  * Requests to one registry, with the manners that a shared service is due: few at
  * once, tried again with growing pauses, ended by a deadline.
  */
-import { CacheportError, interrupted } from "./errors.ts";
+import { CacheportError, interrupted, isCacheportError } from "./errors.ts";
 import { Authorizer } from "./registry-auth.ts";
 import type { TokenReply, TokenRequest } from "./registry-auth.ts";
 import { RegistryConnection } from "./registry-connection.ts";
 import type { OpenReply, RegistryCall, RequestBody } from "./registry-connection.ts";
 import { findCredential } from "./registry-credentials.ts";
 import type { CredentialLookup } from "./registry-credentials.ts";
+import { hostAddresses } from "./registry-endpoint.ts";
 import { TransportFailure, explainFailure, unreachable } from "./registry-failures.ts";
 import { backOff, hostGate, parseRetryAfter, pause } from "./registry-limits.ts";
 import type { Gate } from "./registry-limits.ts";
@@ -32,6 +33,8 @@ export interface TransportOptions {
   allowPrivateUpload?: boolean | undefined;
   /** Milliseconds that a request may go on without progress, all its tries together; 120 s. */
   deadlineMs?: number | undefined;
+  /** Is told what the user should know and what is no failure. */
+  note?: ((text: string) => void) | undefined;
   /** Milliseconds before the second try; 500. */
   retryDelayMs?: number | undefined;
 }
@@ -80,6 +83,8 @@ export class RegistryTransport {
       origin: async () => (await this.#connection.endpoint()).origin,
       credentials: () => this.#credentials(path),
       send: (request) => this.#sendTokenRequest(request),
+      plainHttp: options.plainHttp,
+      addresses: hostAddresses,
     });
     this.#connection = new RegistryConnection(domain, this.#auth, {
       ...options,
@@ -226,26 +231,31 @@ export class RegistryTransport {
   }
 
   async #credentials(path: string): Promise<CredentialLookup> {
-    const { username, password, env, home } = this.#options;
+    const { username, password, env, home, note } = this.#options;
     if (username !== undefined) return { credential: { username, password: password ?? "" } };
-    return await findCredential(this.domain, path, { env, home });
+    return await findCredential(this.domain, path, { env, home, note });
   }
 
   async #sendTokenRequest(request: TokenRequest): Promise<TokenReply> {
     const { method, url, headers, body } = request;
     const bytes = body && new TextEncoder().encode(body);
-    return await this.#withRetries(
-      {
-        method,
-        url,
-        headers,
-        body: bytes ? bytesBody(bytes) : undefined,
-        scopes: [],
-        // A redirect would carry the password to another place.
-        plain: true,
-      },
-      MAX_REPLY,
-    );
+    const call: RegistryCall = {
+      method,
+      url,
+      headers,
+      body: bytes ? bytesBody(bytes) : undefined,
+      scopes: [],
+      // A redirect would carry the password to another place.
+      plain: true,
+    };
+    return await this.#withRetries(call, MAX_REPLY).catch((error: unknown) => {
+      if (!isCacheportError(error, "DOCUMENT_TOO_LARGE")) throw error;
+      throw new CacheportError(
+        "REGISTRY_FAILED",
+        `Cannot log in to registry "${this.domain}": its token server ${url.host} sent more than any token has`,
+        { cause: error },
+      );
+    });
   }
 }
 
@@ -306,8 +316,9 @@ function tooLarge(limit: number): CacheportError {
   return new CacheportError(
     "DOCUMENT_TOO_LARGE",
     `Cannot read the registry's answer: it has more than ${limit} bytes`,
-    {
-      hint: "Raise the limit with --max-document if you trust where it comes from",
-    },
+    // Other answers have limits of their own.
+    limit === MAX_REPLY
+      ? {}
+      : { hint: "Raise the limit with --max-document if you trust where it comes from" },
   );
 }

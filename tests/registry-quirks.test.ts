@@ -1,6 +1,9 @@
 /** Registries with the quirks of those that exist: what is copied is there, whatever they answer. */
 import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
+import { existsSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { Digest } from "../src/digest.ts";
 import { failure } from "./helpers/errors.ts";
@@ -138,4 +141,188 @@ test("a layer of any JSON type is read as the blob that it is", async () => {
       `GET app/blobs/${digest}`,
     ]);
   }
+});
+
+/** A repository with some tags. */
+async function tagged(count: number, options: TestRegistryOptions) {
+  const registry = await started(TestRegistry.start(options));
+  for (let index = 0; index < count; index++)
+    registry.addManifest("app", { schemaVersion: 2, layers: [] }, `t${1000 + index}`);
+  const at = `${registry.domain}/app`;
+  return { registry, at, tags: () => openRepository(at).listRepositoryTags() };
+}
+
+describe("a list of tags", () => {
+  test.each([
+    [500, ["n=1000", "n=100"]],
+    [50, ["n=1000", "n=100", ""]],
+  ])("is asked for in smaller pages where more than %d are refused", async (largestPage, asked) => {
+    const { registry, tags } = await tagged(5, { largestPage });
+    expect(await tags()).toHaveLength(5);
+    const queries = registry.requests("GET", /tags/).map(({ url }) => url.split("?")[1] ?? "");
+    expect(queries).toEqual(asked);
+  });
+
+  test.each([
+    ["of the inner host", (target: string) => `<http://registry.inner:8080${target}>; rel="next"`],
+    ["without rel", (target: string) => `<${target}>`],
+    ["with several relations", (target: string) => `<${target}>; rel="next last"`],
+    ["without quotes, among others", (target: string) => `</x>; rel=prev, <${target}>; rel=next`],
+  ])("goes on by a Link %s", async (_, link) => {
+    const { tags } = await tagged(5, { pageSize: 2, link });
+    expect(await tags()).toEqual(["t1000", "t1001", "t1002", "t1003", "t1004"]);
+  });
+
+  test("of a page that has a million is refused at once", async () => {
+    const { registry, at } = await tagged(1, {});
+    const names = Array.from({ length: 1_000_000 }, (_, index) => `"t${index}"`);
+    registry.faults.push({
+      path: /tags/,
+      times: 9,
+      answer: { status: 200, body: `{"name":"app","tags":[${names.join(",")}]}` },
+    });
+    const run = await ask(registry, ["ls", at, "--json"]);
+    expect(run.json().error).toMatchObject({ code: "REGISTRY_FAILED" });
+    expect(run.requests).toHaveLength(1);
+  });
+
+  test("on one thing costs one document, however many there are", async () => {
+    const { registry, at } = await tagged(200, {});
+    const run = await ask(registry, ["ls", at, "--json"]);
+    expect(run.json()).toHaveLength(200);
+    expect(run.requests.filter((line) => line.startsWith("GET"))).toHaveLength(2);
+  });
+});
+
+describe("what a server says", () => {
+  test("in Warning headers is shown once each, redacted and in one line", async () => {
+    const registry = await started(
+      TestRegistry.start({ basic: { username: "u", password: "s3cret" } }),
+    );
+    registry.addManifest("app", { schemaVersion: 2, layers: [] }, "a");
+    const own = registry.answer;
+    registry.answer = async (request) => {
+      const answer = await own(request);
+      if (answer.status === 401) return answer;
+      const warning = '299 - "Old \\"api\\"; s3cret", 299 - "Second", 110 - "stale"';
+      return { ...answer, headers: { ...answer.headers, warning } };
+    };
+    const args = ["ls", `${registry.domain}/app`, "--username", "u", "--password-stdin"];
+    const run = await ask(registry, args, { stdin: "s3cret" });
+    expect(run.code).toBe(0);
+    const lines = run.stderr.trimEnd().split("\n");
+    expect(lines.map((line) => line.replace(/^.*warns: /, ""))).toEqual([
+      'Old "api"; [secret]',
+      "Second",
+    ]);
+  });
+
+  test.each([
+    [
+      "<html><head><style>x{}</style><title>T</title></head><h1>Quota &nbsp; reached</h1>",
+      "Quota reached",
+    ],
+    ['{"message":"namespace is archived"}', "namespace is archived"],
+    ['{"error":{"code":17,"message":"no seat","detail":"left"}}', "no seat: left"],
+    ["plain\u001b[31m words\n here", "plain [31m words here"],
+  ])("outside of its form for errors is shown: %s", async (body, words) => {
+    const registry = await started(TestRegistry.start());
+    registry.faults.push({ path: /manifests/, times: 9, answer: { status: 418, body } });
+    const run = await ask(registry, ["resolve", `${registry.domain}/app:a`, "--json"]);
+    expect(run.json().error.message).toContain(`(418 ${words})`);
+  });
+
+  test("at length is cut", async () => {
+    const registry = await started(TestRegistry.start());
+    const body = "word ".repeat(10_000);
+    registry.faults.push({ path: /manifests/, times: 9, answer: { status: 418, body } });
+    const run = await ask(registry, ["resolve", `${registry.domain}/app:a`, "--json"]);
+    expect(run.json().error.message.length).toBeLessThan(500);
+  });
+});
+
+test.each([
+  ["text/html", "<html><body>Please <b>log in</b> to the wireless network</body></html>", "log in"],
+  ["application/json", '{"error":"login required"}', "login required"],
+  ["application/vnd.oci.image.manifest.v1+json", "[]", ""],
+  ["application/json", '"ok"', "ok"],
+  ["text/plain", "", "empty"],
+])("a success of the type %s that is no manifest gets no tag", async (type, body, words) => {
+  const portal = await started(TestRegistry.start());
+  const headers = { "content-type": type };
+  portal.faults.push({ path: /manifests/, times: 99, answer: { status: 200, headers, body } });
+  const target = join(tempFolder(), "layout");
+  const run = await ask(portal, ["copy", `${portal.domain}/app:a`, target, "--json"]);
+  expect(run.code).toBe(4);
+  expect(run.json().error.code).toBe("DOCUMENT_INVALID");
+  expect(run.json().error.message).toContain(words);
+  expect(existsSync(join(target, "index.json"))).toBeFalse();
+});
+
+test("a Location without the registry's port is taken to its port, and that is said", async () => {
+  const registry = await started(TestRegistry.start());
+  const own = registry.answer;
+  registry.answer = async (request) => {
+    const answer = await own(request);
+    const location = answer.headers?.["location"];
+    return location === undefined
+      ? answer
+      : { ...answer, headers: { ...answer.headers, location: `http://127.0.0.1${location}` } };
+  };
+  const at = `${registry.domain}/team/cache:a`;
+  const run = await ask(registry, ["copy", fixture("app-image-manifest"), at]);
+  expect(run.code).toBe(0);
+  expect(repositoryFaults(registry, "team/cache")).toEqual([]);
+  expect(run.stderr.match(/without its port/g)).toHaveLength(1);
+});
+
+test("blobs that the registry says it has and cannot give are sent with --check-target", async () => {
+  const lost = new Set<string>();
+  const registry = await started(TestRegistry.start({ lost }));
+  const at = `${registry.domain}/team/cache:a`;
+  const layout = fixture("app-image-manifest");
+  expect((await ask(registry, ["copy", layout, at])).code).toBe(0);
+  const [digest = ""] = registry.repository("team/cache").blobs.keys();
+  lost.add(digest);
+  const believed = await ask(registry, ["copy", layout, at, "--json"]);
+  expect(believed.json().blobs.copied).toBe(0);
+  const checked = await ask(registry, ["verify", at, "--json"]);
+  expect(checked.json().problems).toMatchObject([{ code: "BLOB_MISSING", digest }]);
+  const proved = await ask(registry, ["copy", layout, at, "--check-target", "--json"]);
+  expect([proved.code, proved.json().blobs.copied]).toEqual([0, 1]);
+  expect((await ask(registry, ["verify", at])).code).toBe(0);
+});
+
+describe("misleading words", () => {
+  test.each([
+    ["no certificate", "hello\n", "no certificate in PEM form"],
+    ["a key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate"],
+    ["a damaged one", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "damaged"],
+    ["nothing", "", "no certificate"],
+  ])("a --ca-file with %s is told as that", async (_, text, words) => {
+    const registry = await started(TestRegistry.start());
+    const path = join(tempFolder(), "ca.pem");
+    writeFileSync(path, text);
+    const run = await ask(registry, ["ls", `${registry.domain}/app`, "--ca-file", path, "--json"]);
+    expect(run.code).toBe(2);
+    expect(run.json().error.message).toContain(words);
+  });
+
+  test.each(["127.0.0.1:99999/app", "[fe80::1]/app:a"])("%s is wrong usage", async (at) => {
+    const registry = await started(TestRegistry.start());
+    const run = await ask(registry, ["ls", at, "--json"]);
+    expect([run.code, run.json().error.code === "INTERNAL"]).toEqual([2, false]);
+  });
+
+  test("a port that is silent to TLS is asked once", async () => {
+    let connections = 0;
+    const silent = createServer(() => (connections += 1)).listen(0, "127.0.0.1");
+    await new Promise((resolve) => silent.once("listening", resolve));
+    const { port } = silent.address() as AddressInfo;
+    const repository = openRepository(`127.0.0.1:${port}/app`, { insecure: true, deadlineMs: 600 });
+    const error = await failure(() => repository.listRepositoryTags());
+    silent.close();
+    expect(error.message).toContain("does not answer to TLS");
+    expect(connections).toBe(1);
+  });
 });
