@@ -38,8 +38,8 @@ export const ROOMS: readonly Room[] = [
     doors: "directory durable files folder index index-file lock marker trash work",
   },
   { name: "archive", holds: "layouts in tar files", doors: "file format reader unpacked writer" },
-  { name: "registry", holds: "the client of registries", doors: "" },
-  { name: "object", holds: "object stores: s3, azblob, gha", doors: "store" },
+  { name: "registry", holds: "the client of registries", doors: "failures limits" },
+  { name: "object", holds: "object stores: s3, azblob, gha", doors: "place store" },
   {
     name: "location",
     holds: "what stands on the command line for a place, and opening it",

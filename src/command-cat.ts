@@ -1,6 +1,7 @@
 import type { CommandSpec } from "./cli-command.ts";
-import { storeSettings } from "./location-open.ts";
-import { isDocumentType } from "./media-types.ts";
+import { digestOf } from "./digest.ts";
+import { locationQuery, storeSettings } from "./location-open.ts";
+import { CACHE_CONFIG, isDocumentType } from "./media-types.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { verifiedStream } from "./blob-check.ts";
 
@@ -9,7 +10,7 @@ export const catCommand: CommandSpec = {
   name: "cat",
   summary: "Print the bytes of a manifest or a blob",
   description:
-    "Writes the bytes of what a location names to standard output, exactly as they are stored. LOC@DIGEST prints any blob of the store. The digest is checked: when it does not fit, the exit code is 4. With --json the bytes are given as base64.",
+    "Writes the bytes of what a location names to standard output, exactly as they are stored. LOC@DIGEST prints any blob of the store. Of a cache in an object store its one document is printed; the manifest that stands for it elsewhere has a digest. The digest is checked: when it does not fit, the exit code is 4. With --json the bytes are given as base64.",
   operands: [{ name: "LOC", description: "What to print", kind: "location" }],
   options: [PLATFORM_OPTION],
   examples: [
@@ -24,9 +25,16 @@ export const catCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, descriptor } = await resolveSource(args.operand(0), settings, args);
+    const { store, descriptor, location } = await resolveSource(args.operand(0), settings, args);
     try {
-      if (context.json) {
+      const asked = locationQuery(location).digest;
+      const stored = asked === undefined ? await store.stored?.(descriptor) : undefined;
+      if (stored) {
+        const document = { mediaType: CACHE_CONFIG, digest: digestOf(stored), size: stored.length };
+        const data = (): string => Buffer.from(stored).toString("base64");
+        if (context.json) await context.result({ ...document, data: data() }, () => "");
+        else await context.write(stored);
+      } else if (context.json) {
         const bytes = await store.read(descriptor, settings.limits.config);
         const { mediaType, digest, size } = descriptor;
         const data = Buffer.from(bytes).toString("base64");

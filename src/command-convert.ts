@@ -12,6 +12,7 @@ import { CacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
 import { parseEntryName } from "./layout-index.ts";
 import {
+  defaultName,
   folderNear,
   isSameStore,
   locateTarget,
@@ -115,7 +116,7 @@ async function convert(
   const tags = args.values("tag");
   const names = fitNames(
     targetLocation
-      ? chooseNames(tags, locationName(targetLocation), entry)
+      ? chooseNames(tags, locationName(targetLocation), entry, defaultName(targetLocation))
       : namesInPlace(args, { ...source, entry }),
     target,
     tags,

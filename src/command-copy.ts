@@ -10,6 +10,7 @@ import type { Location } from "./location.ts";
 import { entryLabel } from "./layout-index.ts";
 import { isDocumentType } from "./media-types.ts";
 import {
+  defaultName,
   folderNear,
   locateTarget,
   locationName,
@@ -126,7 +127,11 @@ async function copyOne(
   try {
     const { store, descriptor, entry } = source;
     const tags = args.values("tag");
-    const names = fitNames(chooseNames(tags, locationName(target), entry), target, tags);
+    const names = fitNames(
+      chooseNames(tags, locationName(target), entry, defaultName(target)),
+      target,
+      tags,
+    );
     const choice = compressionChoice(args, target);
     const roots = [{ descriptor, names }];
     await transfer(

@@ -13,6 +13,7 @@ import type { Location } from "./location.ts";
 import { planIndex, planMerge } from "./merge.ts";
 import type { CacheSource, MergePart, MergePlan } from "./merge.ts";
 import {
+  defaultName,
   folderNear,
   locateTarget,
   locationName,
@@ -156,7 +157,11 @@ async function merge(
   const sources = inputs.flatMap(({ store, set }) => set.caches.map((cache) => ({ store, cache })));
   const platforms = sourcePlatforms(args, sources);
   const tags = args.values("tag");
-  const names = fitNames(chooseNames(tags, locationName(target), commonName(inputs)), target, tags);
+  const names = fitNames(
+    chooseNames(tags, locationName(target), commonName(inputs), defaultName(target)),
+    target,
+    tags,
+  );
   const plan = platforms
     ? planIndex(
         sources.map((source, at) => ({

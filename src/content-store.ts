@@ -84,6 +84,11 @@ export interface NameReader {
 
 /** A place that content and names can be read from. */
 export interface Store extends ContentReader, NameReader {
+  /**
+   * The document as the place itself keeps it, where it is another one than the one that
+   * the descriptor names: object stores have no manifests.
+   */
+  stored?(descriptor: Descriptor): Promise<Uint8Array | undefined>;
   /** Releases files, connections and temporary folders. May be called twice. */
   close(): Promise<void>;
 }

@@ -55,6 +55,10 @@ export const EXIT_CODES = {
   REGISTRY_REJECTED: 1,
   /** A registry could not be reached, or failed after all retries. */
   REGISTRY_FAILED: 1,
+  /** An object store refused: 401, 403, wrong or expired credentials. */
+  STORE_DENIED: 5,
+  /** An object store could not be reached, or failed after all retries. */
+  STORE_FAILED: 1,
   /** A name moved between reading it and writing it. */
   NAME_CHANGED: 1,
   /** Another process held the lock for too long. */

@@ -148,7 +148,7 @@ const VALUE_KEYS = [
   "registry.insecure",
 ];
 /** Attributes of BuildKit that mean nothing without a build, and why. */
-const IGNORED_KEYS = new Map([
+export const IGNORED_KEYS: ReadonlyMap<string, string> = new Map([
   ["mode", "a cache is taken with all that it holds"],
   ["ignore-error", "an error always ends the command"],
   ["reset", "`cacheport gc` removes what is no longer named"],

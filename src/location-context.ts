@@ -7,6 +7,7 @@ import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
+import type { ObjectPlace } from "./object-place.ts";
 import type { NormalizedReference } from "./reference.ts";
 
 /** What a path leads to; undefined for nothing. */
@@ -33,6 +34,8 @@ export type Location =
   | (Place & LayoutName & { kind: "archive"; path: string })
   /** A tar on standard input or output. */
   | (Place & LayoutName & { kind: "stream" })
+  /** An object store. The text has no secrets. The name may be a list: see `splitNames`. */
+  | (Place & LayoutName & { kind: "object"; place: ObjectPlace })
   /** Tag and digest are both null when the user gave neither. */
   | (Place & { kind: "registry"; reference: NormalizedReference });
 

@@ -4,6 +4,7 @@ import type { Descriptor } from "./descriptor.ts";
 import { CacheportError } from "./errors.ts";
 import { entryLabel, parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
+import { DEFAULT_NAME, splitNames } from "./object-place.ts";
 import { formatReference, isTag, parseReference } from "./reference.ts";
 
 /**
@@ -13,14 +14,17 @@ import { formatReference, isTag, parseReference } from "./reference.ts";
  * @param tags What `--tag` was given, any number of times.
  * @param locationName The name that stands in the target's location.
  * @param entry The source's entry.
+ * @param usual What it is called there otherwise, whatever the source calls it.
  */
 export function chooseNames(
   tags: readonly string[],
   locationName: EntryName | undefined,
   entry: EntryName | undefined,
+  usual?: EntryName,
 ): NameUpdate[] {
   const given = [...(locationName ? [locationName] : []), ...tags.map(parseEntryName)];
   if (given.length > 0) return given.map((name) => ({ kind: "set", name }));
+  if (usual) return [{ kind: "set", name: usual }];
   const { refName, imageName } = entry ?? {};
   const own = refName ?? imageName;
   return [
@@ -61,6 +65,7 @@ export function fitNames(
   target: Location,
   tags: readonly string[] = [],
 ): NameUpdate[] {
+  if (target.kind === "object") return updates.flatMap((update) => objectNames(update, target));
   if (target.kind !== "registry") return [...updates];
   const { domain, path } = target.reference;
   const repository = formatReference({ domain, path, tag: null, digest: null });
@@ -77,6 +82,17 @@ export function fitNames(
       ? { kind: "set", name: { refName: tagIn(update.name, repository) } }
       : update,
   );
+}
+
+/** The names of a list; a full image name is only its tag where the target gives the place. */
+function objectNames(
+  update: NameUpdate,
+  { place }: Extract<Location, { kind: "object" }>,
+): NameUpdate[] {
+  if (update.kind !== "set") return [update];
+  const { refName, imageName } = update.name;
+  const text = refName ?? imageName ?? DEFAULT_NAME;
+  return splitNames(place.kind, text).map((name) => ({ kind: "set", name: { refName: name } }));
 }
 
 /** The tag that an entry gets in a repository. */

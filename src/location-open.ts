@@ -16,6 +16,8 @@ import type { Location, PathKind } from "./location.ts";
 import { dirname, resolve } from "./paths.ts";
 import { readLogin } from "./location-login.ts";
 import type { ArchiveOptions, StoreSettings } from "./location-settings.ts";
+import { DEFAULT_NAME, isSamePlace } from "./object-place.ts";
+import type { ObjectStore } from "./object-store.ts";
 import type { RegistryRepository } from "./registry.ts";
 import { DEFAULT_JOBS } from "./cli-options.ts";
 
@@ -111,6 +113,8 @@ export function isSameStore(a: Location, b: Location): boolean {
   if (a.kind === "registry" && b.kind === "registry") {
     return a.reference.domain === b.reference.domain && a.reference.path === b.reference.path;
   }
+  if (a.kind === "object" && b.kind === "object") return isSamePlace(a.place, b.place);
+  if (a.kind === "object" || b.kind === "object") return false;
   if (a.kind === "stream" || b.kind === "stream") return false;
   if (a.kind === "registry" || b.kind === "registry") return false;
   return a.kind === b.kind && resolve(a.path) === resolve(b.path);
@@ -123,6 +127,11 @@ export function locationQuery(location: Location): NameQuery {
   return { name: tag ?? undefined, digest: digest ?? undefined };
 }
 
+/** What a cache is called in a place where nobody names it; undefined where it keeps its own name. */
+export function defaultName({ kind }: Location): EntryName | undefined {
+  return kind === "object" ? { refName: DEFAULT_NAME } : undefined;
+}
+
 /**
  * The name that a target's location ends with. BuildKit takes any text for the tag of
  * `type=local`, so there it is no image name even where it looks like one.
@@ -130,7 +139,9 @@ export function locationQuery(location: Location): NameQuery {
 export function locationName(location: Location): EntryName | undefined {
   const { name } = locationQuery(location);
   if (name === undefined) return undefined;
-  return location.text.startsWith("type=local") ? { refName: name } : parseEntryName(name);
+  return location.kind === "object" || location.text.startsWith("type=local")
+    ? { refName: name }
+    : parseEntryName(name);
 }
 
 /**
@@ -173,7 +184,17 @@ async function openStore(
     }
     case "registry":
       return openRepository(location, settings);
+    case "object":
+      return openObjectStore(location, settings);
   }
+}
+
+async function openObjectStore(
+  { place }: Extract<Location, { kind: "object" }>,
+  settings: StoreSettings,
+): Promise<ObjectStore> {
+  const { ObjectStore } = await import("./object-store.ts");
+  return await ObjectStore.open(place, settings);
 }
 
 function readsTwice(): CacheportError {
@@ -227,6 +248,8 @@ export async function openWriter(
     }
     case "registry":
       return openRepository(location, settings);
+    case "object":
+      return openObjectStore(location, settings);
   }
 }
 
@@ -245,7 +268,7 @@ function refuseArchiveOptions(
 
 /** A folder on the file system that a location lies on, for what has to be unpacked. */
 export function folderNear(location: Location): string {
-  if (location.kind === "registry" || location.kind === "stream") return tmpdir();
+  if (!("path" in location)) return tmpdir();
   let folder =
     location.kind === "directory" ? resolve(location.path) : dirname(resolve(location.path));
   while (probe(folder) !== "directory" && dirname(folder) !== folder) folder = dirname(folder);

@@ -1,18 +1,20 @@
 /**
  * Locations in the words of BuildKit's options: `type=local,src=...`,
- * `type=registry,ref=...`, `type=oci,dest=...`.
+ * `type=registry,ref=...`, `type=oci,dest=...`; object stores are in location-object.ts.
  *
  * Source: BuildKit client/solve.go (local), cache/remotecache/registry,
  * exporter/oci (tar=, name=); the quoted errors are theirs.
  */
 import { parseAttributes, parseGoBool, readAttributes } from "./location-attributes.ts";
 import type { Attributes, LocationAttributes } from "./location-attributes.ts";
+import { fromObjectOptions } from "./location-object.ts";
+import { OBJECT_KINDS } from "./object-place.ts";
 import { checkDigest, notFound, quote, unusable } from "./location-context.ts";
 import type { Context, LayoutName, Location, Place } from "./location-context.ts";
 import { registryReference } from "./location-host.ts";
 import { formatReference, normalizeReference } from "./reference.ts";
 
-const TYPES = ["local", "registry", "oci", "docker"] as const;
+const TYPES = ["local", "registry", "oci", "docker", ...OBJECT_KINDS] as const;
 
 /**
  * Reads an option text.
@@ -29,9 +31,11 @@ export function fromOptions(context: Context): Location {
     throw unusable(
       { ...context, text: `type=${type}` },
       "this type is not supported",
-      "The types are local, registry, oci and docker",
+      "The types are local, registry, oci, docker, s3, azblob and gha",
       "NOT_SUPPORTED",
     );
+  if (type === "s3" || type === "azblob" || type === "gha")
+    return fromObjectOptions(context, type, attributes);
   const place = { text, attributes: readAttributes(attributes, text) };
   switch (type) {
     case "local": {

@@ -12,6 +12,7 @@ import { checkDigest, notFound, quote, unusable } from "./location-context.ts";
 import type { Context, LayoutName, Location, LocationOptions } from "./location-context.ts";
 import { registryReference } from "./location-host.ts";
 import { hasArchiveEnding, refuseFileEnding, refuseHost } from "./location-new.ts";
+import { fromS3Address } from "./location-object.ts";
 import { fromOptions } from "./location-options.ts";
 import { resolve } from "./paths.ts";
 import { canonicalName, isDomain, isTag } from "./reference.ts";
@@ -64,6 +65,7 @@ export function parseLocation(text: string, { role, probe, cwd }: LocationOption
     throw unusable(context, `it is longer than ${MAX_TEXT_LENGTH} characters`);
   if (text.includes("\0")) throw unusable(context, "it contains a NUL character");
   if (isOptionText(text)) return fromOptions(context);
+  if (text.startsWith("s3://")) return fromS3Address(context);
   const stream = STREAM[role].exec(text)?.[0];
   if (stream !== undefined)
     return {
