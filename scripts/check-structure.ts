@@ -22,13 +22,14 @@ const manifest = JSON.parse(readFileSync(join(SOURCE, "..", "package.json"), "ut
 const files = readdirSync(SOURCE).filter((file) => file.endsWith(".ts"));
 /** The imports that are run when a file is loaded, for what a command loads. */
 const loads = new Map<string, string[]>();
-/** All imports at the head of a file, type-only ones too, for the search for circles. */
+/** All imports of a file, type-only and dynamic ones too, for the search for circles. */
 const imports = new Map<string, string[]>();
 
 for (const file of files) {
   const text = readFileSync(join(SOURCE, file), "utf8");
   checkLength(`src/${file}`, text);
   checkName(file);
+  if (!text.startsWith("/**")) faults.push(`src/${file} does not say at its head what it is`);
   checkImports(file, text);
   checkProcess(file, text);
 }
@@ -100,6 +101,7 @@ function checkImports(file: string, text: string): void {
   }
   for (const [, target] of text.matchAll(/\bimport\(\s*"([^"]+)",?\s*\)/g)) {
     checkImport(file, layer, target as string);
+    all.push((target as string).replace("./", ""));
   }
   loads.set(file, loaded);
   imports.set(file, all);

@@ -11,7 +11,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { loadCommands } from "../src/command-table.ts";
+import { loadCommands } from "../src/cli-command.ts";
+import { COMMANDS } from "../src/command-table.ts";
 import { completionScript } from "../src/cli-completion.ts";
 import { manPage } from "../src/cli-man.ts";
 import { file, folder, gzip, tar, zip } from "./archive.ts";
@@ -52,16 +53,16 @@ function removeOldFiles(): void {
 
 /** What all archives hold. */
 async function documentation(): Promise<ArchiveEntry[]> {
-  const commands = await loadCommands();
+  const commands = await loadCommands(COMMANDS);
   const own = ["LICENSE", "README.md", "CHANGELOG.md"];
   return [
     ...own.map((path) => file(path, readFileSync(join(ROOT, path)))),
     file("cacheport.1", manPage(commands)),
     folder("completions"),
-    file("completions/cacheport.bash", completionScript("bash", commands)),
-    file("completions/_cacheport", completionScript("zsh", commands)),
-    file("completions/cacheport.fish", completionScript("fish", commands)),
-    file("completions/cacheport.ps1", completionScript("powershell", commands)),
+    file("completions/cacheport.bash", completionScript("bash")),
+    file("completions/_cacheport", completionScript("zsh")),
+    file("completions/cacheport.fish", completionScript("fish")),
+    file("completions/cacheport.ps1", completionScript("powershell")),
   ];
 }
 

@@ -7,6 +7,7 @@
  */
 import type { Arguments, OperandSpec, OptionSpec } from "./cli-command.ts";
 import { CacheportError } from "./errors.ts";
+import type { Location } from "./location.ts";
 import { nearest } from "./cli-suggestion.ts";
 import { BYTES_SYNTAX, DURATION_SYNTAX, parseBytes, parseDuration } from "./units.ts";
 
@@ -24,7 +25,7 @@ export interface ArgumentsSpec {
  * @throws {CacheportError} USAGE for an unknown option, a value that is missing or
  * not wanted, an option given twice, or the wrong number of operands
  */
-export function parseArguments(spec: ArgumentsSpec, argv: readonly string[]): Arguments {
+export function parseArguments(spec: ArgumentsSpec, argv: readonly string[]): ParsedArguments {
   const values = new Map<string, string[]>();
   const operands: string[] = [];
 
@@ -124,8 +125,9 @@ function checkOperands(spec: ArgumentsSpec, operands: readonly string[]): void {
 }
 
 /** Arguments that fit their command. */
-class ParsedArguments implements Arguments {
+export class ParsedArguments implements Arguments {
   readonly operands: readonly string[];
+  #locations: readonly Location[] = [];
   readonly #spec: ArgumentsSpec;
   readonly #values: ReadonlyMap<string, readonly string[]>;
 
@@ -139,48 +141,69 @@ class ParsedArguments implements Arguments {
     this.#values = values;
   }
 
-  operand(index: number): string {
+  /** Parses the operands that are locations, each once; the last operands fill what repeats. */
+  locate(parse: (text: string, role: "source" | "target") => Location): void {
+    const specs = this.#spec.operands;
+    const repeated = specs.findIndex((operand) => operand.repeat);
+    const behind = repeated < 0 ? 0 : specs.length - 1 - repeated;
+    this.#locations = this.operands.flatMap((text, index) => {
+      const left = this.operands.length - index;
+      const spec =
+        repeated < 0 || index < repeated
+          ? specs[index]
+          : left <= behind
+            ? specs[specs.length - left]
+            : specs[repeated];
+      return spec?.kind === "location" ? parse(text, spec.target ? "target" : "source") : [];
+    });
+  }
+
+  get locations(): readonly Location[] {
+    return this.#locations;
+  }
+
+  readonly location = (index: number): Location => {
+    const location = this.#locations[index];
+    if (location) return location;
+    throw usage(this.#spec, `location ${index + 1} is missing`);
+  };
+
+  readonly operand = (index: number): string => {
     const value = this.operands[index];
     if (value !== undefined) return value;
     const name = this.#spec.operands[index]?.name ?? index + 1;
     throw usage(this.#spec, `operand ${name} is missing`);
-  }
+  };
 
-  flag(name: string): boolean {
-    return this.#values.has(name);
-  }
+  readonly flag = (name: string): boolean => this.#values.has(name);
 
-  value(name: string): string | undefined {
-    return this.#values.get(name)?.at(-1);
-  }
+  readonly value = (name: string): string | undefined => this.#values.get(name)?.at(-1);
 
-  values(name: string): readonly string[] {
-    return this.#values.get(name) ?? [];
-  }
+  readonly values = (name: string): readonly string[] => this.#values.get(name) ?? [];
 
-  integer(name: string, range: { min: number; max: number }): number | undefined {
+  readonly integer = (name: string, range: { min: number; max: number }): number | undefined => {
     const text = this.value(name);
     if (text === undefined) return undefined;
     const value = /^-?\d{1,15}$/.test(text) ? Number(text) : NaN;
     if (value >= range.min && value <= range.max) return value;
     throw this.#badValue(name, `it takes a whole number from ${range.min} to ${range.max}`);
-  }
+  };
 
-  bytes(name: string): number | undefined {
+  readonly bytes = (name: string): number | undefined => {
     const text = this.value(name);
     if (text === undefined) return undefined;
     const bytes = parseBytes(text);
     if (bytes === undefined) throw this.#badValue(name, BYTES_SYNTAX);
     return bytes;
-  }
+  };
 
-  duration(name: string): number | undefined {
+  readonly duration = (name: string): number | undefined => {
     const text = this.value(name);
     if (text === undefined) return undefined;
     const milliseconds = parseDuration(text);
     if (milliseconds === undefined) throw this.#badValue(name, DURATION_SYNTAX);
     return milliseconds;
-  }
+  };
 
   #badValue(name: string, reason: string): CacheportError {
     return new CacheportError(

@@ -1,38 +1,20 @@
 /**
  * What a command is: one table entry from which the parser, `--help`, the shell
- * completions and the man page are all made.
+ * completions and the man page are all made. The names of its options are part of the
+ * types, so that asking for an option that the table has not does not compile.
  */
+import type { Location } from "./location.ts";
 import type { ProgressReporter } from "./progress.ts";
+import type {
+  FlagName,
+  OperandSpec,
+  OptionSpec,
+  SharedFlag,
+  SharedValue,
+  ValueName,
+} from "./cli-options.ts";
 
-/** An option of a command, or one that all commands share. */
-export interface OptionSpec {
-  /** Without dashes: `dry-run`. */
-  readonly name: string;
-  /** One letter. */
-  readonly short?: string;
-  /** What stands for the value in the help: `BYTES`. Absent for a flag. */
-  readonly value?: string;
-  /** May be given several times. */
-  readonly repeat?: boolean;
-  /** The only values that are accepted. */
-  readonly choices?: readonly string[];
-  /** One line, no full stop. */
-  readonly description: string;
-}
-
-/** A positional argument. */
-export interface OperandSpec {
-  /** As the help shows it: `SRC`. */
-  readonly name: string;
-  readonly description: string;
-  readonly optional?: boolean;
-  /** Takes one or more; at most one operand of a command may. */
-  readonly repeat?: boolean;
-  /** Locations are completed as paths and names. */
-  readonly kind: "location" | "text";
-  /** The only values that are accepted. */
-  readonly choices?: readonly string[];
-}
+export type { OperandSpec, OptionSpec } from "./cli-options.ts";
 
 /** A line that a reader can copy, and what it does. */
 export interface Example {
@@ -40,21 +22,34 @@ export interface Example {
   readonly description: string;
 }
 
-/** The parsed command line of one command. */
-export interface Arguments {
+/**
+ * The parsed command line of one command. A function that needs some options asks for
+ * these alone: `Arguments<"dry-run", "platform">`.
+ */
+export interface Arguments<Flag extends string = string, Value extends string = string> {
   readonly operands: readonly string[];
   /** The operand at a position. @throws {CacheportError} USAGE when it is missing */
-  operand(index: number): string;
-  flag(name: string): boolean;
-  value(name: string): string | undefined;
-  values(name: string): readonly string[];
+  readonly operand: (index: number) => string;
+  /** The operands that are locations, in their order; what stands in one is looked at once. */
+  readonly locations: readonly Location[];
+  /** The location at a position among the locations. @throws {CacheportError} USAGE */
+  readonly location: (index: number) => Location;
+  readonly flag: (name: Flag) => boolean;
+  readonly value: (name: Value) => string | undefined;
+  readonly values: (name: Value) => readonly string[];
   /** A whole number in a range. @throws {CacheportError} USAGE */
-  integer(name: string, range: { min: number; max: number }): number | undefined;
+  readonly integer: (name: Value, range: { min: number; max: number }) => number | undefined;
   /** A size such as `500MB` (10^6), `4MiB` (2^20) or `1024`, in bytes. @throws {CacheportError} USAGE */
-  bytes(name: string): number | undefined;
+  readonly bytes: (name: Value) => number | undefined;
   /** A duration such as `90s`, `30m`, `1h30m`, `7d`, in milliseconds. @throws {CacheportError} USAGE */
-  duration(name: string): number | undefined;
+  readonly duration: (name: Value) => number | undefined;
 }
+
+/** The command line of a command with these options, those of all commands beside them. */
+export type ArgumentsOf<Options extends readonly OptionSpec[]> = Arguments<
+  FlagName<Options> | SharedFlag,
+  ValueName<Options> | SharedValue
+>;
 
 /** What a command can reach of the world outside. */
 export interface CommandContext {
@@ -68,6 +63,8 @@ export interface CommandContext {
   /** True when standard output takes colours. */
   readonly colors: boolean;
   readonly progress: ProgressReporter;
+  /** All commands, for those that are about commands. */
+  readonly commands: readonly CommandEntry[];
   /** Opens standard input as raw bytes. */
   stdin(): ReadableStream<Uint8Array>;
   /** True when standard input is a terminal. */
@@ -100,4 +97,36 @@ export interface CommandSpec {
   readonly examples: readonly Example[];
   /** Does the work; gives the exit code, 0 when it gives none. */
   run(context: CommandContext, args: Arguments): Promise<number | void>;
+}
+
+/** One command of the list, which is loaded when it is asked for. */
+export interface CommandEntry {
+  readonly name: string;
+  /** The same as the command's own summary; a test compares them. */
+  readonly summary: string;
+  /** Not listed: for scripts that cacheport itself prints. */
+  readonly hidden?: boolean;
+  load(): Promise<CommandSpec>;
+}
+
+/** A command as it is written: its options give the names that `args` can be asked for. */
+export type CommandDefinition<Options extends readonly OptionSpec[]> = Omit<
+  CommandSpec,
+  "options" | "run"
+> & {
+  readonly options: Options;
+  run(context: CommandContext, args: ArgumentsOf<Options>): Promise<number | void>;
+};
+
+/** Defines a command: the types of its options go into those of its arguments. */
+export function defineCommand<const Options extends readonly OptionSpec[]>(
+  definition: CommandDefinition<Options>,
+): CommandSpec {
+  return definition;
+}
+
+/** Loads every command that is listed. */
+export async function loadCommands(entries: readonly CommandEntry[]): Promise<CommandSpec[]> {
+  const listed = entries.filter((entry) => !entry.hidden);
+  return Promise.all(listed.map((entry) => entry.load()));
 }

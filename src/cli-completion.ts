@@ -1,188 +1,220 @@
 /**
- * Writes completion scripts for shells from the command table. The scripts hold
- * commands, options and choices; only the names inside a layout are asked for when
- * they are needed, with the hidden command `cacheport __complete TEXT`.
+ * Completion: a stub for each shell that asks the program what can follow, and the answer,
+ * which is made from the command table. The stub stays right when commands change.
  */
-import type { CommandSpec, OptionSpec } from "./cli-command.ts";
-import { LEADING_OPTIONS, sharedOptions, takesLocations } from "./cli-options.ts";
+import { findCommand } from "./cli-arguments.ts";
+import type { CommandEntry, CommandSpec, OperandSpec, OptionSpec } from "./cli-command.ts";
+import { LEADING_OPTIONS, sharedOptions } from "./cli-options.ts";
 
-/** The shells that scripts are written for. */
+/** The shells that stubs are written for. */
 export const SHELLS = ["bash", "zsh", "fish", "powershell"] as const;
 
-/** A shell that a script is written for. */
+/** A shell that a stub is written for. */
 export type Shell = (typeof SHELLS)[number];
 
-/** Writes the script for a shell. */
-export function completionScript(shell: Shell, commands: readonly CommandSpec[]): string {
-  const writers = {
-    bash: bashScript,
-    zsh: zshScript,
-    fish: fishScript,
-    powershell: powershellScript,
-  };
-  return writers[shell](commands);
+/** A word that can stand next, and what it means. */
+export interface Candidate {
+  readonly word: string;
+  readonly description?: string | undefined;
 }
+
+/** What can stand next on a command line. */
+export interface Completion {
+  readonly candidates: readonly Candidate[];
+  /** Files may stand there, too: the shell knows them. */
+  readonly files: boolean;
+  /** The text is that of a location: the names inside it may follow. */
+  readonly location?: string;
+}
+
+/** A line of the answer that says that files may follow. No word starts with a colon. */
+const FILES_LINE = ":files";
 
 /** Values that are completed as files: those that the help calls so. */
-const FILE_VALUES = /^(?:FILE|DIR|PATH|LOC|LAYOUT)$/;
+const FILE_VALUES = /^(?:FILE|DIR|PATH|LAYOUT)$/;
+/** Values that are locations. */
+const LOCATION_VALUES = /^(?:LOC|SRC|DST|CACHE)$/;
 
-function allOptions(command: CommandSpec): readonly OptionSpec[] {
-  return [...command.options, ...sharedOptions(command)];
+/**
+ * Finds what can stand next.
+ *
+ * @param words What follows the program's name, the last one being written and perhaps empty.
+ * @param topics What `help` explains beside the commands.
+ */
+export async function complete(
+  words: readonly string[],
+  commands: readonly CommandEntry[],
+  topics: readonly Candidate[] = [],
+): Promise<Completion> {
+  const before = words.slice(0, -1);
+  const current = words.at(-1) ?? "";
+  const listed = commands
+    .filter((entry) => !entry.hidden)
+    .map(({ name, summary }) => ({ word: name, description: summary }));
+  const { command, rest } = findCommand(before, LEADING_OPTIONS);
+  if (command === undefined) {
+    const value = awaitedValue(before, LEADING_OPTIONS);
+    if (value) return valueOf(value, current, "");
+    const version = { name: "version", short: "V", description: "Print the version" };
+    return current.startsWith("-")
+      ? optionOf(current, [...LEADING_OPTIONS, version])
+      : fitting(current, [...listed, { word: "help", description: "Show the help of a command" }]);
+  }
+  if (command === "help") return fitting(current, [...listed, ...topics]);
+  const spec = await commands.find(({ name }) => name === command)?.load();
+  return spec ? completeArguments(spec, rest, current) : fitting(current, []);
 }
 
-/** The words that an option is written as: `-q --quiet`. */
-function spellings({ name, short }: OptionSpec): string[] {
-  return [...(short ? [`-${short}`] : []), `--${name}`];
-}
-
-/** The values that the operands of a command can be chosen from. */
-function operandChoices(command: CommandSpec): readonly string[] {
-  return command.operands.flatMap((operand) => operand.choices ?? []);
-}
-
-function bashScript(commands: readonly CommandSpec[]): string {
-  const leadingWithValue = LEADING_OPTIONS.filter((option) => option.value);
-  const names = [...commands.map(({ name }) => name), "help"].join(" ");
-  const cases = commands.map((command) => {
-    const words = allOptions(command).flatMap(spellings).join(" ");
-    const kind = takesLocations(command) ? "locations" : "words";
-    return `    ${command.name}) options="${words}"; kind=${kind}; values="${operandChoices(command).join(" ")}" ;;`;
-  });
-  const valueCases = commands.flatMap((command) =>
-    allOptions(command)
-      .filter((option) => option.value)
-      .map((option) => {
-        const patterns = spellings(option)
-          .map((word) => `"${command.name} ${word}"`)
-          .join(" | ");
-        const kind = FILE_VALUES.test(option.value as string) ? "files" : "words";
-        return `    ${patterns}) options=; kind=${kind}; values="${(option.choices ?? []).join(" ")}" ;;`;
-      }),
+/** What can follow within the arguments of a command. */
+function completeArguments(
+  spec: CommandSpec,
+  before: readonly string[],
+  current: string,
+): Completion {
+  const options = [...spec.options, ...sharedOptions(spec)];
+  const value = awaitedValue(before, options);
+  if (value) return valueOf(value, current, "");
+  const ended = before.includes("--");
+  if (current.startsWith("-") && current !== "-" && !ended) return optionOf(current, options);
+  const operand = operandAt(spec.operands, operandCount(before, options));
+  if (!operand) return current === "-" ? optionOf(current, options) : fitting(current, []);
+  if (operand.kind === "location") return { candidates: [], files: true, location: current };
+  return fitting(
+    current,
+    (operand.choices ?? []).map((word) => ({ word })),
   );
-  return `# Completions of cacheport for bash. Load them with
+}
+
+/** The option whose value is written next; undefined when none is waited for. */
+function awaitedValue(
+  before: readonly string[],
+  options: readonly OptionSpec[],
+): OptionSpec | undefined {
+  let awaited: OptionSpec | undefined;
+  for (const word of before) {
+    if (word === "--") return undefined;
+    awaited = awaited ? undefined : options.find((one) => one.value && isSpelling(one, word));
+  }
+  return awaited;
+}
+
+/** Tells whether a word is an option's name, by itself or at the end of short flags. */
+function isSpelling({ name, short }: OptionSpec, word: string): boolean {
+  if (word.startsWith("--")) return word === `--${name}`;
+  return short !== undefined && word.startsWith("-") && word.endsWith(short);
+}
+
+function operandCount(before: readonly string[], options: readonly OptionSpec[]): number {
+  let count = 0;
+  for (let at = 0; at < before.length; at++) {
+    const word = before[at] as string;
+    if (word === "--") return count + before.length - at - 1;
+    if (word.startsWith("-") && word !== "-") {
+      if (awaitedValue([word], options)) at++;
+    } else count++;
+  }
+  return count;
+}
+
+/** The operand at a position; one that repeats may stand at every later one. */
+function operandAt(operands: readonly OperandSpec[], position: number): OperandSpec | undefined {
+  const repeated = operands.findIndex((operand) => operand.repeat);
+  return operands[repeated >= 0 ? Math.min(position, repeated) : position];
+}
+
+/** `--na` and `--name=va`. */
+function optionOf(current: string, options: readonly OptionSpec[]): Completion {
+  const equals = current.indexOf("=");
+  if (equals >= 0) {
+    const option = options.find((one) => one.value && `--${one.name}` === current.slice(0, equals));
+    const lead = current.slice(0, equals + 1);
+    return option ? valueOf(option, current, lead) : fitting(current, []);
+  }
+  const words = options.flatMap(({ name, short, description }) => [
+    ...(short ? [{ word: `-${short}`, description }] : []),
+    { word: `--${name}`, description },
+  ]);
+  return fitting(current, words);
+}
+
+/** The values of an option. @param lead What stands before the value in the same word: `--to=`. */
+function valueOf({ value = "", choices }: OptionSpec, current: string, lead: string): Completion {
+  if (LOCATION_VALUES.test(value))
+    return { candidates: [], files: true, location: current.slice(lead.length) };
+  const words = (choices ?? []).map((choice) => ({ word: lead + choice }));
+  return { ...fitting(current, words), files: FILE_VALUES.test(value) };
+}
+
+function fitting(current: string, candidates: readonly Candidate[]): Completion {
+  return { candidates: candidates.filter(({ word }) => word.startsWith(current)), files: false };
+}
+
+/** The answer as the stubs read it: one candidate a line, a tab before its description. */
+export function completionLines({ candidates, files }: Completion): string {
+  const lines = candidates
+    // A word with a control character is none that can be typed.
+    .filter(({ word }) => !/\p{Cc}/u.test(word))
+    .map(({ word, description }) => (description ? `${word}\t${description}` : word));
+  return [...lines, ...(files ? [FILES_LINE] : [])].map((line) => `${line}\n`).join("");
+}
+
+/** The stub for a shell. */
+export function completionScript(shell: Shell): string {
+  return { bash: BASH, zsh: ZSH, fish: FISH, powershell: POWERSHELL }[shell];
+}
+
+const BASH = `# Completions of cacheport for bash. Load them with
 #   source <(cacheport completion bash)
 
 _cacheport() {
-  local line=\${COMP_LINE:0:COMP_POINT} words=() index command= lead=
+  local line=\${COMP_LINE:0:COMP_POINT} words=() candidate files=
   # Split at blanks alone: bash splits at : = and @ too. A backslash keeps a blank.
   read -a words <<< "$line"
   [[ $line == *[[:space:]] && $line != *\\\\[[:space:]] ]] && words+=("")
-  local last=$((\${#words[@]} - 1))
-  local whole=\${words[last]} previous=\${words[last - 1]}
-  local current=$whole
-  if [[ $whole == --*=* ]]; then
-    previous=\${whole%%=*} lead=\${whole%%=*}= current=\${whole#*=}
-  fi
-
-  for ((index = 1; index < last; index++)); do
-    case \${words[index]} in
-    ${leadingWithValue.map(({ name }) => `--${name}`).join(" | ")}) ((index++)) ;;
-    -*) ;;
-    *)
-      command=\${words[index]}
-      break
-      ;;
-    esac
-  done
-
-  local options= kind=words values=
-  case $command in
-    "") options="--help --version"; values="${names}" ;;
-    help) values="${names}" ;;
-${cases.join("\n")}
-  esac
-  case "$command $previous" in
-${valueCases.join("\n")}
-  esac
+  local whole=\${words[\${#words[@]} - 1]} lead=
+  [[ $whole == --*=* ]] && lead=\${whole%%=*}=
 
   local IFS=$'\\n'
   COMPREPLY=()
-  if [[ $current == -* && -n $options ]]; then
-    COMPREPLY=($(IFS=' ' compgen -W "$options" -- "$current"))
-  elif [[ $kind == words ]]; then
-    COMPREPLY=($(IFS=' ' compgen -W "$values" -- "$current"))
-  else
+  for candidate in $("\${words[0]}" __complete --line -- "\${words[@]:1}" 2> /dev/null); do
+    if [[ $candidate == :files ]]; then files=1; else COMPREPLY+=("\${candidate%%$'\\t'*}"); fi
+  done
+  if [[ -n $files ]]; then
     compopt -o filenames 2> /dev/null
-    COMPREPLY=($(compgen -f -- "$current"))
-    if [[ $kind == locations ]]; then
-      COMPREPLY+=($("\${words[0]}" __complete -- "$current" 2> /dev/null))
-    fi
+    for candidate in $(compgen -f -- "\${whole#"$lead"}"); do COMPREPLY+=("$lead$candidate"); done
   fi
 
   # Readline replaces only what follows the last of the word breaks.
   local breaks=\${COMP_WORDBREAKS//[^:=@]/} kept=
   [[ -n $breaks ]] && kept=\${whole%"\${whole##*[$breaks]}"}
-  COMPREPLY=("\${COMPREPLY[@]/#/$lead}")
   COMPREPLY=("\${COMPREPLY[@]#"$kept"}")
 }
 
 complete -F _cacheport cacheport
 `;
-}
 
-function zshScript(commands: readonly CommandSpec[]): string {
-  const described = (name: string, summary: string): string =>
-    quoted(`${name.replaceAll(":", "\\:")}:${summary}`);
-  const option = (spec: OptionSpec): string => {
-    const text = `[${spec.description.replace(/[\\[\]:]/g, "\\$&")}]`;
-    let value = "";
-    if (spec.choices) value = `:${spec.value}:(${spec.choices.join(" ")})`;
-    else if (spec.value) value = `:${spec.value}:${FILE_VALUES.test(spec.value) ? "_files" : " "}`;
-    const many = spec.repeat ? "*" : "";
-    const long = quoted(`${many}--${spec.name}${spec.value ? "=" : ""}${text}${value}`);
-    if (!spec.short) return long;
-    return `${long} ${quoted(`${many}-${spec.short}${spec.value ? "+" : ""}${text}${value}`)}`;
-  };
-  const operands = (command: CommandSpec): string[] => {
-    // What follows an operand that may repeat cannot be told apart from it.
-    const repeated = command.operands.findIndex((operand) => operand.repeat);
-    const told = repeated < 0 ? command.operands : command.operands.slice(0, repeated + 1);
-    return told.map((operand) => {
-      const head = operand.repeat ? "*" : operand.optional ? ":" : "";
-      let action = operand.kind === "location" ? "_cacheport_locations" : " ";
-      if (operand.choices) action = `(${operand.choices.join(" ")})`;
-      return quoted(`${head}:${operand.name}:${action}`);
-    });
-  };
-  const cases = commands.map(
-    (command) => `  (${command.name})
-    _arguments -s -S \\
-      ${[...allOptions(command).map(option), ...operands(command)].join(" \\\n      ")}
-    ;;`,
-  );
-  return `#compdef cacheport
+const ZSH = `#compdef cacheport
 # Completions of cacheport for zsh. Load them with
 #   source <(cacheport completion zsh)
 # or write them to a file _cacheport in a folder of $fpath.
 
-_cacheport_commands() {
-  local -a commands=(
-    ${[...commands.map(({ name, summary }) => described(name, summary)), described("help", "Show the help of a command")].join("\n    ")}
-  )
-  _describe -t commands command commands
-}
-
-_cacheport_names() {
-  local -a names=("\${(@f)$(cacheport __complete -- "\${(Q)PREFIX}" 2> /dev/null)}")
-  compadd -S '' -- \${names:#}
-}
-
-_cacheport_locations() {
-  _alternative 'files:file:_files' 'names:name:_cacheport_names'
-}
-
 _cacheport() {
-  local curcontext=$curcontext state line
-  local -A opt_args
-  _arguments -C \\
-    ${[...LEADING_OPTIONS.map(option), quoted("--version[Print the version]")].join(" \\\n    ")} \\
-    '1:command:_cacheport_commands' \\
-    '*::argument:->arguments'
-  [[ $state == arguments ]] || return
-  case $words[1] in
-  (help) _arguments '1:command:_cacheport_commands' ;;
-${cases.join("\n")}
-  esac
+  local line lead= files=
+  local -a found texts
+  local current=\${(Q)PREFIX}
+  if [[ $current == --*=* ]]; then
+    lead=\${current%%=*}=
+    compset -P '--*='
+  fi
+  for line in "\${(@f)$(cacheport __complete --line -- "\${(@Q)words[2,CURRENT-1]}" "$current" 2> /dev/null)}"; do
+    [[ -z $line ]] && continue
+    if [[ $line == :files ]]; then files=1; continue; fi
+    found+=("\${\${line%%$'\\t'*}#$lead}")
+    texts+=("\${\${line%%$'\\t'*}#$lead}\${line/#*$'\\t'/  -- }")
+    [[ $line == *$'\\t'* ]] || texts[-1]=$found[-1]
+  done
+  (( $#found )) && compadd -l -d texts -- $found
+  [[ -n $files ]] && _files
 }
 
 # Loaded by source it is registered, autoloaded from a file it is called.
@@ -192,125 +224,40 @@ else
   compdef _cacheport cacheport
 fi
 `;
-}
 
-function fishScript(commands: readonly CommandSpec[]): string {
-  const option = (condition: string, spec: OptionSpec): string => {
-    const parts = ["complete -c cacheport", `-n ${fishQuoted(condition)}`];
-    if (spec.short) parts.push(`-s ${spec.short}`);
-    parts.push(`-l ${spec.name}`);
-    if (spec.value) parts.push(FILE_VALUES.test(spec.value) ? "-r -F" : "-x");
-    if (spec.choices) parts.push(`-a ${fishQuoted(spec.choices.join(" "))}`);
-    return [...parts, `-d ${fishQuoted(spec.description)}`].join(" ");
-  };
-  const lines = commands.flatMap((command) => {
-    const seen = `__cacheport_command_is ${command.name}`;
-    const condition = `-n ${fishQuoted(seen)}`;
-    const choices = operandChoices(command);
-    return [
-      "",
-      `complete -c cacheport -n '__cacheport_command_is ""' -a ${command.name} -d ${fishQuoted(command.summary)}`,
-      ...allOptions(command).map((spec) => option(seen, spec)),
-      ...(takesLocations(command)
-        ? [
-            `complete -c cacheport ${condition} -F -a ${fishQuoted("(cacheport __complete -- (commandline -ct) 2> /dev/null)")}`,
-          ]
-        : []),
-      ...(choices.length > 0
-        ? [`complete -c cacheport ${condition} -a ${fishQuoted(choices.join(" "))}`]
-        : []),
-    ];
-  });
-  const withValue = LEADING_OPTIONS.filter(({ value }) => value).map(({ name }) => `--${name}`);
-  const names = commands.map(({ name }) => name).join(" ");
-  return `# Completions of cacheport for fish. Load them with
+const FISH = `# Completions of cacheport for fish. Load them with
 #   cacheport completion fish | source
 
-# Prints the command on the command line, if there is one yet.
-function __cacheport_command
+function __cacheport_complete
     set -l words (commandline -opc)
     set -e words[1]
-    while set -q words[1]
-        switch $words[1]
-            case ${withValue.join(" ")}
-                set -e words[1]
-            case '-*'
-            case '*'
-                echo $words[1]
-                return
+    set -l current (commandline -ct)
+    for line in (cacheport __complete --line -- $words "$current" 2> /dev/null)
+        if test "$line" = :files
+            set -l lead (string match -r -- '^--[^=]*=' "$current")
+            string replace -r -- '^' "$lead" (__fish_complete_path (string replace -- "$lead" '' "$current"))
+        else
+            echo $line
         end
-        set -e words[1]
     end
 end
 
-function __cacheport_command_is
-    set -l command (__cacheport_command)
-    test "$command" = "$argv[1]"
-end
-
-complete -c cacheport -f
-complete -c cacheport -n '__cacheport_command_is ""' -s h -l help -d 'Show the help'
-complete -c cacheport -n '__cacheport_command_is ""' -s V -l version -d 'Print the version'
-complete -c cacheport -n '__cacheport_command_is ""' -a help -d 'Show the help of a command'
-complete -c cacheport -n '__cacheport_command_is help' -a '${names}'
-${lines.join("\n")}
+complete -c cacheport -f -a '(__cacheport_complete)'
 `;
-}
 
-function powershellScript(commands: readonly CommandSpec[]): string {
-  const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`;
-  const array = (words: readonly string[]): string => `@(${words.map(literal).join(", ")})`;
-  const entries = commands.map((command) => {
-    const values = allOptions(command)
-      .filter((spec) => spec.choices)
-      .map((spec) => `${literal(`--${spec.name}`)} = ${array(spec.choices ?? [])}`);
-    return `    ${literal(command.name)} = @{
-      Options = ${array(allOptions(command).flatMap(spellings))}
-      Operands = ${array(operandChoices(command))}
-      Locations = ${takesLocations(command) ? "$true" : "$false"}
-      Values = @{ ${values.join("; ")} }
-    }`;
-  });
-  const names = array([...commands.map(({ name }) => name), "help"]);
-  return `# Completions of cacheport for PowerShell. Load them with
+const POWERSHELL = `# Completions of cacheport for PowerShell. Load them with
 #   cacheport completion powershell | Out-String | Invoke-Expression
 
 Register-ArgumentCompleter -Native -CommandName cacheport -ScriptBlock {
   param($wordToComplete, $commandAst, $cursorPosition)
-  $names = ${names}
-  $commands = @{
-${entries.join("\n")}
-  }
-  $words = @($commandAst.CommandElements | ForEach-Object { $_.ToString() })
-  if ($wordToComplete -ne '') { $words = @($words | Select-Object -SkipLast 1) }
-  $command = $words | Select-Object -Skip 1 | Where-Object { $_ -in $names } | Select-Object -First 1
-  $previous = $words | Select-Object -Last 1
-  $found = if (-not $command) {
-    $names + @('--help', '--version')
-  } elseif ($command -eq 'help') {
-    $names
-  } elseif ($commands[$command].Values.ContainsKey($previous)) {
-    $commands[$command].Values[$previous]
-  } elseif ($wordToComplete.StartsWith('-')) {
-    $commands[$command].Options
-  } else {
-    $commands[$command].Operands
-    if ($commands[$command].Locations) { cacheport __complete -- $wordToComplete 2> $null }
-  }
+  $words = @($commandAst.CommandElements | Select-Object -Skip 1 | ForEach-Object { $_.ToString() })
+  # An empty word is lost on the way to a program.
+  $new = if ($wordToComplete -eq '') { @('--new') } else { @() }
   # Where nothing is found PowerShell completes files.
-  $found | Where-Object { $_ -and $_.StartsWith($wordToComplete) } | ForEach-Object {
-    [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+  cacheport __complete --line @new -- @words 2> $null | Where-Object { $_ -ne ':files' } | ForEach-Object {
+    $word, $text = $_ -split "\`t", 2
+    if (-not $text) { $text = $word }
+    [System.Management.Automation.CompletionResult]::new($word, $word, 'ParameterValue', $text)
   }
 }
 `;
-}
-
-/** Quotes a word for zsh, which takes all between single quotes as it stands. */
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-/** Quotes a word for fish, where a backslash means something between single quotes. */
-function fishQuoted(text: string): string {
-  return `'${text.replace(/[\\']/g, "\\$&")}'`;
-}

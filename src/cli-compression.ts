@@ -5,7 +5,7 @@ import type { Location } from "./location.ts";
 import type { CompressionChoice } from "./recompress.ts";
 
 /** For the tables of commands. */
-export const COMPRESSION_OPTIONS: readonly OptionSpec[] = [
+export const COMPRESSION_OPTIONS = [
   {
     name: "compression",
     value: "KIND",
@@ -21,7 +21,7 @@ export const COMPRESSION_OPTIONS: readonly OptionSpec[] = [
     name: "force-compression",
     description: "Recompress layers that have that compression already too",
   },
-];
+] as const satisfies readonly OptionSpec[];
 
 /**
  * The compression that the options ask for, else the target's attributes.
@@ -30,7 +30,7 @@ export const COMPRESSION_OPTIONS: readonly OptionSpec[] = [
  * @throws {CacheportError} USAGE, NOT_SUPPORTED
  */
 export function compressionChoice(
-  args: Arguments,
+  args: Arguments<"force-compression", "compression" | "compression-level">,
   target: Location | undefined,
 ): CompressionChoice | undefined {
   const attributes = target?.attributes;

@@ -1,6 +1,5 @@
 /** Renders `--help` from the command table. Gives text; prints nothing. */
-import type { CommandSpec, OperandSpec, OptionSpec } from "./cli-command.ts";
-import type { CommandEntry } from "./command-table.ts";
+import type { CommandEntry, CommandSpec, OperandSpec, OptionSpec } from "./cli-command.ts";
 import { sharedOptions } from "./cli-options.ts";
 import { bold, pad, wrap } from "./cli-text.ts";
 import { DESCRIPTION, NAME, VERSION } from "./version.ts";

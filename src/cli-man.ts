@@ -1,6 +1,6 @@
 /** Writes the manual page, cacheport(1), from the command table. */
+import { defineCommand, loadCommands } from "./cli-command.ts";
 import type { CommandSpec, OptionSpec } from "./cli-command.ts";
-import { loadCommands } from "./command-table.ts";
 import {
   ENVIRONMENT,
   EXIT_CODE_MEANINGS,
@@ -69,7 +69,7 @@ function roff(text: string): string {
 }
 
 /** `cacheport __man`: for packagers. */
-export const manCommand: CommandSpec = {
+export const manCommand = defineCommand({
   name: "__man",
   summary: "Print the manual page",
   description: "Prints cacheport(1) in roff.",
@@ -82,7 +82,7 @@ export const manCommand: CommandSpec = {
     },
   ],
   async run(context) {
-    const page = manPage(await loadCommands());
+    const page = manPage(await loadCommands(context.commands));
     await context.result({ page }, () => page);
   },
-};
+});

@@ -1,10 +1,56 @@
-/** The options that every command takes, and those of commands that take locations. */
-import type { CommandSpec, OptionSpec } from "./cli-command.ts";
+/**
+ * What options and operands are, the options that every command takes, and those of
+ * commands that take locations.
+ */
+
+/** An option of a command, or one that all commands share. */
+export interface OptionSpec {
+  /** Without dashes: `dry-run`. */
+  readonly name: string;
+  /** One letter. */
+  readonly short?: string;
+  /** What stands for the value in the help: `BYTES`. Absent for a flag. */
+  readonly value?: string;
+  /** May be given several times. */
+  readonly repeat?: boolean;
+  /** The only values that are accepted. */
+  readonly choices?: readonly string[];
+  /** One line, no full stop. */
+  readonly description: string;
+}
+
+/** A positional argument. */
+export interface OperandSpec {
+  /** As the help shows it: `SRC`. */
+  readonly name: string;
+  readonly description: string;
+  readonly optional?: boolean;
+  /** Takes one or more; at most one operand of a command may. */
+  readonly repeat?: boolean;
+  /** Locations are parsed before the command runs, and completed as paths and names. */
+  readonly kind: "location" | "text";
+  /** A location that is written to, which need not exist. */
+  readonly target?: boolean;
+  /** The only values that are accepted. */
+  readonly choices?: readonly string[];
+}
+
+/** The names of the options of a table that take no value. */
+export type FlagName<Options extends readonly OptionSpec[]> = Exclude<
+  Options[number],
+  { readonly value: string }
+>["name"];
+
+/** The names of the options of a table that take a value. */
+export type ValueName<Options extends readonly OptionSpec[]> = Extract<
+  Options[number],
+  { readonly value: string }
+>["name"];
 
 /** Blobs that are worked on at once unless `--jobs` says otherwise. */
 export const DEFAULT_JOBS = 4;
 
-const EVERY_COMMAND: readonly OptionSpec[] = [
+const EVERY_COMMAND = [
   {
     name: "json",
     description: "Print the result, or the error, as one JSON value",
@@ -36,9 +82,9 @@ const EVERY_COMMAND: readonly OptionSpec[] = [
     description: "How long to wait for the lock of a layout (default 30s)",
   },
   { name: "help", short: "h", description: "Show this help" },
-];
+] as const satisfies readonly OptionSpec[];
 
-const REGISTRY: readonly OptionSpec[] = [
+const REGISTRY = [
   {
     name: "username",
     value: "NAME",
@@ -75,17 +121,28 @@ const REGISTRY: readonly OptionSpec[] = [
     name: "allow-private-upload",
     description: "Follow upload addresses that a public registry gives in a private network",
   },
-];
+] as const satisfies readonly OptionSpec[];
+
+/** What any command may be asked for; the options on registries only where it takes locations. */
+const SHARED = [...EVERY_COMMAND, ...REGISTRY] as const;
+
+/** The shared options that take no value. */
+export type SharedFlag = FlagName<typeof SHARED>;
+
+/** The shared options that take a value. */
+export type SharedValue = ValueName<typeof SHARED>;
 
 /** Tells whether a command works on locations, and so may meet a registry. */
-export function takesLocations(command: CommandSpec): boolean {
+export function takesLocations(command: { operands: readonly OperandSpec[] }): boolean {
   return command.operands.some((operand) => operand.kind === "location");
 }
 
 /** The options of a command beside its own. */
-export function sharedOptions(command: CommandSpec): readonly OptionSpec[] {
-  return takesLocations(command) ? [...EVERY_COMMAND, ...REGISTRY] : EVERY_COMMAND;
+export function sharedOptions(command: {
+  operands: readonly OperandSpec[];
+}): readonly OptionSpec[] {
+  return takesLocations(command) ? SHARED : EVERY_COMMAND;
 }
 
 /** Options that may stand before the command's name: all that any command shares. */
-export const LEADING_OPTIONS: readonly OptionSpec[] = [...EVERY_COMMAND, ...REGISTRY];
+export const LEADING_OPTIONS: readonly OptionSpec[] = SHARED;

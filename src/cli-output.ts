@@ -1,10 +1,11 @@
 /** What a command can reach of the world outside, and how its output leaves. */
-import type { Arguments, CommandContext } from "./cli-command.ts";
+import type { Arguments, CommandContext, CommandEntry } from "./cli-command.ts";
 import type { CacheportError } from "./errors.ts";
 import { interrupted, systemCode, systemError } from "./errors.ts";
 import type { ProgressDisplay, ProgressMode } from "./cli-progress.ts";
 import { createProgress } from "./cli-progress.ts";
 import { DEFAULT_JOBS } from "./cli-options.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import type { InputStream, OutputStream } from "./cli-streams.ts";
 import { colored, jsonText, printable } from "./cli-text.ts";
 
@@ -101,7 +102,7 @@ export function takesColors(stream: OutputStream, env: Host["env"]): boolean {
 }
 
 /** The mode that is meant by `--progress` and `--quiet`. */
-export function progressMode(args: Arguments, host: Host): ProgressMode {
+export function progressMode(args: Arguments<"quiet", "progress">, host: Host): ProgressMode {
   const asked = args.value("progress") as ProgressMode | "auto" | undefined;
   if (asked !== undefined && asked !== "auto") return asked;
   if (args.flag("quiet")) return "none";
@@ -119,13 +120,21 @@ export interface EdgeContext extends CommandContext {
  *
  * @throws {CacheportError} USAGE when a shared option has a bad value
  */
-export function createContext(host: Host, output: Output, args: Arguments): EdgeContext {
+export function createContext(
+  host: Host,
+  output: Output,
+  args: Arguments<SharedFlag, SharedValue>,
+  commands: readonly CommandEntry[] = [],
+): EdgeContext {
   // Read here, so that a bad value is refused by commands that do not need it too.
   const jobs = args.integer("jobs", { min: 1, max: 64 }) ?? DEFAULT_JOBS;
   args.bytes("max-document");
   args.duration("lock-timeout");
   const { stdin, stdout, stderr } = host;
-  const progress = createProgress(progressMode(args, host), stderr, { jobs });
+  const mode = progressMode(args, host);
+  // A log gets the last line only where it was asked for.
+  const summary = mode !== "plain" || stderr.isTerminal || args.value("progress") === "plain";
+  const progress = createProgress(mode, stderr, { jobs, summary });
   return {
     env: host.env,
     signal: host.signal,
@@ -133,6 +142,7 @@ export function createContext(host: Host, output: Output, args: Arguments): Edge
     columns: stdout.size().columns,
     colors: !output.json && takesColors(stdout, host.env),
     progress,
+    commands,
     stdin: () => interruptible(stdin.open(), host.signal),
     get stdinIsTerminal() {
       return stdin.isTerminal;

@@ -1,7 +1,7 @@
 /**
  * Shows the progress of operations on standard error: bars on a terminal, a line
- * now and then in a log, JSON lines for machines. What is done in a moment shows
- * nothing to people.
+ * now and then in a log, JSON lines for machines. Bars come only where work takes a
+ * moment; whether a last line sums it up does not depend on how long it took.
  */
 import type { Digest } from "./digest.ts";
 import { shortDigest } from "./digest.ts";
@@ -41,12 +41,16 @@ export const systemClock: Clock = {
   },
 };
 
-/** Work that takes less shows nothing in the modes for people. */
+/** Work that takes less shows no bars and no lines on the way. */
 const QUIET_MILLISECONDS = 300;
 const INTERVALS = { tty: 100, plain: 5000, json: 250, none: Infinity };
 /** The rate is that of the last seconds, so that it follows the network. */
 const RATE_WINDOW_MILLISECONDS = 5000;
 const BAR_COLUMNS = 24;
+/** A bar that is shorter tells less than the numbers beside it. */
+const SMALLEST_BAR = 6;
+/** An estimate below this is over before it is read. */
+const SMALLEST_ETA_MILLISECONDS = 1000;
 
 /** A task under way. */
 interface Running {
@@ -62,13 +66,15 @@ interface Running {
  * Makes a display.
  *
  * @param options.jobs The most bars that are shown at once.
+ * @param options.summary False where nobody asked for the last line: in a log.
  */
 export function createProgress(
   mode: ProgressMode,
   stream: OutputStream,
-  options: { jobs: number; clock?: Clock },
+  options: { jobs: number; summary?: boolean; clock?: Clock },
 ): ProgressDisplay {
-  return new Display(mode, stream, options.jobs, options.clock ?? systemClock);
+  const { jobs, summary = true, clock = systemClock } = options;
+  return new Display(mode, stream, { jobs, summary, clock });
 }
 
 class Display implements ProgressDisplay {
@@ -76,6 +82,7 @@ class Display implements ProgressDisplay {
   readonly #stream: OutputStream;
   readonly #jobs: number;
   readonly #clock: Clock;
+  readonly #wantsSummary: boolean;
   readonly #running = new Set<Running>();
   readonly #outcomes = new Map<ProgressOutcome, number>();
   readonly #samples: { at: number; moved: number }[] = [];
@@ -92,11 +99,16 @@ class Display implements ProgressDisplay {
   #stop: (() => void) | undefined;
   #closed = false;
 
-  constructor(mode: ProgressMode, stream: OutputStream, jobs: number, clock: Clock) {
+  constructor(
+    mode: ProgressMode,
+    stream: OutputStream,
+    options: { jobs: number; summary: boolean; clock: Clock },
+  ) {
     this.#mode = mode;
     this.#stream = stream;
-    this.#jobs = jobs;
-    this.#clock = clock;
+    this.#jobs = options.jobs;
+    this.#wantsSummary = options.summary;
+    this.#clock = options.clock;
   }
 
   expect(work: { tasks: number; bytes: number }): void {
@@ -183,28 +195,34 @@ class Display implements ProgressDisplay {
     const bars = Math.max(0, Math.min(this.#jobs, (rows || 24) - 2));
     const lines = [...this.#running]
       .slice(0, bars)
-      .map((task) => bar(task))
-      .concat(this.#total())
+      .map((task) => bar(task, width))
+      .concat(this.#total(width))
       .map((line) => `${truncate(line, width)}\x1b[K\n`);
     this.#stream.say(`${this.#lines > 0 ? up(this.#lines) : ""}\r${lines.join("")}\x1b[J`);
     this.#lines = lines.length;
   }
 
   /** One line on everything: `3/12 blobs  40% of 1.21 GB  85.0 MB/s  ETA 9.1s`. */
-  #total(): string {
+  #total(width = Infinity): string {
     const tasks = Math.max(this.#expected.tasks, this.#started.tasks);
     const bytes = Math.max(this.#expected.bytes, this.#started.bytes);
     const done = this.#moved + this.#spared;
     const rate = this.#rate();
-    const left = bytes - done;
-    return [
+    const eta = rate > 0 ? ((bytes - done) / rate) * 1000 : 0;
+    const share = bytes > 0 ? percent(done, bytes) : undefined;
+    const parts = [
       `${this.#ended}/${tasks} blobs`,
-      bytes > 0 ? `${percent(done, bytes)} of ${formatBytes(bytes)}` : formatBytes(done),
-      rate > 0 && `${formatBytes(rate)}/s`,
-      rate > 0 && left > 0 && `ETA ${formatDuration((left / rate) * 1000)}`,
-    ]
-      .filter(Boolean)
-      .join("  ");
+      share ? `${share} of ${formatBytes(bytes)}` : formatBytes(done),
+      rate > 0 ? `${formatBytes(rate)}/s` : "",
+      eta >= SMALLEST_ETA_MILLISECONDS ? `ETA ${formatDuration(eta)}` : "",
+    ];
+    // What a narrow terminal has room for, the least needed left out first.
+    return widest(width, [
+      parts,
+      [parts[0], share ?? parts[1], parts[2], parts[3]],
+      [parts[0], share ?? parts[1], parts[3]],
+      [parts[0], share ?? parts[1]],
+    ]);
   }
 
   /** Bytes a second over the last seconds. */
@@ -231,9 +249,9 @@ class Display implements ProgressDisplay {
     const outcomes = Object.fromEntries(this.#outcomes);
     const bytes = this.#moved;
     if (this.#mode === "json") return this.#event({ event: "summary", outcomes, bytes });
-    if (this.#mode === "none" || elapsed < QUIET_MILLISECONDS) return;
+    if (this.#mode === "none" || !this.#wantsSummary) return;
     const counts = [...this.#outcomes].map(([name, count]) => `${count} ${name}`);
-    const rate = formatBytes((bytes / elapsed) * 1000);
+    const rate = formatBytes((bytes / Math.max(1, elapsed)) * 1000);
     const amount = `${formatBytes(bytes)} in ${formatDuration(elapsed)} (${rate}/s)`;
     this.#stream.say(`${[...counts, amount].join(", ")}\n`);
   }
@@ -269,13 +287,28 @@ function percent(part: number, whole: number): string {
   return `${Math.min(100, Math.floor((part / whole) * 100))}%`;
 }
 
-/** One task: `copy 2cf24dba5fb0 [=====>     ]  45% 12.3 MB/27.1 MB`. */
-function bar(task: Running): string {
+/**
+ * One task: `copy 2cf24dba5fb0 [=====>     ]  45% 12.3 MB/27.1 MB`. In a narrow terminal the
+ * bar gets shorter, then goes, then the amounts: the numbers are what one looks for.
+ */
+function bar(task: Running, width: number): string {
   const head = `${printable(task.action)} ${shortDigest(task.digest)}`;
   const bytes = formatBytes(task.bytes);
   if (!task.size) return `${head} ${bytes}`;
-  const share = Math.min(1, task.bytes / task.size);
-  const filled = Math.floor(share * BAR_COLUMNS);
-  const line = `${"=".repeat(filled)}${filled < BAR_COLUMNS ? ">" : ""}`;
-  return `${head} [${line.padEnd(BAR_COLUMNS)}] ${percent(task.bytes, task.size).padStart(4)} ${bytes}/${formatBytes(task.size)}`;
+  const share = percent(task.bytes, task.size).padStart(4);
+  const amount = `${bytes}/${formatBytes(task.size)}`;
+  // Two brackets and three blanks are between the parts.
+  const room = width - head.length - share.length - amount.length - 5;
+  const columns = Math.min(BAR_COLUMNS, room);
+  if (columns < SMALLEST_BAR)
+    return widest(width, [[`${head} ${share} ${amount}`], [`${head} ${share}`]]);
+  const filled = Math.floor(Math.min(1, task.bytes / task.size) * columns);
+  const line = `${"=".repeat(filled)}${filled < columns ? ">" : ""}`;
+  return `${head} [${line.padEnd(columns)}] ${share} ${amount}`;
+}
+
+/** The first of several lines that fits, else the last; empty parts are left out. */
+function widest(width: number, lines: readonly (readonly (string | undefined)[])[]): string {
+  const texts = lines.map((parts) => parts.filter(Boolean).join("  "));
+  return texts.find((text) => text.length <= width) ?? texts.at(-1) ?? "";
 }

@@ -1,5 +1,6 @@
 /** How commands that move content report what they did. */
 import type { Arguments, CommandContext } from "./cli-command.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import type { TransferCounts } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
@@ -93,8 +94,13 @@ export function noteImportLimit(
 }
 
 /** Options that a command for another try needs as well. */
-const REPEATED_OPTIONS = ["platform", "username", "login-host", "ca-file"];
-const REPEATED_FLAGS = ["password-stdin", "insecure", "plain-http", "allow-private-upload"];
+const REPEATED_OPTIONS = ["username", "login-host", "ca-file"] as const;
+const REPEATED_FLAGS = [
+  "password-stdin",
+  "insecure",
+  "plain-http",
+  "allow-private-upload",
+] as const;
 
 /**
  * Completes a hint that names a command: with the source that the user wrote and
@@ -105,11 +111,13 @@ const REPEATED_FLAGS = ["password-stdin", "insecure", "plain-http", "allow-priva
 export function completeHint(
   error: unknown,
   source: (target: string) => string,
-  args: Arguments,
+  args: Arguments<SharedFlag, SharedValue>,
+  platform?: string,
 ): unknown {
   if (!isCacheportError(error, "REGISTRY_REJECTED")) return error;
   const hint = error.hint?.replace(/ SRC (\S+)(.*)$/, (_, target, rest) => {
     const options = [
+      ...(platform === undefined ? [] : ["--platform", shellWord(platform)]),
       ...REPEATED_OPTIONS.flatMap((name) => {
         const value = args.value(name);
         return value === undefined ? [] : [`--${name}`, shellWord(value)];

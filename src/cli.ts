@@ -1,14 +1,13 @@
 /** Dispatch: from the command line to a command and its exit code. */
 import { findCommand, hasFlag, parseArguments, quote } from "./cli-arguments.ts";
-import type { CommandSpec } from "./cli-command.ts";
-import type { CommandEntry } from "./command-table.ts";
+import type { CommandEntry, CommandSpec } from "./cli-command.ts";
 import { COMMANDS } from "./command-table.ts";
 import { CacheportError, interrupted, systemCode, systemError } from "./errors.ts";
 import type { HelpStyle } from "./cli-help.ts";
 import { commandHelp, programHelp } from "./cli-help.ts";
 import type { Host } from "./cli-output.ts";
 import { createContext, Output, takesColors } from "./cli-output.ts";
-import { LEADING_OPTIONS, sharedOptions } from "./cli-options.ts";
+import { LEADING_OPTIONS, sharedOptions, takesLocations } from "./cli-options.ts";
 import type { OutputStream } from "./cli-streams.ts";
 import { nearest } from "./cli-suggestion.ts";
 import { printableLines } from "./cli-text.ts";
@@ -81,7 +80,7 @@ async function dispatch(
     await showHelp(output, spec, host);
     return 0;
   }
-  return runCommand(spec, rest, host, output);
+  return runCommand(spec, rest, host, output, commands);
 }
 
 async function runCommand(
@@ -89,6 +88,7 @@ async function runCommand(
   argv: readonly string[],
   host: Host,
   output: Output,
+  commands: readonly CommandEntry[],
 ): Promise<number> {
   const args = parseArguments(
     {
@@ -98,7 +98,12 @@ async function runCommand(
     },
     argv,
   );
-  const context = createContext(host, output, args);
+  const context = createContext(host, output, args, commands);
+  if (takesLocations(spec)) {
+    // Every command with locations opens them; the others are spared what it loads.
+    const { locate, locateTarget } = await import("./location-open.ts");
+    args.locate((text, role) => (role === "target" ? locateTarget(text) : locate(text, role)));
+  }
   try {
     const code = await spec.run(context, args);
     context.progress.close({ summary: true });

@@ -1,4 +1,5 @@
-import type { CommandSpec } from "./cli-command.ts";
+/** `cacheport cat`: bytes as they are stored, whatever they are. */
+import { defineCommand } from "./cli-command.ts";
 import { digestOf } from "./digest.ts";
 import { locationQuery, storeSettings } from "./location-open.ts";
 import { CACHE_CONFIG, isDocumentType } from "./media-types.ts";
@@ -6,7 +7,7 @@ import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { verifiedStream } from "./blob-check.ts";
 
 /** `cacheport cat LOC`: the bytes of what a location names. */
-export const catCommand: CommandSpec = {
+export const catCommand = defineCommand({
   name: "cat",
   summary: "Print the bytes of a manifest or a blob",
   description:
@@ -25,7 +26,7 @@ export const catCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, descriptor, location } = await resolveSource(args.operand(0), settings, args);
+    const { store, descriptor, location } = await resolveSource(args.location(0), settings, args);
     try {
       const asked = locationQuery(location).digest;
       const stored = asked === undefined ? await store.stored?.(descriptor) : undefined;
@@ -49,4 +50,4 @@ export const catCommand: CommandSpec = {
       await store.close();
     }
   },
-};
+});

@@ -1,15 +1,16 @@
 /** `cacheport completion`, and the hidden command that its scripts call. */
-import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
-import { loadCommands } from "./command-table.ts";
+import { defineCommand } from "./cli-command.ts";
+import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { Shell } from "./cli-completion.ts";
-import { completionScript, SHELLS } from "./cli-completion.ts";
+import { complete, completionLines, completionScript, SHELLS } from "./cli-completion.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
 
 /** `cacheport completion SHELL`. */
-export const completionCommand: CommandSpec = {
+export const completionCommand = defineCommand({
   name: "completion",
   summary: "Print a script that completes cacheport's commands in a shell",
   description:
-    "Prints a script for a shell that completes commands, options, their values, files and the names inside layouts.",
+    "Prints a script for a shell that completes commands, options, their values, files and the names inside layouts. The script asks cacheport itself, so it stays right when cacheport is replaced by a newer one.",
   operands: [
     {
       name: "SHELL",
@@ -35,18 +36,35 @@ export const completionCommand: CommandSpec = {
   ],
   async run(context, args) {
     const shell = args.operand(0) as Shell;
-    const script = completionScript(shell, await loadCommands());
+    const script = completionScript(shell);
     await context.result({ shell, script }, () => script);
   },
-};
+});
 
-/** `cacheport __complete TEXT`: one location a line. It never fails and never asks a network. */
-export const completeCommand: CommandSpec = {
+/**
+ * `cacheport __complete TEXT`: one location a line; with `--line` whatever can be the last
+ * word of a command line. It never fails and never asks a network.
+ */
+export const completeCommand = defineCommand({
   name: "__complete",
   summary: "Print the locations that a text may become",
   description: "Prints the names inside a layout that a text may become.",
-  operands: [{ name: "TEXT", description: "What is written so far", kind: "location" }],
-  options: [],
+  operands: [
+    {
+      name: "TEXT",
+      description: "What is written so far",
+      kind: "text",
+      repeat: true,
+      optional: true,
+    },
+  ],
+  options: [
+    {
+      name: "line",
+      description: "Take the operands for a command line and complete its last word",
+    },
+    { name: "new", description: "With --line: a new word is to follow" },
+  ],
   examples: [
     {
       command: "cacheport __complete -- ./cache:",
@@ -54,13 +72,37 @@ export const completeCommand: CommandSpec = {
     },
   ],
   async run(context, args) {
-    const locations = await completeLocation(context, args).catch(() => []);
-    await context.result(locations, () => locations.join("\n"));
+    const words = [...args.operands, ...(args.flag("new") ? [""] : [])];
+    if (args.flag("line")) {
+      const found = await complete(words, context.commands);
+      const names =
+        found.location === undefined ? [] : await namesIn(context, args, found.location);
+      const last = words.at(-1) ?? "";
+      const lead = last.slice(0, last.length - (found.location ?? last).length);
+      const candidates = [...found.candidates, ...names.map((name) => ({ word: lead + name }))];
+      await context.result(candidates, () => completionLines({ ...found, candidates }));
+    } else {
+      const locations = await namesIn(context, args, args.operands[0] ?? "");
+      await context.result(locations, () => locations.join("\n"));
+    }
   },
-};
+});
 
-async function completeLocation(context: CommandContext, args: Arguments): Promise<string[]> {
-  const text = args.operand(0);
+/** The locations that a text may become: those with a name of the layout that it starts with. */
+async function namesIn(
+  context: CommandContext,
+  args: Arguments<SharedFlag, SharedValue>,
+  text: string,
+): Promise<string[]> {
+  return completeLocation(context, args, text).catch(() => []);
+}
+
+async function completeLocation(
+  context: CommandContext,
+  args: Arguments<SharedFlag, SharedValue>,
+  text: string,
+): Promise<string[]> {
+  if (!text.includes(":")) return [];
   const { locate, openSource, storeSettings } = await import("./location-open.ts");
   const settings = await storeSettings(context, args);
   for (const place of places(text)) {

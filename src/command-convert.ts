@@ -1,7 +1,13 @@
+/**
+ * `cacheport convert`: which cache, in what shape and to where; the conversion itself is
+ * convert.ts.
+ */
 import { tmpdir } from "node:os";
 import { CACHE_SHAPES } from "./cache-manifest.ts";
 import type { CacheShape } from "./cache-manifest.ts";
-import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+import { defineCommand } from "./cli-command.ts";
+import type { Arguments, CommandContext } from "./cli-command.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { COMPRESSION_OPTIONS, compressionChoice } from "./cli-compression.ts";
 import type { NameUpdate } from "./content-store.ts";
 import { shapeOfAttributes } from "./location-attributes.ts";
@@ -15,7 +21,6 @@ import {
   defaultName,
   folderNear,
   isSameStore,
-  locateTarget,
   locationName,
   openWriter,
   storeSettings,
@@ -29,7 +34,7 @@ import { chooseNames, fitNames, nameTexts } from "./location-names.ts";
 import { formatTransfer, completeHint, printTransfer, transferResult } from "./cli-transfer.ts";
 
 /** `cacheport convert SRC [DST]`: a cache in another shape. */
-export const convertCommand: CommandSpec = {
+export const convertCommand = defineCommand({
   name: "convert",
   summary: "Convert a build cache to another shape, in place or on the way to another store",
   description:
@@ -41,6 +46,7 @@ export const convertCommand: CommandSpec = {
       description: "Where to write it; the same place when it is left out",
       optional: true,
       kind: "location",
+      target: true,
     },
   ],
   options: [
@@ -85,9 +91,8 @@ export const convertCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const [sourceText, targetText] = [args.operand(0), args.operands[1]];
-    const target = targetText === undefined ? undefined : locateTarget(targetText);
-    const source = await resolveSource(sourceText, settings, args, {
+    const target = args.locations[1];
+    const source = await resolveSource(args.location(0), settings, args, {
       near: target && folderNear(target),
     });
     for (const note of (target ?? source.location).attributes?.notes ?? []) context.note(note);
@@ -97,11 +102,16 @@ export const convertCommand: CommandSpec = {
       await source.store.close();
     }
   },
-};
+});
+
+type ConvertArguments = Arguments<
+  SharedFlag | "dry-run" | "force-compression",
+  SharedValue | "compression" | "compression-level" | "platform" | "tag" | "to"
+>;
 
 async function convert(
   context: CommandContext,
-  args: Arguments,
+  args: ConvertArguments,
   settings: StoreSettings,
   source: ResolvedSource,
   targetLocation: Location | undefined,
@@ -142,21 +152,24 @@ async function convert(
     if (!result) context.note("skipping cache export for empty result");
     await report(context, target, set, result ? names : [], result, false);
   } catch (error) {
-    throw completeHint(error, () => source.location.text, args);
+    throw completeHint(error, () => source.location.text, args, args.value("platform"));
   } finally {
     await writer.close();
   }
 }
 
 /** The shape that --to asks for, else the target's attributes in BuildKit's own spelling. */
-function chosenShape(args: Arguments, target: Location): CacheShape | "auto" {
+function chosenShape(args: Arguments<never, "to">, target: Location): CacheShape | "auto" {
   const given = args.value("to");
   if (given !== undefined) return given as CacheShape | "auto";
   return shapeOfAttributes(target.attributes);
 }
 
 /** In place a name is moved, unless --tag gives others. */
-function namesInPlace(args: Arguments, { entry, location }: ResolvedSource): NameUpdate[] {
+function namesInPlace(
+  args: Arguments<never, "tag">,
+  { entry, location }: ResolvedSource,
+): NameUpdate[] {
   const tags = args.values("tag");
   if (location.kind === "stream") {
     throw new CacheportError("USAGE", "Cannot convert standard input in place: give a target", {

@@ -1,5 +1,11 @@
+/**
+ * `cacheport copy`: one thing or every entry, under which names and in which form; the copying
+ * is copy.ts.
+ */
 import { parseCacheManifest } from "./cache-manifest.ts";
-import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+import { defineCommand } from "./cli-command.ts";
+import type { Arguments, CommandContext } from "./cli-command.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { COMPRESSION_OPTIONS, compressionChoice } from "./cli-compression.ts";
 import type { ContentReader, ContentWriter, NameUpdate, Store } from "./content-store.ts";
 import { copyContent, NOTHING_MOVED } from "./copy.ts";
@@ -12,7 +18,6 @@ import { isDocumentType } from "./media-types.ts";
 import {
   defaultName,
   folderNear,
-  locateTarget,
   locationName,
   openSource,
   openWriter,
@@ -39,14 +44,14 @@ interface Source {
 }
 
 /** `cacheport copy SRC DST`: content with its digests. */
-export const copyCommand: CommandSpec = {
+export const copyCommand = defineCommand({
   name: "copy",
   summary: "Copy images, indexes, caches or any artifact; digests stay as they are",
   description:
     "Copies what SRC names, with everything that it reaches, to DST, which may be a layout folder, an archive or a registry. Only --compression changes digests. Every byte is checked against its digest; blobs that DST has already are skipped. Nothing is named in DST before all of its content is there. Without a name in DST the source's own is kept.",
   operands: [
     { name: "SRC", description: "What to copy", kind: "location" },
-    { name: "DST", description: "Where to copy it", kind: "location" },
+    { name: "DST", description: "Where to copy it", kind: "location", target: true },
   ],
   options: [
     {
@@ -99,13 +104,13 @@ export const copyCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const target = locateTarget(args.operand(1));
+    const target = args.location(1);
     refuseShape(target);
     for (const note of target.attributes?.notes ?? []) context.note(note);
     if (args.flag("all")) await copyAll(context, args, settings, target);
     else await copyOne(context, args, settings, target);
   },
-};
+});
 
 /** Copying keeps the shape of a cache, so attributes that name one belong to convert. */
 function refuseShape({ attributes, text }: Location): void {
@@ -115,13 +120,18 @@ function refuseShape({ attributes, text }: Location): void {
   });
 }
 
+type CopyArguments = Arguments<
+  SharedFlag | "dry-run" | "force-compression" | "rewrite",
+  SharedValue | "compress" | "compression" | "compression-level" | "platform" | "tag"
+>;
+
 async function copyOne(
   context: CommandContext,
-  args: Arguments,
+  args: CopyArguments,
   settings: StoreSettings,
   target: Location,
 ): Promise<void> {
-  const source = await resolveSource(args.operand(0), settings, args, {
+  const source = await resolveSource(args.location(0), settings, args, {
     near: folderNear(target),
   });
   try {
@@ -189,7 +199,7 @@ async function copyRecompressed(
 
 async function copyAll(
   context: CommandContext,
-  args: Arguments,
+  args: CopyArguments,
   settings: StoreSettings,
   target: Location,
 ): Promise<void> {
@@ -204,7 +214,7 @@ async function copyAll(
       "Cannot use --all with a name, a platform or a compression: every entry stays as it is",
     );
   }
-  const { store, query, location } = await openSource(args.operand(0), settings, {
+  const { store, query, location } = await openSource(args.location(0), settings, {
     near: folderNear(target),
   });
   try {
@@ -242,7 +252,7 @@ function withName({ text }: Location, name: string | undefined): string {
 
 async function transfer(
   context: CommandContext,
-  args: Arguments,
+  args: CopyArguments,
   settings: StoreSettings,
   { store, sourceOf }: Source,
   roots: readonly CopyRoot[],
@@ -271,7 +281,7 @@ async function transfer(
         tempFolder,
       });
     } catch (error) {
-      throw completeHint(error, sourceOf, args);
+      throw completeHint(error, sourceOf, args, args.value("platform"));
     } finally {
       await writer.close();
     }

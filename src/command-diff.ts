@@ -1,5 +1,7 @@
+/** `cacheport diff`: opens two caches and shows what cache-diff.ts finds of them. */
 import type { Cache } from "./cache-order.ts";
-import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+import { defineCommand } from "./cli-command.ts";
+import type { Arguments, CommandContext } from "./cli-command.ts";
 import { toWritable } from "./convert.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { diffCaches } from "./cache-diff.ts";
@@ -24,7 +26,7 @@ const REASONS: Record<MissReason, string> = {
 };
 
 /** `cacheport diff A B`: what one cache has and the other has not. */
-export const diffCommand: CommandSpec = {
+export const diffCommand = defineCommand({
   name: "diff",
   summary: "Show what one cache has and another has not, and where they part",
   description:
@@ -64,7 +66,7 @@ export const diffCommand: CommandSpec = {
     const value = { a: a.source, b: b.source, ...difference };
     await context.result(value, () => render(value, context, args.flag("all") ? Infinity : ROWS));
   },
-};
+});
 
 /** Where a cache came from, for the JSON value. */
 interface Source {
@@ -75,17 +77,17 @@ interface Source {
 }
 
 async function load(
-  args: Arguments,
+  args: Arguments<never, "platform">,
   position: number,
   settings: StoreSettings,
 ): Promise<{ source: Source; cache: Cache }> {
-  const text = args.operand(position);
-  const { store, descriptor } = await resolveSource(text, settings, args);
+  const place = args.location(position);
+  const { store, descriptor } = await resolveSource(place, settings, args);
   try {
     const set = await readCache(store, descriptor, settings);
     const cache = toWritable(set);
     const source = {
-      location: text,
+      location: place.text,
       digest: set.descriptor.digest,
       shape: set.shape,
       records: cache.config.records.length,

@@ -1,14 +1,15 @@
-import type { CommandSpec } from "./cli-command.ts";
+/** `cacheport gc`: for whom it is and what it says; what goes is decided by gc.ts. */
+import { defineCommand } from "./cli-command.ts";
 import { CacheportError } from "./errors.ts";
 import { collectGarbage, DEFAULT_GRACE } from "./gc.ts";
 import type { GarbageReport } from "./gc.ts";
 import type { Location } from "./location.ts";
-import { locate, storeSettings } from "./location-open.ts";
+import { storeSettings } from "./location-open.ts";
 import { printable } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport gc LAYOUT`: removes what no name reaches. */
-export const gcCommand: CommandSpec = {
+export const gcCommand = defineCommand({
   name: "gc",
   summary: "Remove the blobs of a layout folder that no name reaches",
   description:
@@ -41,7 +42,7 @@ export const gcCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const folder = layoutFolder(locate(args.operand(0), "source"));
+    const folder = layoutFolder(args.location(0));
     const report = await collectGarbage(folder, {
       ...settings,
       grace: args.duration("grace") ?? DEFAULT_GRACE,
@@ -51,7 +52,7 @@ export const gcCommand: CommandSpec = {
     for (const note of garbageNotes(report)) context.note(note);
     await context.result(report, () => formatReport(report));
   },
-};
+});
 
 /** @throws {CacheportError} NOT_SUPPORTED for anything but a folder, USAGE for a name */
 function layoutFolder(location: Location): string {

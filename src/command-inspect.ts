@@ -1,4 +1,9 @@
-import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+/**
+ * `cacheport inspect`: text, a graph or the files of a layer; each way of showing is loaded
+ * alone.
+ */
+import { defineCommand } from "./cli-command.ts";
+import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError } from "./errors.ts";
@@ -13,7 +18,7 @@ const FORMATS = ["dot", "mermaid", "json", "html"] as const;
 type GraphFormat = (typeof FORMATS)[number];
 
 /** `cacheport inspect LOC`: what is inside a cache or an image. */
-export const inspectCommand: CommandSpec = {
+export const inspectCommand = defineCommand({
   name: "inspect",
   summary: "Show what is inside a cache, an image or an index",
   description:
@@ -66,7 +71,7 @@ export const inspectCommand: CommandSpec = {
   async run(context, args) {
     checkOptions(context, args);
     const settings = await storeSettings(context, args);
-    const { store, descriptor } = await resolveSource(args.operand(0), settings, args);
+    const { store, descriptor } = await resolveSource(args.location(0), settings, args);
     try {
       if (args.value("format") !== undefined)
         await writeGraph(context, args, store, descriptor, settings);
@@ -75,9 +80,11 @@ export const inspectCommand: CommandSpec = {
       await store.close();
     }
   },
-};
+});
 
-function checkOptions({ json }: CommandContext, args: Arguments): void {
+type InspectArguments = Arguments<"all", "files" | "format" | "output">;
+
+function checkOptions({ json }: CommandContext, args: InspectArguments): void {
   const format = args.value("format");
   const refuse = (reason: string, hint: string): never => {
     throw new CacheportError("USAGE", `Cannot run command "inspect": ${reason}`, {
@@ -98,7 +105,7 @@ function checkOptions({ json }: CommandContext, args: Arguments): void {
 
 async function show(
   context: CommandContext,
-  args: Arguments,
+  args: InspectArguments,
   store: Store,
   descriptor: Descriptor,
   settings: StoreSettings,
@@ -118,14 +125,14 @@ async function show(
 }
 
 /** The file that the graph is to be written to; undefined for standard output. */
-function outputFile(args: Arguments): string | undefined {
+function outputFile(args: Arguments<never, "output">): string | undefined {
   const path = args.value("output");
   return path === "-" ? undefined : path;
 }
 
 async function writeGraph(
   context: CommandContext,
-  args: Arguments,
+  args: InspectArguments,
   store: Store,
   descriptor: Descriptor,
   settings: StoreSettings,

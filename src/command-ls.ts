@@ -1,4 +1,6 @@
-import type { CommandContext, CommandSpec } from "./cli-command.ts";
+/** `cacheport ls`: the entries of a store as a table, a tree or JSON. */
+import { defineCommand } from "./cli-command.ts";
+import type { CommandContext } from "./cli-command.ts";
 import type { ContentReader, NamedEntry, NameQuery, Store } from "./content-store.ts";
 import { shortDigest } from "./digest.ts";
 import { matchesName } from "./layout-index.ts";
@@ -13,7 +15,7 @@ import { formatBytes } from "./units.ts";
 import type { WalkOptions } from "./walk.ts";
 
 /** `cacheport ls LOC`: the names in a store and what they are. */
-export const lsCommand: CommandSpec = {
+export const lsCommand = defineCommand({
   name: "ls",
   summary: "List the names in a layout, an archive or a repository",
   description:
@@ -39,7 +41,7 @@ export const lsCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, location, query } = await openSource(args.operand(0), settings);
+    const { store, location, query } = await openSource(args.location(0), settings);
     try {
       const entries = await namedEntries(store, location.kind, query);
       if (args.flag("tree")) {
@@ -52,7 +54,7 @@ export const lsCommand: CommandSpec = {
       await store.close();
     }
   },
-};
+});
 
 /** The entries that a query asks for; all without one. */
 async function namedEntries(

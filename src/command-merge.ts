@@ -1,7 +1,9 @@
+/** `cacheport merge`: opens the sources and the target; what becomes of them is merge.ts. */
 import { arch } from "node:os";
 import { CACHE_SHAPES } from "./cache-manifest.ts";
 import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
-import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+import { defineCommand } from "./cli-command.ts";
+import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { EntryName, NamedEntry, NameUpdate, Store } from "./content-store.ts";
 import { shapesToTry } from "./convert.ts";
 import { shapeOfAttributes } from "./location-attributes.ts";
@@ -15,7 +17,6 @@ import type { CacheSource, MergePart, MergePlan } from "./merge.ts";
 import {
   defaultName,
   folderNear,
-  locateTarget,
   locationName,
   openWriter,
   storeSettings,
@@ -31,7 +32,7 @@ import type { TransferResult } from "./cli-transfer.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport merge SRC... DST`: several caches as one. */
-export const mergeCommand: CommandSpec = {
+export const mergeCommand = defineCommand({
   name: "merge",
   summary: "Merge several caches into one",
   description:
@@ -43,7 +44,7 @@ export const mergeCommand: CommandSpec = {
       kind: "location",
       repeat: true,
     },
-    { name: "DST", description: "Where to write the result", kind: "location" },
+    { name: "DST", description: "Where to write the result", kind: "location", target: true },
   ],
   options: [
     {
@@ -98,13 +99,13 @@ export const mergeCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const target = locateTarget(args.operand(args.operands.length - 1));
+    const target = args.location(args.locations.length - 1);
     const shape = chosenShape(args, target);
     const stores = new SourceStores(settings, folderNear(target));
     try {
       const inputs: MergeInput[] = [];
-      for (const text of args.operands.slice(0, -1)) {
-        const { store, location, query } = await stores.open(text);
+      for (const place of args.locations.slice(0, -1)) {
+        const { store, location, query } = await stores.open(place);
         const { descriptor, entry } = await store.resolve(query);
         const set = await readCache(store, descriptor, settings);
         inputs.push({ location, store, entry, set });
@@ -115,7 +116,7 @@ export const mergeCommand: CommandSpec = {
       await stores.close();
     }
   },
-};
+});
 
 /** One source of a merge. */
 interface MergeInput {
@@ -126,7 +127,7 @@ interface MergeInput {
 }
 
 /** The shape that --to asks for, else the target's attributes in BuildKit's own spelling. */
-function chosenShape(args: Arguments, target: Location): CacheShape | "auto" {
+function chosenShape(args: Arguments<"as-index", "to">, target: Location): CacheShape | "auto" {
   const given = args.value("to");
   if (given === undefined) return shapeOfAttributes(target.attributes);
   if (!args.flag("as-index")) return given as CacheShape | "auto";
@@ -148,7 +149,7 @@ function targetNotes({ attributes }: Location): string[] {
 
 async function merge(
   context: CommandContext,
-  args: Arguments,
+  args: Arguments<"as-index" | "dry-run", "platform" | "tag">,
   settings: StoreSettings,
   inputs: readonly MergeInput[],
   target: Location,
@@ -239,7 +240,10 @@ function commonShape(sources: readonly CacheSource[]): ReadableShape | undefined
 }
 
 /** The platform of each cache for --as-index; undefined without that option. */
-function sourcePlatforms(args: Arguments, sources: readonly CacheSource[]): Platform[] | undefined {
+function sourcePlatforms(
+  args: Arguments<"as-index", "platform">,
+  sources: readonly CacheSource[],
+): Platform[] | undefined {
   const given = args.values("platform");
   if (!args.flag("as-index")) {
     if (given.length === 0) return undefined;

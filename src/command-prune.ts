@@ -1,4 +1,6 @@
-import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+/** `cacheport prune`: limits, names and what is collected after; which results go is prune.ts. */
+import { defineCommand } from "./cli-command.ts";
+import type { Arguments, CommandContext } from "./cli-command.ts";
 import { garbageNotes } from "./command-gc.ts";
 import type { NameUpdate } from "./content-store.ts";
 import { checkPresence } from "./convert.ts";
@@ -7,7 +9,7 @@ import { CacheportError } from "./errors.ts";
 import type { GarbageReport } from "./gc.ts";
 import { parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
-import { locate, openWriter, storeSettings } from "./location-open.ts";
+import { openWriter, storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { planPrune, writePruned } from "./prune.ts";
 import type { PrunePlan } from "./prune.ts";
@@ -15,13 +17,14 @@ import type { PruneLimits } from "./cache-prune.ts";
 import { readCache } from "./cache-read.ts";
 import { resolveSource } from "./location-source.ts";
 import type { ResolvedSource } from "./location-source.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { formatFields } from "./cli-table.ts";
 import { fitNames, nameTexts } from "./location-names.ts";
 import { completeHint, noteImportLimit, transferResult } from "./cli-transfer.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport prune LOC`: a smaller cache from a bigger one. */
-export const pruneCommand: CommandSpec = {
+export const pruneCommand = defineCommand({
   name: "prune",
   summary: "Drop results from a cache by size and age",
   description:
@@ -85,17 +88,19 @@ export const pruneCommand: CommandSpec = {
   async run(context, args) {
     const settings = await storeSettings(context, args);
     const limits = pruneLimits(args);
-    checkUsage(args, locate(args.operand(0), "source"));
-    const source = await resolveSource(args.operand(0), settings, args);
+    checkUsage(args, args.location(0));
+    const source = await resolveSource(args.location(0), settings, undefined);
     try {
       await prune(context, args, settings, source, limits);
     } finally {
       await source.store.close();
     }
   },
-};
+});
 
-function pruneLimits(args: Arguments): PruneLimits {
+function pruneLimits(
+  args: Arguments<never, "max-size" | "max-age" | "keep-newest" | "drop-layer">,
+): PruneLimits {
   const limits = {
     maxSize: args.bytes("max-size"),
     maxAge: args.duration("max-age"),
@@ -110,7 +115,7 @@ function pruneLimits(args: Arguments): PruneLimits {
   });
 }
 
-function checkUsage(args: Arguments, location: Location): void {
+function checkUsage(args: Arguments<"gc", "grace">, location: Location): void {
   if (location.kind === "stream") {
     throw new CacheportError(
       "USAGE",
@@ -133,9 +138,12 @@ function checkUsage(args: Arguments, location: Location): void {
   }
 }
 
+/** What writing needs to know of the command line. */
+type PruneArguments = Arguments<SharedFlag | "dry-run" | "gc", SharedValue | "grace" | "tag">;
+
 async function prune(
   context: CommandContext,
-  args: Arguments,
+  args: PruneArguments,
   settings: StoreSettings,
   source: ResolvedSource,
   limits: PruneLimits,
@@ -181,7 +189,7 @@ async function prune(
 }
 
 /** The name is moved to the smaller cache, unless --tag gives others. */
-function namesOf(args: Arguments, source: ResolvedSource): NameUpdate[] {
+function namesOf(args: Arguments<never, "tag">, source: ResolvedSource): NameUpdate[] {
   const { location } = source;
   const tags = args.values("tag");
   const names: NameUpdate[] =
@@ -202,7 +210,7 @@ function keptNames({ entry }: ResolvedSource): NameUpdate[] {
 
 async function collect(
   context: CommandContext,
-  args: Arguments,
+  args: Arguments<"dry-run", "grace">,
   settings: StoreSettings,
   { location }: ResolvedSource,
 ): Promise<GarbageReport | null> {
@@ -226,7 +234,7 @@ async function collect(
 
 async function report(
   context: CommandContext,
-  args: Arguments,
+  args: Arguments<"dry-run", never>,
   plan: PrunePlan,
   names: readonly NameUpdate[],
   collected: GarbageReport | null,

@@ -1,10 +1,11 @@
-import type { CommandSpec } from "./cli-command.ts";
+/** `cacheport ref`: explains a reference by the rules of reference.ts. */
+import { defineCommand } from "./cli-command.ts";
 import { familiarReference, formatReference, normalizeReference } from "./reference.ts";
 import type { NormalizedReference } from "./reference.ts";
 import { formatTable } from "./cli-table.ts";
 
 /** `cacheport ref NAME`: the parts of a reference, by Docker's rules. */
-export const refCommand: CommandSpec = {
+export const refCommand = defineCommand({
   name: "ref",
   summary: "Parse, normalise and explain an image reference",
   description:
@@ -52,7 +53,7 @@ export const refCommand: CommandSpec = {
       ),
     );
   },
-};
+});
 
 function explainDomain(text: string, domain: string): string {
   if (text.startsWith(`${domain}/`)) return "the registry";

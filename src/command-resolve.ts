@@ -1,10 +1,11 @@
-import type { CommandSpec } from "./cli-command.ts";
+/** `cacheport resolve`: from a location to a digest. */
+import { defineCommand } from "./cli-command.ts";
 import { orderDescriptor } from "./descriptor.ts";
 import { storeSettings } from "./location-open.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 
 /** `cacheport resolve LOC`: the descriptor of what a location names. */
-export const resolveCommand: CommandSpec = {
+export const resolveCommand = defineCommand({
   name: "resolve",
   summary: "Print the digest and descriptor of what a location names",
   description:
@@ -23,11 +24,11 @@ export const resolveCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, descriptor } = await resolveSource(args.operand(0), settings, args);
+    const { store, descriptor } = await resolveSource(args.location(0), settings, args);
     try {
       await context.result(orderDescriptor(descriptor), () => `${descriptor.digest}\n`);
     } finally {
       await store.close();
     }
   },
-};
+});

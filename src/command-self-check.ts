@@ -1,12 +1,13 @@
+/** `cacheport self-check`: shows what self-check.ts finds of this machine. */
 import { tmpdir } from "node:os";
-import type { CommandSpec } from "./cli-command.ts";
+import { defineCommand } from "./cli-command.ts";
 import { selfCheck } from "./self-check.ts";
 import type { CheckStatus, SelfCheckResult } from "./self-check.ts";
 import { formatTable } from "./cli-table.ts";
 import { colored } from "./cli-text.ts";
 
 /** `cacheport self-check`: whether this machine is fine. */
-export const selfCheckCommand: CommandSpec = {
+export const selfCheckCommand = defineCommand({
   name: "self-check",
   summary: "Find out whether cacheport can do its work on this machine",
   description:
@@ -33,7 +34,7 @@ export const selfCheckCommand: CommandSpec = {
     await context.result(result, () => render(result, context.colors));
     return result.ok ? 0 : 1;
   },
-};
+});
 
 const COLORS = { ok: "green", limited: "yellow", failed: "red" } as const;
 

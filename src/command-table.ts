@@ -2,17 +2,7 @@
  * The list of all commands. It holds only what the list of commands shows; a
  * command's own module, with all that it imports, is loaded when it is asked for.
  */
-import type { CommandSpec } from "./cli-command.ts";
-
-/** One command of the list. */
-export interface CommandEntry {
-  readonly name: string;
-  /** The same as the command's own summary; a test compares them. */
-  readonly summary: string;
-  /** Not listed: for scripts that cacheport itself prints. */
-  readonly hidden?: boolean;
-  load(): Promise<CommandSpec>;
-}
+import type { CommandEntry } from "./cli-command.ts";
 
 /** All commands, in the order of the help. */
 export const COMMANDS: readonly CommandEntry[] = [
@@ -114,11 +104,3 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./cli-man.ts")).manCommand,
   },
 ];
-
-/** Loads every command that is listed. */
-export async function loadCommands(
-  entries: readonly CommandEntry[] = COMMANDS,
-): Promise<CommandSpec[]> {
-  const listed = entries.filter((entry) => !entry.hidden);
-  return Promise.all(listed.map((entry) => entry.load()));
-}

@@ -1,4 +1,5 @@
-import type { CommandSpec } from "./cli-command.ts";
+/** `cacheport tag` and `cacheport untag`: names of content that is there, given and removed. */
+import { defineCommand } from "./cli-command.ts";
 import type { EntryName, NamedEntry, Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
@@ -7,7 +8,7 @@ import type { LayoutArchiveWriter } from "./archive-writer.ts";
 import { LayoutDirectoryWriter } from "./layout-directory.ts";
 import { entryLabel, matchesName, parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
-import { locate, locationQuery, openSource, openWriter, storeSettings } from "./location-open.ts";
+import { locationQuery, openSource, openWriter, storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { canonicalName, isTag } from "./reference.ts";
 import { RegistryRepository } from "./registry.ts";
@@ -18,10 +19,10 @@ import { completeHint } from "./cli-transfer.ts";
 const DRY_RUN = {
   name: "dry-run",
   description: "Say what would be done and change nothing",
-};
+} as const;
 
 /** `cacheport tag LOC NAME...`: further names for one thing. */
-export const tagCommand: CommandSpec = {
+export const tagCommand = defineCommand({
   name: "tag",
   summary: "Give further names to what a location names",
   description:
@@ -53,7 +54,7 @@ export const tagCommand: CommandSpec = {
   async run(context, args) {
     const settings = await storeSettings(context, args);
     const names = args.operands.slice(1).map(checkedName);
-    const source = await resolveSource(args.operand(0), settings, args);
+    const source = await resolveSource(args.location(0), settings, undefined);
     const { store, location } = source;
     // The entry's own annotations go with it.
     const descriptor = { ...source.descriptor };
@@ -71,7 +72,7 @@ export const tagCommand: CommandSpec = {
       texts.map((text) => `${text} ${digest}\n`).join(""),
     );
   },
-};
+});
 
 /** @throws {CacheportError} REFERENCE_INVALID */
 function checkedName(text: string): EntryName {
@@ -140,7 +141,7 @@ interface Removal {
 }
 
 /** `cacheport untag LOC...`: removes names. */
-export const untagCommand: CommandSpec = {
+export const untagCommand = defineCommand({
   name: "untag",
   summary: "Remove names from a layout or a repository",
   description:
@@ -167,7 +168,7 @@ export const untagCommand: CommandSpec = {
   async run(context, args) {
     const settings = await storeSettings(context, args);
     const removals: Removal[] = [];
-    for (const text of args.operands) removals.push(await findRemoval(text, settings));
+    for (const location of args.locations) removals.push(await findRemoval(location, settings));
     if (!args.flag("dry-run")) {
       for (const removal of removals) await removeName(removal, settings);
     }
@@ -183,11 +184,11 @@ export const untagCommand: CommandSpec = {
       removals.map(({ name, digest }) => `${name} ${digest}\n`).join(""),
     );
   },
-};
+});
 
 /** @throws {CacheportError} USAGE without a name, NOT_SUPPORTED, NAME_NOT_FOUND, NAME_AMBIGUOUS */
-async function findRemoval(text: string, settings: StoreSettings): Promise<Removal> {
-  const location = locate(text, "source");
+async function findRemoval(location: Location, settings: StoreSettings): Promise<Removal> {
+  const { text } = location;
   if (location.kind === "stream") throw notInPlace("untag", location);
   const { name, digest: wanted } = locationQuery(location);
   const isRegistry = location.kind === "registry";
@@ -196,7 +197,7 @@ async function findRemoval(text: string, settings: StoreSettings): Promise<Remov
       hint: `"cacheport ls ${text}" shows the names`,
     });
   }
-  const { store } = await openSource(text, settings);
+  const { store } = await openSource(location, settings);
   try {
     const { descriptor } = await store.resolve({ name, digest: wanted });
     const { digest } = descriptor;

@@ -1,5 +1,7 @@
+/** `cacheport verify`: shows the problems that verify.ts finds, by their severity. */
 import { availableParallelism } from "node:os";
-import type { CommandContext, CommandSpec } from "./cli-command.ts";
+import { defineCommand } from "./cli-command.ts";
+import type { CommandContext } from "./cli-command.ts";
 import type { NamedEntry, NameQuery, Store } from "./content-store.ts";
 import { EXIT_CODES } from "./errors.ts";
 import { openSource, storeSettings } from "./location-open.ts";
@@ -18,7 +20,7 @@ const CODES = Object.entries(PROBLEMS)
   .join("\n");
 
 /** `cacheport verify LOC`: is everything there and as it should be. */
-export const verifyCommand: CommandSpec = {
+export const verifyCommand = defineCommand({
   name: "verify",
   summary: "Check digests, sizes, media types and what BuildKit would refuse",
   description: `Hashes everything that a name reaches, or all names without one, and checks it: sizes, media types, the shape of the documents, and for a cache every rule by which BuildKit refuses it or silently drops a part. It never stops at the first fault. Exit code 4 when there are errors; warnings and notes do not count.\n\nThe codes of the problems:\n${CODES}`,
@@ -45,7 +47,7 @@ export const verifyCommand: CommandSpec = {
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, location, query } = await openSource(args.operand(0), settings);
+    const { store, location, query } = await openSource(args.location(0), settings);
     try {
       const result = await verifyStore(store, await rootsOf(store, query), {
         ...settings,
@@ -64,7 +66,7 @@ export const verifyCommand: CommandSpec = {
       await store.close();
     }
   },
-};
+});
 
 async function rootsOf(store: Store, query: NameQuery): Promise<NamedEntry[] | undefined> {
   if (query.name === undefined && query.digest === undefined) return undefined;

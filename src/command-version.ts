@@ -1,8 +1,9 @@
-import type { CommandSpec } from "./cli-command.ts";
+/** `cacheport version`: what was built, from what and for what. */
+import { defineCommand } from "./cli-command.ts";
 import { COMMIT, NAME, TARGET, VERSION } from "./version.ts";
 
 /** `cacheport version`: what exactly this program is. */
-export const versionCommand: CommandSpec = {
+export const versionCommand = defineCommand({
   name: "version",
   summary: "Print the version, and what the program was built from and for",
   description:
@@ -23,4 +24,4 @@ export const versionCommand: CommandSpec = {
       () => `${NAME} ${VERSION}\ncommit ${COMMIT}\nbun    ${Bun.version}\ntarget ${TARGET}`,
     );
   },
-};
+});

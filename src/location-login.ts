@@ -1,5 +1,6 @@
 /** The login that a command line gives, and the one registry that it is for. */
 import type { Arguments, CommandContext } from "./cli-command.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { CacheportError } from "./errors.ts";
 
 /** A user's name and password at one registry. */
@@ -24,7 +25,7 @@ const MAX_PASSWORD = 65_536;
  */
 export async function readLogin(
   context: CommandContext,
-  args: Arguments,
+  args: Arguments<SharedFlag, SharedValue>,
   hosts: readonly string[],
 ): Promise<Login | undefined> {
   const username = args.value("username");

@@ -20,6 +20,7 @@ import { DEFAULT_NAME, isSamePlace } from "./object-place.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { RegistryRepository } from "./registry.ts";
 import { DEFAULT_JOBS } from "./cli-options.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
 
 /** A location that was opened for reading, and what to look for in it. */
 export interface OpenedSource {
@@ -35,7 +36,7 @@ export interface OpenedSource {
  */
 export async function storeSettings(
   context: CommandContext,
-  args: Arguments,
+  args: Arguments<SharedFlag, SharedValue>,
 ): Promise<StoreSettings> {
   const limit = args.bytes("max-document");
   return {
@@ -53,7 +54,7 @@ export async function storeSettings(
     note: (text) => context.note(text),
     stdinIsTerminal: context.stdinIsTerminal,
     stdoutIsTerminal: context.stdoutIsTerminal,
-    login: await readLogin(context, args, registryHosts(args.operands)),
+    login: await readLogin(context, args, registryHosts(args.locations)),
     caFile: args.value("ca-file"),
     insecure: args.flag("insecure"),
     plainHttp: args.flag("plain-http"),
@@ -62,16 +63,11 @@ export async function storeSettings(
   };
 }
 
-/** The registries that operands name, in their order; what is no location counts for nothing. */
-function registryHosts(operands: readonly string[]): string[] {
-  return operands.flatMap((text) => {
-    try {
-      const location = locate(text, "source");
-      return location.kind === "registry" ? [location.reference.domain] : [];
-    } catch {
-      return [];
-    }
-  });
+/** The registries that locations are in, in their order. */
+function registryHosts(locations: readonly Location[]): string[] {
+  return locations.flatMap((location) =>
+    location.kind === "registry" ? [location.reference.domain] : [],
+  );
 }
 
 function probe(path: string): PathKind {
@@ -145,18 +141,18 @@ export function locationName(location: Location): EntryName | undefined {
 }
 
 /**
- * Opens a location for reading.
+ * Opens a location for reading, given as it is written or parsed.
  *
  * @param options.near A path; what has to be unpacked is unpacked on its file
  *   system, so that its blobs can be moved there without a second copy.
  * @throws {CacheportError} LOCATION_NOT_FOUND, LAYOUT_INVALID, ARCHIVE_INVALID, ...
  */
 export async function openSource(
-  text: string,
+  source: string | Location,
   settings: StoreSettings,
   options: { near?: string | undefined } = {},
 ): Promise<OpenedSource> {
-  const location = locate(text, "source");
+  const location = typeof source === "string" ? locate(source, "source") : source;
   const query = locationQuery(location);
   return {
     store: await openStore(location, settings, options.near),

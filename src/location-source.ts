@@ -11,11 +11,11 @@ import { localPlatform, parsePlatform } from "./platform.ts";
 import { nameType } from "./walk.ts";
 
 /** The option that walks into an index. */
-export const PLATFORM_OPTION: OptionSpec = {
+export const PLATFORM_OPTION = {
   name: "platform",
   value: "OS/ARCH[/VARIANT]",
   description: "Take the manifest for this platform from an index; local for this machine's",
-};
+} as const satisfies OptionSpec;
 
 /** A location's store and what was found in it. Close the store. */
 export interface ResolvedSource {
@@ -32,15 +32,15 @@ export interface ResolvedSource {
  *   PLATFORM_NOT_FOUND, ...
  */
 export async function resolveSource(
-  text: string,
+  source: string | Location,
   settings: StoreSettings,
-  args: Arguments,
+  args: Arguments<never, "platform"> | undefined,
   options: { near?: string | undefined } = {},
 ): Promise<ResolvedSource> {
-  const { store, location, query } = await openSource(text, settings, options);
+  const { store, location, query } = await openSource(source, settings, options);
   try {
     const resolved = await store.resolve(query);
-    const platform = args.value("platform");
+    const platform = args?.value("platform");
     const descriptor =
       platform === undefined
         ? await nameType(store, resolved.descriptor, settings)

@@ -23,8 +23,8 @@ export class SourceStores {
    *
    * @throws {CacheportError} as {@link openSource}; USAGE for standard input a second time
    */
-  async open(text: string): Promise<OpenedSource> {
-    const location = locate(text, "source");
+  async open(source: string | Location): Promise<OpenedSource> {
+    const location = typeof source === "string" ? locate(source, "source") : source;
     const query: NameQuery = locationQuery(location);
     const known = this.#opened.find((other) => isSameStore(other.location, location));
     if (known) return { store: known.store, location, query };
@@ -34,7 +34,7 @@ export class SourceStores {
       });
     }
     const near = this.#near;
-    const { store } = await openSource(text, this.#settings, { near });
+    const { store } = await openSource(location, this.#settings, { near });
     this.#opened.push({ location, store });
     return { store, location, query };
   }

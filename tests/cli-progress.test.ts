@@ -64,16 +64,37 @@ function screen(bytes: string): string[] {
 }
 
 describe.each(["tty", "plain"] as const)("progress for people: %s", (mode) => {
-  test("says nothing of work that takes less than 300 ms", () => {
+  test("says of work that takes less than 300 ms only what was done", () => {
     const { clock, stderr, progress } = setUp(mode, { columns: 80 });
     progress.expect({ tasks: 1, bytes: 100 });
     const task = progress.start("copy", A, 100);
     task.advance(100);
     clock.pass(250);
     task.end("copied");
-    progress.close({ summary: true });
     expect(stderr()).toBe("");
+    progress.close({ summary: true });
+    expect(stderr()).toBe("1 copied, 100 B in 250ms (400 B/s)\n");
     expect(clock.timers).toBe(0);
+  });
+
+  test("sums up work that took no time at all", () => {
+    const { stderr, progress } = setUp(mode, { columns: 80 });
+    progress.start("copy", A, 100).end("skipped");
+    progress.close({ summary: true });
+    expect(stderr()).toBe("1 skipped, 0 B in 0ms (0 B/s)\n");
+  });
+
+  test("sums up nothing where nobody asked for it, however long it took", () => {
+    for (const milliseconds of [0, 250, 1000]) {
+      const clock = new HandClock();
+      const { host, stderr } = fakeHost({ columns: 80 });
+      const progress = createProgress(mode, host.stderr, { jobs: 2, summary: false, clock });
+      const task = progress.start("copy", A, 100);
+      clock.pass(milliseconds);
+      task.end("copied");
+      progress.close({ summary: true });
+      expect(screen(stderr())).toEqual([""]);
+    }
   });
 
   test("ends with one line on what was done", () => {
@@ -132,6 +153,44 @@ describe("progress on a terminal", () => {
     expect(screen(stderr())[2]).toStartWith("1/4 blobs  25% of 4.00 MB");
     progress.close({ summary: false });
     expect(screen(stderr())).toEqual([""]);
+  });
+
+  test.each([
+    [
+      40,
+      [
+        "copy aaaaaaaaaaaa  45% 12.3 MB/27.1 MB",
+        "hash bbbbbbbbbbbb 1.00 kB",
+        "0/2 blobs  45% of 27.1 MB  24.6 MB/s",
+      ],
+    ],
+    [
+      60,
+      [
+        "copy aaaaaaaaaaaa [========>         ]  45% 12.3 MB/27.1 MB",
+        "hash bbbbbbbbbbbb 1.00 kB",
+        "0/2 blobs  45% of 27.1 MB  24.6 MB/s",
+      ],
+    ],
+    [30, ["copy aaaaaaaaaaaa  45%", "hash bbbbbbbbbbbb 1.00 kB", "0/2 blobs  45%  24.6 MB/s"]],
+    [20, ["copy aaaaaaaaaaaa …", "hash bbbbbbbbbbbb …", "0/2 blobs  45%"]],
+  ])("shows at %p columns what there is room for", (columns, expected) => {
+    const { clock, stderr, progress } = setUp("tty", { columns });
+    progress.start("copy", A, 27_100_000).advance(12_300_000);
+    progress.start("hash", B, undefined).advance(1000);
+    clock.pass(500);
+    expect(screen(stderr()).slice(0, -1)).toEqual(expected);
+  });
+
+  test("gives no estimate below a second", () => {
+    const { clock, stderr, progress } = setUp("tty", { columns: 100 });
+    const task = progress.start("copy", A, 1_000_000);
+    task.advance(300_000);
+    clock.pass(500);
+    expect(screen(stderr())[1]).toContain("ETA 1.2s");
+    task.advance(200_000);
+    clock.pass(100);
+    expect(screen(stderr())[1]).not.toContain("ETA");
   });
 
   test.each([0, 1, 10, 40])("fits into %p columns", (columns) => {

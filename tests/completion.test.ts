@@ -1,41 +1,25 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { CommandSpec } from "../src/cli-command.ts";
 import { completionScript, SHELLS } from "../src/cli-completion.ts";
 import { BINARY, cacheport } from "./helpers/binary.ts";
 import { fixtureCopy, tempFolder } from "./helpers/temp.ts";
 
-const HOSTILE: CommandSpec = {
-  name: "try",
-  summary: 'It\'s a "test" of $(touch evil) `touch evil`: [a] \\ %s',
-  description: "Tries.",
-  operands: [{ name: "LOC", description: "A place", kind: "location" }],
-  options: [
-    {
-      name: "to",
-      short: "t",
-      value: "SHAPE",
-      choices: ["one", "two"],
-      description: "It's $(touch evil) [b]: \\",
-    },
-  ],
-  examples: [],
-  async run() {},
-};
-
 describe.each(SHELLS)("the script for %s", (shell) => {
-  test("has every command, option and choice", () => {
-    const script = completionScript(shell, [HOSTILE]);
-    for (const word of ["try", "to", "one", "two", "quiet", "plain-http"])
-      expect(script).toContain(word);
+  test("asks the program, so that it needs no list of its own", () => {
+    const script = completionScript(shell);
+    expect(script).toContain("cacheport");
+    expect(script).toContain("__complete --line");
+    for (const word of ["convert", "image-manifest", "quiet", "plain-http"])
+      expect(script).not.toContain(word);
+    expect(script.split("\n").length).toBeLessThan(45);
   });
 
   test.skipIf(shell === "powershell" || Bun.which(shell) === null)(
     "is read by the shell without a word, and runs nothing",
     () => {
       const cwd = tempFolder();
-      writeFileSync(join(cwd, "script"), completionScript(shell, [HOSTILE]));
+      writeFileSync(join(cwd, "script"), completionScript(shell));
       const prelude = shell === "zsh" ? "compdef() { : }; " : "";
       const flag = { zsh: ["-f"], fish: ["--no-config"] }[shell as string] ?? [];
       const child = Bun.spawnSync([shell, ...flag, "-c", `${prelude}source ./script`], {
@@ -60,6 +44,10 @@ const CASES: [line: string, some: string[], none: string[]][] = [
   ["cacheport completion --progress=j", ["json"], ["auto", "plain"]],
   ["cacheport help comp", ["completion"], []],
   ["cacheport ls lay", ["layout"], ["bash"]],
+  ["cacheport copy --compress ", ["gzip", "zstd"], ["layout"]],
+  ["cacheport copy --tag x layout lay", ["layout"], []],
+  ["cacheport merge layout layout lay", ["layout"], []],
+  ["cacheport ls layout lay", [], ["layout"]],
 ];
 
 /** A folder with a layout in it, where the shells run. */
@@ -153,6 +141,35 @@ describe.skipIf(Bun.which("fish") === null)("fish completes", () => {
   test("the names in a layout", async () => {
     const words = complete("cacheport ls layout:");
     for (const name of await names()) expect(words).toContain(`layout:${name}`);
+  });
+});
+
+describe("cacheport __complete --line", () => {
+  const asked = async (...words: string[]): Promise<string[]> => {
+    const run = await cacheport(["__complete", "--line", "--", ...words], { cwd: folder });
+    expect(run).toMatchObject({ code: 0, stderr: "" });
+    return run.stdout.split("\n").filter(Boolean);
+  };
+
+  test("says what each word means", async () => {
+    expect(await asked("conv")).toEqual([
+      "convert\tConvert a build cache to another shape, in place or on the way to another store",
+    ]);
+    expect(await asked("ls", "--tr")).toEqual(["--tree\tShow all content below each entry"]);
+  });
+
+  test("knows where values, operands and the end of options are", async () => {
+    expect(await asked("convert", "--to", "o")).toEqual(["oci-index"]);
+    expect(await asked("convert", "--to=o")).toEqual(["--to=oci-index"]);
+    expect(await asked("copy", "-at", "")).toEqual([]);
+    expect(await asked("self-check", "--dir", "")).toEqual([":files"]);
+    expect(await asked("self-check", "")).toEqual([]);
+    expect(await asked("copy", "--", "--a")).toEqual([":files"]);
+    expect(await asked("copy", "a", "b", "")).toEqual([]);
+    expect(await asked("nope", "")).toEqual([]);
+    expect(await asked()).toContain("help\tShow the help of a command");
+    const run = await cacheport(["__complete", "--line", "--new", "--", "completion"]);
+    expect(run.stdout).toBe("bash\nzsh\nfish\npowershell\n");
   });
 });
 
