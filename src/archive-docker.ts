@@ -1,70 +1,167 @@
 /**
- * The manifest.json of `type=docker` archives, from which `docker load` takes an
- * image.
+ * The manifest.json of `type=docker` archives, from which `docker load`, skopeo
+ * (docker-archive:) and crane take images.
  *
  * Source: containerd core/images/archive/exporter.go (dockerManifest); BuildKit
  * exporter/oci/export.go for what it refuses.
  */
+import type { ContentReader } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { blobPath } from "./digest.ts";
+import type { Digest } from "./digest.ts";
 import { detectDocumentType } from "./document.ts";
-import { CacheportError } from "./errors.ts";
-import { encodeGoJson } from "./go-json.ts";
+import { CacheportError, isCacheportError } from "./errors.ts";
+import { encodeGoJson, isJsonObject, parseJson } from "./go-json.ts";
+import type { JsonObject } from "./go-json.ts";
+import { parseImageIndex } from "./image-index.ts";
 import { parseImageManifest } from "./image-manifest.ts";
-import type { LayoutIndex } from "./layout-index.ts";
-import { DOCKER_CONFIG, isManifestType, OCI_CONFIG } from "./media-types.ts";
+import type { IndexEntry, LayoutIndex } from "./layout-index.ts";
+import { DOCKER_CONFIG, isDocumentType, isIndexType, OCI_CONFIG } from "./media-types.ts";
 import { canonicalName, familiarReference, isTag, normalizeReference } from "./reference.ts";
 
 const IMAGE_CONFIGS = new Set([OCI_CONFIG, DOCKER_CONFIG]);
 
+/** By this BuildKit marks what attests an image and is none. */
+const ANNOTATION_REFERENCE_TYPE = "vnd.docker.reference.type";
+
+/** How to make a manifest.json. */
+export interface DockerManifestOptions {
+  /** Bytes of a manifest or an index that are read at most. */
+  limit: number;
+  /** Tells whether the archive is to hold a blob. */
+  holds: (digest: Digest) => boolean;
+  /** The manifest.json that was there: what it says of an image beside its names stays. */
+  old?: Uint8Array | undefined;
+  /** What must be listed; all else is left out where docker load could not take it. */
+  required?: ReadonlySet<Digest> | undefined;
+  /** The archive as the user wrote it, for messages. */
+  location: string;
+}
+
+/** One image of a manifest.json. */
+interface Item {
+  Config: string;
+  Layers: string[];
+}
+
 /**
- * Makes the manifest.json of an archive that holds one image, under any number of
- * names.
+ * Makes the manifest.json of an archive: every image that its index.json lists, under all
+ * its names. Of an index with several images it is the one that was there before, else the
+ * first whose manifest the archive has.
  *
  * @param index The archive's index.json.
- * @param read Reads a manifest.
- * @param location The archive as the user wrote it, for messages.
- * @throws {CacheportError} NOT_SUPPORTED for several images, an index and a cache
+ * @param reader Reads what the archive is to hold.
+ * @returns Undefined when there is no image.
+ * @throws {CacheportError} NOT_SUPPORTED when something that is required is no image
  */
 export async function makeDockerManifest(
   index: LayoutIndex,
-  read: (descriptor: Descriptor) => Promise<Uint8Array>,
-  location: string,
-): Promise<Uint8Array> {
-  const descriptors = index.entries.map((entry) => entry.descriptor);
-  const [descriptor, ...others] = new Map(
-    descriptors.map((entry) => [entry.digest, entry]),
-  ).values();
-  if (!descriptor || others.length > 0)
-    throw refused(
-      location,
-      `it would hold ${others.length + 1} images, not one`,
-      "Write each image to a file of its own, or all to a type=oci archive",
-    );
-
-  const what = `manifest "${descriptor.digest}"`;
-  const bytes = await read(descriptor);
-  if (!isManifestType(detectDocumentType(bytes, what))) {
-    throw refused(location, "docker exporter does not currently support exporting manifest lists");
+  reader: ContentReader,
+  options: DockerManifestOptions,
+): Promise<Uint8Array | undefined> {
+  const old = new Map(readItems(options.old).map((item) => [item["Config"], item]));
+  const images = new Map<string, { item: JsonObject; names: Set<string> }>();
+  for (const entry of index.entries) {
+    const { descriptor } = entry;
+    const found = await findImage(descriptor, reader, old, options);
+    if (!found) continue;
+    const before = old.get(found.Config);
+    const isSame = JSON.stringify(before?.["Layers"]) === JSON.stringify(found.Layers);
+    const key = JSON.stringify(found);
+    const image = images.get(key) ?? {
+      item:
+        isSame && before ? before : { Config: found.Config, RepoTags: null, Layers: found.Layers },
+      names: new Set(),
+    };
+    for (const name of repoTags(entry)) image.names.add(name);
+    images.set(key, image);
   }
+  if (images.size === 0) return undefined;
+  return encodeGoJson(
+    [...images.values()].map(({ item, names }) => ({
+      ...item,
+      RepoTags: names.size > 0 ? [...names] : null,
+    })),
+  );
+}
+
+/** Tells whether bytes are a manifest.json of images, and no other file of that name. */
+export function isDockerManifest(bytes: Uint8Array): boolean {
+  return readItems(bytes).length > 0;
+}
+
+function readItems(bytes: Uint8Array | undefined): JsonObject[] {
+  if (!bytes) return [];
+  try {
+    const value = parseJson(bytes, "manifest.json");
+    const isImage = (item: unknown): item is JsonObject =>
+      isJsonObject(item) && typeof item["Config"] === "string" && Array.isArray(item["Layers"]);
+    return Array.isArray(value) && value.every(isImage) ? value : [];
+  } catch (error) {
+    if (isCacheportError(error)) return [];
+    throw error;
+  }
+}
+
+/** The image that an entry stands for; undefined where it is something else that need not be listed. */
+async function findImage(
+  descriptor: Descriptor,
+  reader: ContentReader,
+  old: ReadonlyMap<unknown, JsonObject>,
+  { limit, holds, required, location }: DockerManifestOptions,
+): Promise<Item | undefined> {
+  const isRequired = required?.has(descriptor.digest) ?? false;
+  const none = (reason: string, hint?: string): undefined => {
+    if (isRequired) throw refused(location, reason, hint);
+  };
+  if (!holds(descriptor.digest) || descriptor.size > limit)
+    return none(`${descriptor.digest} is no image`);
+  const bytes = await reader.read(descriptor, limit);
+  const what = `manifest "${descriptor.digest}"`;
+  if (!isRequired && !isDocumentType(descriptor.mediaType)) return undefined;
+  if (!isIndexType(detectDocumentType(bytes, what)))
+    return imageItem(bytes, what, holds) ?? none(`${descriptor.digest} is no image`);
+
+  const items: Item[] = [];
+  for (const child of parseImageIndex(bytes, what).manifests) {
+    if (!isDocumentType(child.mediaType) || isIndexType(child.mediaType)) continue;
+    if (child.annotations?.[ANNOTATION_REFERENCE_TYPE]) continue;
+    if (child.size > limit || !holds(child.digest)) continue;
+    const document = await reader.read(child, limit);
+    const item = imageItem(document, `manifest "${child.digest}"`, holds);
+    if (item) items.push(item);
+  }
+  if (isRequired && items.length !== 1)
+    return none(
+      "docker exporter does not currently support exporting manifest lists",
+      "Choose one image of it with --platform, or write a type=oci archive, which holds anything",
+    );
+  return items.find(({ Config }) => old.has(Config)) ?? items[0];
+}
+
+/** An image whose content is all there: docker load gives up at the first that is not. */
+function imageItem(
+  bytes: Uint8Array,
+  what: string,
+  holds: (digest: Digest) => boolean,
+): Item | undefined {
   const { config, layers } = parseImageManifest(bytes, what);
-  if (!config || !IMAGE_CONFIGS.has(config.mediaType))
-    throw refused(location, `${descriptor.digest} is no image`);
-  const names = index.entries.flatMap(({ imageName, refName }) => {
-    const name = imageName ?? refName;
-    // A bare tag names no repository.
-    if (name === undefined || isTag(name)) return [];
-    if (canonicalName(name) === undefined) return [];
-    const reference = normalizeReference(name);
-    return reference.tag === null ? [] : [familiarReference(reference)];
-  });
-  return encodeGoJson([
-    {
-      Config: blobPath(config.digest),
-      RepoTags: names.length > 0 ? [...new Set(names)] : null,
-      Layers: layers.map((layer) => blobPath(layer.digest)),
-    },
-  ]);
+  if (!config || !IMAGE_CONFIGS.has(config.mediaType)) return undefined;
+  if (![config, ...layers].every(({ digest, urls }) => urls?.length || holds(digest)))
+    return undefined;
+  return {
+    Config: blobPath(config.digest),
+    Layers: layers.map((layer) => blobPath(layer.digest)),
+  };
+}
+
+/** The names of an entry as docker writes them. */
+function repoTags({ imageName, refName }: IndexEntry): string[] {
+  const name = imageName ?? refName;
+  // A bare tag names no repository.
+  if (name === undefined || isTag(name) || canonicalName(name) === undefined) return [];
+  const reference = normalizeReference(name);
+  return reference.tag === null ? [] : [familiarReference(reference)];
 }
 
 function refused(

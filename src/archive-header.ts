@@ -27,6 +27,8 @@ export interface TarHeader {
   size: number;
   /** One character; `0` for a file, also where the old form has a NUL. */
   typeflag: string;
+  /** What a link leads to. */
+  linkName: string;
   /** The map of an old GNU sparse file (type S) goes on in the next block. */
   isExtended: boolean;
 }
@@ -73,6 +75,7 @@ export function decodeTarHeader(block: Uint8Array): TarHeader | string {
     name: prefix === "" ? name : `${prefix}/${name}`,
     size,
     typeflag: flag === 0 ? "0" : String.fromCharCode(flag),
+    linkName: text(block, 157, 100),
     isExtended: flag === 0x53 && block[482] !== 0,
   };
 }

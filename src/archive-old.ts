@@ -6,13 +6,12 @@ import { statIfThere } from "./archive-file.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
 import { LayoutArchive } from "./archive-reader.ts";
-import type { LayoutStream } from "./archive-unpacked.ts";
 import type { Compression } from "./media-types.ts";
 import { dirname } from "./paths.ts";
 
 /** An archive that is to be changed. */
 export interface OldArchive {
-  readonly content: LayoutArchive | LayoutStream;
+  readonly content: LayoutArchive;
   readonly compression: Compression;
   /** The file that was opened. */
   readonly stats: BigIntStats;
@@ -45,8 +44,8 @@ export async function openOldArchive(
   const stats = await stat(path, { bigint: true });
   const compression = await archiveFileFormat(path, location);
   if (compression === "uncompressed") {
-    const content = await LayoutArchive.open(path, { location, limits });
-    return { content, compression, stats };
+    const content = await LayoutArchive.open(path, { location, limits, signal });
+    return checkRoot({ content, compression, stats });
   }
   if (mode === "append") {
     throw new CacheportError(
@@ -57,14 +56,26 @@ export async function openOldArchive(
       },
     );
   }
-  const { LayoutStream } = await import("./archive-unpacked.ts");
-  const content = await LayoutStream.open(Bun.file(path).stream(), {
+  const { openLayoutStream } = await import("./archive-unpacked.ts");
+  const content = await openLayoutStream(Bun.file(path).stream(), {
     tempRoot: dirname(path),
     location,
     limits,
     signal,
   });
-  return { content, compression, stats };
+  return checkRoot({ content, compression, stats });
+}
+
+/** Only what is at the root of an archive is changed: beside a folder other things may be. */
+async function checkRoot(old: OldArchive): Promise<OldArchive> {
+  const { location, root } = old.content;
+  if (root.folder === "") return old;
+  await old.content.close();
+  throw new CacheportError(
+    "NOT_SUPPORTED",
+    `Cannot change archive "${location}": its layout is in a folder of it, "${root.folder}"`,
+    { hint: `Make an archive of its own first: cacheport copy --all ${location} NEW.tar` },
+  );
 }
 
 /**

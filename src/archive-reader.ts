@@ -1,63 +1,63 @@
 /**
- * A layout inside an uncompressed tar file, read in place: nothing is unpacked, a
- * blob is a range of the file.
+ * A layout in a tar: in a file that is read in place, where nothing is unpacked and a blob
+ * is a range of the file, or in one that was unpacked because it came through a pipe or
+ * is compressed. An archive of images without an index.json is read as a layout as well.
  *
  * Sources: OCI image-spec, image-layout.md; BuildKit exporter/oci/export.go for
  * what `type=oci` and `type=docker` archives hold.
  */
-import type { FileHandle } from "node:fs/promises";
-import { openArchiveFile } from "./archive-format.ts";
-import { detectBlobType, UNKNOWN_TYPE } from "./document-blob.ts";
+import { TarFile } from "./archive-content.ts";
+import type { TarContent } from "./archive-content.ts";
+import { archiveInvalid } from "./archive-header.ts";
+import type { BlobPlace } from "./archive-images.ts";
+import type { TarMember } from "./archive-members.ts";
+import { findRoot } from "./archive-root.ts";
+import type { ArchiveRoot } from "./archive-root.ts";
 import type { BlobLocation, NamedEntry, NameQuery, Resolved, Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { blobPath, checkContent, isDigest } from "./digest.ts";
+import { checkContent, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
+import { detectBlobType, UNKNOWN_TYPE } from "./document-blob.ts";
 import { checkDocumentSize, DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError, systemError } from "./errors.ts";
 import { parseLayoutIndex, resolveEntry } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
 import { checkLayoutMarker } from "./layout-marker.ts";
-import { resolve } from "./paths.ts";
-import { archiveInvalid } from "./archive-header.ts";
-import { scanTar } from "./archive-scan.ts";
-import type { TarMember, TarScan } from "./archive-scan.ts";
-
-/** Bytes that a stream reads at once. */
-const PIECE = 1024 * 1024;
 
 /** How to open an archive. */
 export interface LayoutArchiveOptions {
   /** The archive as the user wrote it, for messages; the path unless told. */
   location?: string | undefined;
   limits?: DocumentLimits | undefined;
+  signal?: AbortSignal | undefined;
 }
 
-/** A layout in a tar file. */
+/** A layout in a tar. */
 export class LayoutArchive implements Store {
   readonly location: string;
-  /** Absolute path of the tar file. */
-  readonly path: string;
-  /** The members of the tar. */
-  readonly scan: TarScan;
   readonly index: LayoutIndex;
-  readonly #file: FileHandle;
+  /** Where in the archive the layout is. */
+  readonly root: ArchiveRoot;
+  /** The archive itself. */
+  readonly content: TarContent;
   readonly #limits: DocumentLimits;
+  readonly #blobs: ReadonlyMap<Digest, BlobPlace>;
 
   private constructor(
-    file: FileHandle,
-    path: string,
+    content: TarContent,
     location: string,
-    scan: TarScan,
+    root: ArchiveRoot,
     index: LayoutIndex,
+    blobs: ReadonlyMap<Digest, BlobPlace>,
     limits: DocumentLimits,
   ) {
-    this.#file = file;
-    this.#limits = limits;
-    this.path = path;
+    this.content = content;
     this.location = location;
-    this.scan = scan;
+    this.root = root;
     this.index = index;
+    this.#blobs = blobs;
+    this.#limits = limits;
   }
 
   /**
@@ -68,56 +68,91 @@ export class LayoutArchive implements Store {
    *   LAYOUT_INVALID for a tar that holds no layout, DOCUMENT_INVALID
    */
   static async open(path: string, options: LayoutArchiveOptions = {}): Promise<LayoutArchive> {
-    const { location = path, limits = DEFAULT_LIMITS } = options;
-    const file = await openArchiveFile(path, location);
+    const { location = path } = options;
+    return LayoutArchive.of(await TarFile.open(path, location), { ...options, location });
+  }
+
+  /**
+   * Reads the layout in a tar that is open; it is closed when that fails.
+   *
+   * @throws {CacheportError} as {@link LayoutArchive.open}
+   */
+  static async of(
+    content: TarContent,
+    options: LayoutArchiveOptions & { location: string },
+  ): Promise<LayoutArchive> {
+    const { location, limits = DEFAULT_LIMITS, signal } = options;
     try {
-      const scan = scanTar(file.fd, location);
-      const index = await readIndex(file, scan, location, limits);
-      return new LayoutArchive(file, resolve(path), location, scan, index, limits);
+      const root = findRoot(content.members, content.isComplete, location);
+      let blobs: ReadonlyMap<Digest, BlobPlace>;
+      let index: Uint8Array;
+      if (root.form === "images") {
+        const { readArchiveImages } = await import("./archive-images.ts");
+        ({ blobs, index } = await readArchiveImages(content, location, limits, signal));
+      } else {
+        blobs = blobMembers(content.members, root.folder);
+        index = await readIndex(content, root, location, limits);
+      }
+      const parsed = parseLayoutIndex(index, `index.json of "${location}"`);
+      return new LayoutArchive(content, location, root, parsed, blobs, limits);
     } catch (error) {
-      await file.close();
+      await content.close();
       throw systemError(`Cannot read archive "${location}"`, error);
     }
+  }
+
+  /** The tar file that is read in place; undefined for one that was unpacked. */
+  get file(): TarFile | undefined {
+    return this.content instanceof TarFile ? this.content : undefined;
   }
 
   /** The blobs that the archive holds, by digest, with their sizes in bytes. */
   blobs(): Map<Digest, number> {
     const blobs = new Map<Digest, number>();
-    for (const { path, size, type } of this.scan.members.values()) {
-      const digest = blobDigest(path);
-      if (digest && type === "file") blobs.set(digest, size);
+    for (const [digest, place] of this.#blobs) {
+      if ("bytes" in place) blobs.set(digest, place.bytes.length);
+      else if (place.member.type === "file") blobs.set(digest, place.member.size);
     }
     return blobs;
   }
 
-  /** Tells whether the archive has a member with this path, whatever it is. */
+  /** Tells whether the archive has a member with this path beside its layout, whatever it is. */
   hasMember(path: string): boolean {
-    return this.scan.members.has(path);
+    return this.content.members.has(this.root.folder + path);
+  }
+
+  /**
+   * Reads a member beside the layout; undefined when there is none.
+   *
+   * @throws {CacheportError} DOCUMENT_TOO_LARGE, ARCHIVE_INVALID when it is no plain file
+   */
+  async readMember(path: string): Promise<Uint8Array | undefined> {
+    return readDocument(this.content, this.root, path, this.location, this.#limits);
   }
 
   async stat({ digest }: Descriptor): Promise<number | undefined> {
-    return this.#member(digest)?.size;
+    const place = this.#place(digest);
+    return place && placeSize(place);
   }
 
   async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
-    const member = this.#require(descriptor.digest);
+    const place = this.#require(descriptor.digest);
     const what = `blob "${descriptor.digest}"`;
-    checkDocumentSize(Math.max(member.size, descriptor.size), limit, what);
-    const bytes = await readMember(this.#file, member, this.location);
+    checkDocumentSize(Math.max(placeSize(place), descriptor.size), limit, what);
+    const bytes = "bytes" in place ? place.bytes : await this.content.read(place.member);
     checkContent(bytes, descriptor);
     return bytes;
   }
 
   async open({ digest }: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    const { offset, size } = this.#require(digest);
-    return rangeStream(this.#file, { offset, size }, this.location, signal);
+    const place = this.#require(digest);
+    if ("member" in place) return this.content.stream(place.member, signal);
+    return new Blob([place.bytes as Uint8Array<ArrayBuffer>]).stream();
   }
 
   async locate({ digest }: Descriptor): Promise<BlobLocation | undefined> {
-    const member = this.#member(digest);
-    if (!member) return undefined;
-    const { offset, size } = member;
-    return { path: this.path, offset, size, disposable: false };
+    const place = this.#place(digest);
+    return place && "member" in place ? this.content.locate(place.member) : undefined;
   }
 
   async list(): Promise<NamedEntry[]> {
@@ -128,14 +163,16 @@ export class LayoutArchive implements Store {
     const entry = resolveEntry(this.index, query, this.location);
     if (entry) return { descriptor: entry.descriptor, entry };
     const digest = query.digest as Digest;
-    const size = this.#member(digest)?.size;
-    if (size === undefined) throw this.#absent("BLOB_NOT_FOUND", digest);
+    const place = this.#place(digest);
+    if (!place) throw this.#absent("BLOB_NOT_FOUND", digest);
+    const size = placeSize(place);
     const mediaType = await this.#detectType(digest, size);
     return { descriptor: { mediaType, digest, size }, entry: undefined };
   }
 
+  /** Closes the file, or removes what was unpacked. May be called twice. */
   async close(): Promise<void> {
-    await this.#file.close();
+    await this.content.close();
   }
 
   async #detectType(digest: Digest, size: number): Promise<string> {
@@ -145,14 +182,16 @@ export class LayoutArchive implements Store {
     return detectBlobType(await this.read(descriptor, manifest));
   }
 
-  #member(digest: Digest): TarMember | undefined {
-    return fileMember(this.scan, blobPath(digest), this.location);
+  #place(digest: Digest): BlobPlace | undefined {
+    const place = this.#blobs.get(digest);
+    if (place && "member" in place) checkPlainFile(place.member, this.location);
+    return place;
   }
 
-  #require(digest: Digest): TarMember {
-    const member = this.#member(digest);
-    if (!member) throw this.#absent("BLOB_MISSING", digest);
-    return member;
+  #require(digest: Digest): BlobPlace {
+    const place = this.#place(digest);
+    if (!place) throw this.#absent("BLOB_MISSING", digest);
+    return place;
   }
 
   #absent(code: "BLOB_MISSING" | "BLOB_NOT_FOUND", digest: Digest): CacheportError {
@@ -160,7 +199,7 @@ export class LayoutArchive implements Store {
       code,
       `Cannot find blob "${digest}" in "${this.location}": no member has it`,
       {
-        hint: this.scan.isComplete
+        hint: this.content.isComplete
           ? undefined
           : "The archive has no end mark, so it may have been truncated",
       },
@@ -168,19 +207,29 @@ export class LayoutArchive implements Store {
   }
 }
 
+function placeSize(place: BlobPlace): number {
+  return "bytes" in place ? place.bytes.length : place.member.size;
+}
+
+/** The members that are blobs by their paths. */
+function blobMembers(
+  members: ReadonlyMap<string, TarMember>,
+  folder: string,
+): Map<Digest, BlobPlace> {
+  const blobs = new Map<Digest, BlobPlace>();
+  for (const [path, member] of members) {
+    const digest = path.startsWith(folder) && blobDigest(path.slice(folder.length));
+    if (digest) blobs.set(digest, { member });
+  }
+  return blobs;
+}
+
 /** The digest that the path of a blob stands for. */
-export function blobDigest(path: string): Digest | undefined {
+function blobDigest(path: string): Digest | undefined {
   const [root, algorithm, hex, more] = path.split("/");
   if (root !== "blobs" || more !== undefined) return undefined;
   const digest = `${algorithm}:${hex}`;
   return isDigest(digest) ? digest : undefined;
-}
-
-/** A member that is a plain file; a link in its place is refused, since it could lead anywhere. */
-function fileMember(scan: TarScan, path: string, location: string): TarMember | undefined {
-  const member = scan.members.get(path);
-  if (!member || member.type === "file") return member;
-  throw archiveInvalid(location, `its member "${path}" is ${WORDS[member.type]} and no plain file`);
 }
 
 const WORDS = {
@@ -190,104 +239,35 @@ const WORDS = {
   other: "a special file",
 };
 
-async function readIndex(
-  file: FileHandle,
-  scan: TarScan,
+/** Refuses what is no plain file; a link could lead anywhere. */
+function checkPlainFile({ path, type }: TarMember, location: string): void {
+  if (type === "file") return;
+  throw archiveInvalid(location, `its member "${path}" is ${WORDS[type]} and no plain file`);
+}
+
+async function readDocument(
+  content: TarContent,
+  { folder }: ArchiveRoot,
+  path: string,
   location: string,
   limits: DocumentLimits,
-): Promise<LayoutIndex> {
-  const read = async (path: string): Promise<Uint8Array | undefined> => {
-    const member = fileMember(scan, path, location);
-    if (!member) return undefined;
-    checkDocumentSize(member.size, limits.manifest, `${path} of "${location}"`);
-    return readMember(file, member, location);
-  };
-  const index = await read("index.json");
-  if (!index) throw noLayout(scan.members, scan.isComplete, location);
-  const marker = await read("oci-layout");
-  if (marker) checkLayoutMarker(marker, location);
-  return parseLayoutIndex(index, `index.json of "${location}"`);
+): Promise<Uint8Array | undefined> {
+  const member = content.members.get(folder + path);
+  if (!member) return undefined;
+  checkPlainFile(member, location);
+  checkDocumentSize(member.size, limits.manifest, `${path} of "${location}"`);
+  return content.read(member);
 }
 
-/**
- * The error for an archive without an index.json, with the likeliest reason.
- *
- * @param members By path.
- * @param isComplete False when the end of the archive was not seen.
- */
-export function noLayout(
-  members: Pick<ReadonlyMap<string, unknown>, "has" | "keys" | "size">,
-  isComplete: boolean,
+async function readIndex(
+  content: TarContent,
+  root: ArchiveRoot,
   location: string,
-): CacheportError {
-  if (!isComplete && members.size > 0) {
-    return archiveInvalid(
-      location,
-      "it is truncated: it has neither an index.json nor an end mark",
-      "Get the archive again from where it was made",
-    );
-  }
-  const inner = [...members.keys()].find((path) => path.endsWith("/index.json"));
-  const hint = members.has("manifest.json")
-    ? 'It is an archive of an old "docker save"; save it with Docker 25 or later, or export it with type=oci'
-    : inner
-      ? `The layout is in a folder of the archive; pack it from inside: tar -C ${inner.slice(0, -"/index.json".length)} -cf FILE.tar .`
-      : undefined;
-  return new CacheportError(
-    "LAYOUT_INVALID",
-    `Cannot read a layout from "${location}": the archive has no index.json`,
-    { hint },
-  );
-}
-
-async function readMember(
-  file: FileHandle,
-  { offset, size }: TarMember,
-  location: string,
+  limits: DocumentLimits,
 ): Promise<Uint8Array> {
-  const bytes = new Uint8Array(size);
-  await readFully(file, bytes, offset, location);
-  return bytes;
-}
-
-/** Fills a buffer from a place in a file. */
-async function readFully(
-  file: FileHandle,
-  target: Uint8Array,
-  offset: number,
-  location: string,
-): Promise<void> {
-  let filled = 0;
-  while (filled < target.length) {
-    const { bytesRead } = await file.read(target, filled, target.length - filled, offset + filled);
-    if (bytesRead === 0) throw archiveInvalid(location, "it became shorter while it was read");
-    filled += bytesRead;
-  }
-}
-
-/** Streams a range of a file. */
-function rangeStream(
-  file: FileHandle,
-  { offset, size }: { offset: number; size: number },
-  location: string,
-  signal: AbortSignal | undefined,
-): ReadableStream<Uint8Array> {
-  let position = 0;
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        try {
-          signal?.throwIfAborted();
-          const piece = new Uint8Array(Math.min(PIECE, size - position));
-          await readFully(file, piece, offset + position, location);
-          position += piece.length;
-          if (piece.length > 0) controller.enqueue(piece);
-          if (position === size) controller.close();
-        } catch (error) {
-          controller.error(systemError(`Cannot read archive "${location}"`, error));
-        }
-      },
-    },
-    { highWaterMark: 0 },
-  );
+  const marker = await readDocument(content, root, "oci-layout", location, limits);
+  if (marker) checkLayoutMarker(marker, location);
+  const index = await readDocument(content, root, "index.json", location, limits);
+  // The root was found by it.
+  return index as Uint8Array;
 }

@@ -1,241 +1,142 @@
 /**
- * Takes a layout out of a tar stream: blobs go into files that are named after
- * their digest alone, index.json and oci-layout beside them, everything else is
- * passed over. No name from the archive becomes a path.
+ * Takes the members of a tar stream apart into files of a folder, which are called by
+ * numbers: no name from the archive becomes a path.
  */
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
-import { extract } from "tar-stream";
-import type { Extract, Header } from "tar-stream";
-import type { Digest } from "./digest.ts";
-import { checkDocumentSize } from "./documents.ts";
-import type { DocumentLimits } from "./documents.ts";
-import { CacheportError, systemCode, systemError } from "./errors.ts";
-import { blobDigest } from "./archive-reader.ts";
-import { dirname, join } from "./paths.ts";
-import { archiveInvalid, TAR_BLOCK, TAR_END, tarPadding } from "./archive-header.ts";
-import { checkMemberPath, MAX_TAR_MEMBERS, noTar } from "./archive-scan.ts";
+import { closeSync, openSync, writeSync } from "node:fs";
+import { tarMembers, truncatedMember } from "./archive-members.ts";
+import type { TarMember } from "./archive-members.ts";
+import { addMember } from "./archive-scan.ts";
+import { systemCode, systemError } from "./errors.ts";
+import { join } from "./paths.ts";
 
 /** What was in a stream. */
-export interface UnpackedLayout {
-  /** The paths of all members. */
-  readonly paths: ReadonlySet<string>;
-  /** The blobs in the folder, with their sizes in bytes. */
-  readonly blobs: ReadonlyMap<Digest, number>;
+export interface UnpackedTar {
+  /** By path; of several members with one path the last. */
+  readonly members: ReadonlyMap<string, TarMember>;
+  /** The file of each content that was kept, by the byte at which it starts in the tar. */
+  readonly files: ReadonlyMap<number, string>;
   /** False when the stream ended without the blocks that end an archive. */
   readonly isComplete: boolean;
 }
 
-/** How to unpack. */
-export interface UnpackOptions {
-  /** The archive as the user wrote it, for messages. */
-  location: string;
-  limits: DocumentLimits;
-}
-
-/** What the parser is ended with. */
-const STOPPED = new Error("stopped");
-
-/** A member as tar-stream gives it; `offset` is where its header begins. */
-type Entry = Extract extends AsyncIterable<infer E> ? E : never;
-
-const DOCUMENTS = new Set(["index.json", "oci-layout"]);
-
-/** Bytes that are given to the parser at once. */
-const PIECE = 1024 * 1024;
-
 /**
- * Bytes after a member within which the next one must have begun; extended headers
- * have 4 MiB at most. What is longer is padding, or a bomb of zeros.
+ * Bytes behind the end of an archive that are read so that whoever writes them is not
+ * cut short: tar(1) pads to 10 KiB. What is longer is a bomb of zeros.
  */
-const MAX_GAP = 8 * 1024 * 1024;
+const MAX_PADDING = 8 * 1024 * 1024;
 
 /**
- * Programs of the seventies wrote no format mark; the checksum of the header counts
- * all the same. The option is not in tar-stream's types.
- */
-const PARSER_OPTIONS = { highWaterMark: PIECE, allowUnknownFormat: true };
-
-/**
- * Unpacks the blobs of a layout into a folder as `blobs/<algorithm>/<hex>`, NOT
- * checked against their digests.
+ * Unpacks the plain files of a tar.
  *
  * @param source The tar, not compressed.
- * @throws {CacheportError} ARCHIVE_INVALID, DOCUMENT_TOO_LARGE, NO_SPACE, INTERRUPTED,
- *   and the errors of the source
+ * @param keeps Tells whether a file's content is wanted, when it is met.
+ * @param archive The archive as the user wrote it, for messages.
+ * @throws {CacheportError} ARCHIVE_INVALID, NO_SPACE, and the errors of the source
  */
-export async function unpackLayout(
-  source: AsyncIterable<Uint8Array>,
+export async function unpackTar(
+  source: AsyncIterator<Uint8Array, void>,
   folder: string,
-  options: UnpackOptions,
-): Promise<UnpackedLayout> {
-  return new Unpacking(source, folder, options).run();
+  keeps: (member: TarMember) => boolean,
+  archive: string,
+): Promise<UnpackedTar> {
+  const tar = new TarStream(source);
+  const members = new Map<string, TarMember>();
+  const files = new Map<number, string>();
+  const steps = tarMembers(archive);
+  let answer: Uint8Array = new Uint8Array(0);
+  for (;;) {
+    const { done, value } = steps.next(answer);
+    if (done) {
+      if (value.isComplete) await tar.skip(value.end + MAX_PADDING);
+      return { members, files, isComplete: value.isComplete };
+    }
+    if (value.kind === "read") {
+      answer = await tar.peek(value.offset, value.length);
+      continue;
+    }
+    const { member } = value;
+    addMember(members, member);
+    const end = member.offset + member.size;
+    if (member.type === "file" && keeps(member)) {
+      const path = join(folder, String(files.size));
+      await saveMember(tar, member, path);
+      files.set(member.offset, path);
+    }
+    await tar.skip(end);
+    if (tar.position < end) throw truncatedMember(archive, member, tar.position);
+  }
 }
 
-class Unpacking {
-  readonly #source: AsyncIterable<Uint8Array>;
-  readonly #folder: string;
-  readonly #options: UnpackOptions;
-  readonly #parser: Extract = extract(PARSER_OPTIONS);
-  readonly #paths = new Set<string>();
-  readonly #blobs = new Map<Digest, number>();
-  readonly #folders = new Set<string>();
-  /** Bytes that the parser was given. */
-  #fed = 0;
-  /** Where the last member and its padding end. */
-  #end = 0;
-  #count = 0;
-
-  constructor(source: AsyncIterable<Uint8Array>, folder: string, options: UnpackOptions) {
-    this.#source = source;
-    this.#folder = folder;
-    this.#options = options;
-  }
-
-  async run(): Promise<UnpackedLayout> {
-    const failed: { error?: unknown } = {};
-    // Not waited for at the end: when the parser has seen enough, the source may
-    // have nothing to give for long. Whoever opened it closes it.
-    void this.#feed().catch((error: unknown) => {
-      failed.error ??= error;
-      this.#stop();
+async function saveMember(tar: TarStream, member: TarMember, path: string): Promise<void> {
+  const fd = openSync(path, "wx", 0o444);
+  try {
+    await tar.skip(member.offset);
+    await tar.take(member.offset + member.size, (chunk) => {
+      for (let done = 0; done < chunk.length;) done += writeSync(fd, chunk, done);
     });
-    try {
-      for await (const entry of this.#parser) {
-        if (this.#isBehindEnd(entry)) break;
-        await this.#take(entry);
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    throw systemError(`Cannot unpack member "${member.path}"`, error);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** A tar that comes in pieces and is read from its start to its end. */
+class TarStream {
+  readonly #source: AsyncIterator<Uint8Array, void>;
+  /** What was received and not taken yet. */
+  #chunk: Uint8Array = new Uint8Array(0);
+  /** Bytes that went before. */
+  #position = 0;
+
+  constructor(source: AsyncIterator<Uint8Array, void>) {
+    this.#source = source;
+  }
+
+  /** How far the tar was read. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** The bytes from a place on, which stay; fewer than asked for at the end. */
+  async peek(offset: number, length: number): Promise<Uint8Array> {
+    await this.skip(offset);
+    if (this.#position < offset) return new Uint8Array(0);
+    if (this.#chunk.length < length) await this.#gather(length);
+    return this.#chunk.subarray(0, length);
+  }
+
+  /** Passes over everything up to a place, or to the end of the tar. */
+  async skip(end: number): Promise<void> {
+    await this.take(end, () => {});
+  }
+
+  /** Takes everything up to a place, or to the end of the tar, in pieces that are as they come. */
+  async take(end: number, use: (chunk: Uint8Array) => void): Promise<void> {
+    while (this.#position < end) {
+      if (this.#chunk.length === 0) {
+        const next = await this.#source.next();
+        if (next.done) return;
+        this.#chunk = next.value;
       }
-    } catch (error) {
-      if (error !== STOPPED) failed.error ??= this.#parserError(error);
-    }
-    this.#stop();
-    if ("error" in failed) throw failed.error;
-    return {
-      paths: this.#paths,
-      blobs: this.#blobs,
-      isComplete: this.#fed - this.#end >= TAR_END.length,
-    };
-  }
-
-  /** Gives the source to the parser, no faster than it takes it. */
-  async #feed(): Promise<void> {
-    const parser = this.#parser;
-    for await (const chunk of this.#source) {
-      for (let at = 0; at < chunk.length; at += PIECE) {
-        const piece = chunk.subarray(at, at + PIECE);
-        this.#fed += piece.length;
-        const isTaken = parser.write(piece);
-        if (!isTaken && !parser.destroyed) await drained(parser);
-        if (parser.destroyed) return;
-        if (this.#fed - this.#end > MAX_GAP) {
-          this.#stop();
-          return;
-        }
-      }
-    }
-    parser.end(null);
-  }
-
-  /** Ends the parser; without an error its iterator would wait for ever. */
-  #stop(): void {
-    this.#parser.destroy(STOPPED);
-  }
-
-  /**
-   * The parser reads on behind the zero blocks that end an archive. What is there
-   * is no part of it: a run that was killed while it added to the archive may have
-   * left it.
-   */
-  #isBehindEnd({ header, offset }: Entry): boolean {
-    const gap = offset - this.#end;
-    const mayHaveExtension =
-      Boolean(header.pax) || header.name.length > 100 || (header.linkname ?? "").length > 100;
-    return this.#end > 0 && gap >= TAR_END.length && !mayHaveExtension;
-  }
-
-  async #take(entry: Entry): Promise<void> {
-    const { location, limits } = this.#options;
-    const { header, offset } = entry;
-    // The parser gives a directory no content, whatever its size.
-    const size = header.type === "directory" ? 0 : header.size;
-    this.#end = offset + TAR_BLOCK + size + tarPadding(size);
-    if (++this.#count > MAX_TAR_MEMBERS) {
-      throw archiveInvalid(location, `it has more than ${MAX_TAR_MEMBERS} members`);
-    }
-    const path = checkMemberPath(header.name, location);
-    this.#paths.add(path);
-    const digest = blobDigest(path);
-    if (digest === undefined && !DOCUMENTS.has(path)) {
-      for await (const _ of entry);
-      return;
-    }
-    if (!isPlainFile(header)) {
-      throw archiveInvalid(
-        location,
-        `its member "${path}" is of type ${header.type ?? "unknown"} and no plain file`,
-      );
-    }
-    if (digest === undefined) checkDocumentSize(size, limits.manifest, `${path} of "${location}"`);
-    else this.#blobs.set(digest, size);
-    await this.#save(entry, path);
-  }
-
-  /** @param path Made of what {@link blobDigest} and {@link DOCUMENTS} know. */
-  async #save(entry: Entry, path: string): Promise<void> {
-    const file = join(this.#folder, path);
-    this.#makeFolder(dirname(file));
-    // A second member with this name takes the place of the first.
-    rmSync(file, { force: true });
-    const fd = openSync(file, "wx", 0o444);
-    try {
-      for await (const chunk of entry) writeAll(fd, chunk as Uint8Array);
-    } catch (error) {
-      if (systemCode(error) === undefined) throw error;
-      throw systemError(`Cannot unpack member "${path}"`, error);
-    } finally {
-      closeSync(fd);
+      const part = this.#chunk.subarray(0, end - this.#position);
+      use(part);
+      this.#position += part.length;
+      this.#chunk = this.#chunk.subarray(part.length);
     }
   }
 
-  #makeFolder(folder: string): void {
-    if (this.#folders.has(folder)) return;
-    mkdirSync(folder, { recursive: true });
-    this.#folders.add(folder);
-  }
-
-  /** Says in our words what the parser found wrong. */
-  #parserError(error: unknown): unknown {
-    if (error instanceof CacheportError) return error;
-    const { location } = this.#options;
-    const message = error instanceof Error ? error.message : String(error);
-    const isCutShort = message === "Unexpected end of data";
-    if (this.#count === 0 && this.#fed < TAR_BLOCK)
-      return noTar(location, "it ends within its first header");
-    if (this.#count === 0 && !isCutShort) return noTar(location, "its first header is damaged");
-    if (isCutShort) {
-      return archiveInvalid(
-        location,
-        `it is truncated at byte ${this.#fed}`,
-        "Get the archive again from where it was made",
-      );
+  /** Waits until some bytes are there together. */
+  async #gather(length: number): Promise<void> {
+    const parts = [this.#chunk];
+    let size = this.#chunk.length;
+    while (size < length) {
+      const next = await this.#source.next();
+      if (next.done) break;
+      parts.push(next.value);
+      size += next.value.length;
     }
-    return archiveInvalid(location, `the header after byte ${this.#end} is damaged (${message})`);
+    this.#chunk = Buffer.concat(parts, size);
   }
-}
-
-function isPlainFile({ type, name, pax }: Header): boolean {
-  const isSparse = Object.keys(pax ?? {}).some((key) => key.startsWith("GNU.sparse."));
-  const isFile = type === "file" || type === "contiguous-file";
-  return isFile && !isSparse && !name.endsWith("/");
-}
-
-function writeAll(fd: number, chunk: Uint8Array): void {
-  for (let done = 0; done < chunk.length;) done += writeSync(fd, chunk, done);
-}
-
-/** Waits until the parser takes more, or takes nothing any more. */
-function drained(parser: Extract): Promise<void> {
-  return new Promise((resolve) => {
-    parser.once("drain", resolve);
-    parser.once("close", resolve);
-  });
 }

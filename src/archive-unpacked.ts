@@ -1,27 +1,24 @@
 /**
  * A layout in a tar that cannot be read in place: one that comes through a pipe, or
- * one that is compressed. It is unpacked into a temporary layout folder, from which
- * a writer may move the blobs away.
+ * one that is compressed. It is unpacked into a temporary folder, from which a writer
+ * may move the blobs away.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { ARCHIVE_MAGIC_LENGTH, detectArchiveFormat } from "./archive-format.ts";
 import { toByteStream } from "./blob-stream.ts";
 import { decompressStream } from "./blob-compression.ts";
-import type { BlobLocation, NamedEntry, NameQuery, Resolved, Store } from "./content-store.ts";
-import type { Descriptor } from "./descriptor.ts";
-import type { Digest } from "./digest.ts";
-import { DEFAULT_LIMITS } from "./documents.ts";
+import type { BlobLocation } from "./content-store.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError, systemError } from "./errors.ts";
-import { readIndexFile } from "./layout-index-file.ts";
-import { noLayout } from "./archive-reader.ts";
-import { LayoutDirectory } from "./layout-directory.ts";
-import type { LayoutIndex } from "./layout-index.ts";
+import { LayoutArchive } from "./archive-reader.ts";
+import { streamRegularFile } from "./layout-durable.ts";
 import type { Compression } from "./media-types.ts";
 import { join, resolve } from "./paths.ts";
-import { unpackLayout } from "./archive-unpack.ts";
-import type { UnpackedLayout } from "./archive-unpack.ts";
+import { unpackTar } from "./archive-unpack.ts";
+import type { UnpackedTar } from "./archive-unpack.ts";
+import type { TarContent } from "./archive-content.ts";
+import type { TarMember } from "./archive-members.ts";
 import { readChunks } from "./blob-check.ts";
 
 /** How to read a layout from a stream. */
@@ -40,101 +37,95 @@ const BELIEVED_SIZE = 256 * 1024 * 1024;
 /** How many times larger than its compressed form an archive may be beyond that. */
 const BELIEVED_RATIO = 100;
 
-/** A layout that was unpacked from a tar stream. */
-export class LayoutStream implements Store {
-  readonly location: string;
-  readonly index: LayoutIndex;
+/** Documents of an archive, without which the rest of it is not understood. */
+const DOCUMENTS = new Set(["index.json", "oci-layout", "manifest.json"]);
+
+/**
+ * Reads a tar to its end, compressed with gzip or zstd or not at all. Blobs are
+ * not checked against their digests: whoever reads or copies them does that, and may
+ * move them away.
+ *
+ * @throws {CacheportError} ARCHIVE_INVALID, COMPRESSION_INVALID, LAYOUT_INVALID,
+ *   DOCUMENT_INVALID, DOCUMENT_TOO_LARGE, NO_SPACE, INTERRUPTED; the temporary
+ *   folder is gone then
+ */
+export async function openLayoutStream(
+  source: ReadableStream<Uint8Array>,
+  options: LayoutStreamOptions,
+): Promise<LayoutArchive> {
+  const { location = "-", limits, signal } = options;
+  const folder = await makeFolder(options.tempRoot);
+  // What is left of the source when the archive has been read is not waited for.
+  const done = new AbortController();
+  const ended = AbortSignal.any([done.signal, ...(signal ? [signal] : [])]);
+  const tar = plainTar(source, location, ended);
+  let content: TarContent;
+  try {
+    content = new UnpackedContent(folder, await unpackTar(tar, folder, wanted(), location));
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw systemError(`Cannot read archive "${location}"`, error);
+  } finally {
+    done.abort();
+    await tar.return();
+  }
+  return LayoutArchive.of(content, { location, limits, signal });
+}
+
+/**
+ * Says of each file whether it may be needed. Before the index.json at the root was seen
+ * that is any of them: an archive of images has its layers wherever it likes.
+ */
+function wanted(): (member: TarMember) => boolean {
+  let isLayout = false;
+  return ({ path }) => {
+    if (path === "index.json") isLayout = true;
+    return !isLayout || DOCUMENTS.has(path) || path.startsWith("blobs/");
+  };
+}
+
+/** What was unpacked from a tar stream. */
+class UnpackedContent implements TarContent {
+  readonly members: ReadonlyMap<string, TarMember>;
+  readonly isComplete: boolean;
   readonly #folder: string;
-  readonly #layout: LayoutDirectory;
-  readonly #content: UnpackedLayout;
+  readonly #files: ReadonlyMap<number, string>;
+  /** Contents that several members have. */
+  readonly #shared: ReadonlySet<number>;
 
-  private constructor(
-    folder: string,
-    layout: LayoutDirectory,
-    index: LayoutIndex,
-    content: UnpackedLayout,
-  ) {
-    this.location = layout.location;
-    this.index = index;
+  constructor(folder: string, { members, files, isComplete }: UnpackedTar) {
+    this.members = members;
+    this.isComplete = isComplete;
     this.#folder = folder;
-    this.#layout = layout;
-    this.#content = content;
+    this.#files = files;
+    const shared = new Set<number>();
+    const seen = new Set<number>();
+    for (const { offset } of members.values()) (seen.has(offset) ? shared : seen).add(offset);
+    this.#shared = shared;
   }
 
-  /**
-   * Reads a tar to its end, compressed with gzip or zstd or not at all. Blobs are
-   * not checked against their digests: whoever reads or copies them does that.
-   *
-   * @throws {CacheportError} ARCHIVE_INVALID, COMPRESSION_INVALID, LAYOUT_INVALID,
-   *   DOCUMENT_INVALID, DOCUMENT_TOO_LARGE, NO_SPACE, INTERRUPTED; the temporary
-   *   folder is gone then
-   */
-  static async open(
-    source: ReadableStream<Uint8Array>,
-    options: LayoutStreamOptions,
-  ): Promise<LayoutStream> {
-    const { location = "-", limits = DEFAULT_LIMITS, signal } = options;
-    const folder = await makeFolder(options.tempRoot);
-    // What is left of the source when the archive has been read is not waited for.
-    const done = new AbortController();
-    const ended = AbortSignal.any([done.signal, ...(signal ? [signal] : [])]);
-    try {
-      const content = await unpackLayout(plainTar(source, location, ended), folder, {
-        location,
-        limits,
-      });
-      const { paths, isComplete } = content;
-      if (!paths.has("index.json")) throw noLayout(paths, isComplete, location);
-      const layout = await LayoutDirectory.open(folder, { limits, location });
-      // What is damaged comes to light here and not when somebody asks for it.
-      const index = await readIndexFile(folder, location);
-      return new LayoutStream(folder, layout, index, content);
-    } catch (error) {
-      await rm(folder, { recursive: true, force: true });
-      throw systemError(`Cannot read archive "${location}"`, error);
-    } finally {
-      done.abort();
-    }
+  async read(member: TarMember): Promise<Uint8Array> {
+    return Bun.file(this.#path(member)).slice(0, member.size).bytes();
   }
 
-  /** The blobs that the archive held, by digest, with their sizes in bytes. */
-  blobs(): Map<Digest, number> {
-    return new Map(this.#content.blobs);
+  stream(member: TarMember, signal?: AbortSignal): ReadableStream<Uint8Array> {
+    const what = `member "${member.path}"`;
+    const toError = (error: unknown): Error => systemError(`Cannot read ${what}`, error);
+    return streamRegularFile(this.#path(member), what, toError, signal);
   }
 
-  /** Tells whether the archive had a member with this path, whatever it was. */
-  hasMember(path: string): boolean {
-    return this.#content.paths.has(path);
-  }
-
-  async stat(descriptor: Descriptor): Promise<number | undefined> {
-    return this.#layout.stat(descriptor);
-  }
-
-  async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
-    return this.#layout.read(descriptor, limit);
-  }
-
-  async open(descriptor: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    return this.#layout.open(descriptor, signal);
-  }
-
-  async locate(descriptor: Descriptor): Promise<BlobLocation | undefined> {
-    const location = await this.#layout.locate(descriptor);
-    return location && { ...location, disposable: true };
-  }
-
-  async list(): Promise<NamedEntry[]> {
-    return [...this.index.entries];
-  }
-
-  async resolve(query: NameQuery): Promise<Resolved> {
-    return this.#layout.resolve(query);
+  locate(member: TarMember): BlobLocation {
+    const disposable = !this.#shared.has(member.offset);
+    return { path: this.#path(member), offset: 0, size: member.size, disposable };
   }
 
   /** Removes the temporary folder. */
   async close(): Promise<void> {
     await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  #path({ offset }: TarMember): string {
+    return this.#files.get(offset) as string;
   }
 }
 

@@ -35,13 +35,13 @@ import type {
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent, parseDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
-import { makeDockerManifest } from "./archive-docker.ts";
+import { isDockerManifest, makeDockerManifest } from "./archive-docker.ts";
 import { DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { writeAll } from "./layout-durable.ts";
-import { CacheportError, interrupted, isCacheportError, systemError } from "./errors.ts";
+import { CacheportError, interrupted, systemError } from "./errors.ts";
 import { acquireLock } from "./layout-lock.ts";
-import { LayoutArchive } from "./archive-reader.ts";
+import type { LayoutArchive } from "./archive-reader.ts";
 import {
   applyNames,
   emptyLayoutIndex,
@@ -52,6 +52,7 @@ import {
 import type { LayoutIndex } from "./layout-index.ts";
 import { openOldArchive, reopenOldArchive } from "./archive-old.ts";
 import type { OldArchive } from "./archive-old.ts";
+import type { TarFile } from "./archive-content.ts";
 import type { Compression } from "./media-types.ts";
 import { PutReader } from "./archive-pending.ts";
 import { TAR_END } from "./archive-header.ts";
@@ -70,14 +71,15 @@ export interface LayoutArchiveWriterOptions {
   /**
    * `create`: the archive holds what is put and nothing else; a file that is there
    * is replaced. `append`: blobs and names are added to a file that is there, the
-   * old ones stay readable at every instant. `rewrite`: as append, but the file is
+   * old ones stay readable at every instant; one with a manifest.json is written anew
+   * with all that it holds, since of two of those some programs take the first. `rewrite`: as append, but the file is
    * written anew, without what stands in it twice and without what `keeps` leaves
    * out. The latter two create a file that is not there or is empty.
    */
   mode: "create" | "append" | "rewrite";
   /** Compresses the archive as a whole; one that is written anew is as the old one unless told. */
   compress?: Compression | undefined;
-  /** Writes a manifest.json too, from which `docker load` takes the image. */
+  /** Writes a manifest.json too, from which `docker load` takes the images; all that is named must be images. */
   docker?: boolean | undefined;
   /**
    * For `rewrite`: which blobs of the old archive stay, all unless told otherwise.
@@ -110,6 +112,8 @@ export class LayoutArchiveWriter implements ContentWriter {
   /** What the old archive had when it was put, with the sizes. */
   readonly #skipped = new Map<Digest, number>();
   readonly #pool: WorkerPool;
+  /** What is given names. */
+  #roots: ReadonlySet<Digest> = new Set();
   /** The archive that is added to or written anew, as it was when it was last looked at. */
   #old: OldArchive | undefined;
 
@@ -192,6 +196,7 @@ export class LayoutArchiveWriter implements ContentWriter {
     { signal = this.#options.signal, onBytes, onNames }: PutOptions = {},
   ): Promise<void> {
     const options = { signal, onBytes, jobs: this.#options.jobs ?? 4 };
+    this.#roots = new Set(roots.map(({ descriptor }) => descriptor.digest));
     for (const { descriptor, bytes } of roots) await this.put(descriptor, { bytes }, { signal });
     await this.#write((index) => {
       onNames?.(index.entries);
@@ -255,8 +260,8 @@ export class LayoutArchiveWriter implements ContentWriter {
         this.#checkSkipped();
       }
       const old = this.#old;
-      if (mode === "append" && old?.content instanceof LayoutArchive)
-        await this.#append(old.content, change, options);
+      if (mode === "append" && old?.content.file && !(await this.#oldDockerManifest()))
+        await this.#append(old.content, old.content.file, change, options);
       else if (old) await this.#rewrite(old, path, change, options);
       else await this.#replace(path, await this.#planNew(change), options);
     } finally {
@@ -283,39 +288,36 @@ export class LayoutArchiveWriter implements ContentWriter {
     return planArchive({
       blobs: [...this.#blobs.values()],
       index: encodeLayoutIndex(index),
-      dockerManifest: await this.#dockerManifest(index),
+      dockerManifest: await this.#dockerManifest(index, (digest) => this.#blobs.has(digest)),
     });
   }
 
   async #append(
     old: LayoutArchive,
+    { path, scan }: TarFile,
     change: ChangeIndex,
     options: ArchiveWriteOptions,
   ): Promise<void> {
     const index = change(old.index);
     const there = old.blobs();
-    const blobs = [...this.#blobs.values()].filter(
-      ({ descriptor }) => there.get(descriptor.digest) !== descriptor.size,
-    );
+    const blobs = this.#newBlobs(old);
     const isSame = blobs.length === 0 && sameIndex(index, old.index);
     if (isSame && !this.#options.docker) return;
     const plan = planArchive(
       {
         blobs,
         index: encodeLayoutIndex(index),
-        dockerManifest: await this.#dockerManifest(index),
+        dockerManifest: await this.#dockerManifest(
+          index,
+          (digest) => this.#blobs.has(digest) || there.has(digest),
+        ),
         hasFrame: old.hasMember("oci-layout"),
       },
-      old.scan.end + TAR_END.length,
+      scan.end + TAR_END.length,
     );
-    const file = await open(old.path, "r+");
+    const file = await open(path, "r+");
     try {
-      await appendArchiveFile(
-        plan,
-        old.scan.end,
-        new OpenArchiveFile(file, old.path, this.#pool),
-        options,
-      );
+      await appendArchiveFile(plan, scan.end, new OpenArchiveFile(file, path, this.#pool), options);
     } finally {
       await file.close();
     }
@@ -328,9 +330,13 @@ export class LayoutArchiveWriter implements ContentWriter {
     options: ArchiveWriteOptions,
   ): Promise<void> {
     const index = change(old.index);
-    const { keeps } = this.#options;
+    const { keeps, mode } = this.#options;
+    const isAdding = mode === "append";
+    // An archive of images becomes a layout with a manifest.json, which docker writes today.
+    const isSame = old.root.form === "layout" && sameIndex(index, old.index);
+    if (isAdding && isSame && this.#newBlobs(old).length === 0) return;
     const listed = index.entries.map((entry) => entry.descriptor);
-    const kept = await keeps?.(this.#reader(), listed);
+    const kept = isAdding ? undefined : await keeps?.(this.#reader(), listed);
     const blobs = new Map(this.#blobs);
     for (const [digest, size] of old.blobs()) {
       if (blobs.has(digest) || (kept ? !kept.has(digest) : digest === COMMIT_DIGEST)) continue;
@@ -340,28 +346,42 @@ export class LayoutArchiveWriter implements ContentWriter {
     const plan = planArchive({
       blobs: [...blobs.values()],
       index: encodeLayoutIndex(index),
-      dockerManifest: await this.#dockerManifest(index),
+      dockerManifest: await this.#dockerManifest(index, (digest) => blobs.has(digest)),
     });
     const { compress = compression } = this.#options;
     await this.#replace(path, plan, options, compress);
   }
 
-  /**
-   * The manifest.json, when it was asked for. An archive that had one gets one again,
-   * as long as it holds a single image.
-   */
-  async #dockerManifest(index: LayoutIndex): Promise<Uint8Array | undefined> {
+  /** What was put and is not in the old archive. */
+  #newBlobs(old: LayoutArchive): ArchiveBlob[] {
+    const there = old.blobs();
+    return [...this.#blobs.values()].filter(
+      ({ descriptor }) => there.get(descriptor.digest) !== descriptor.size,
+    );
+  }
+
+  /** The manifest.json, when it was asked for or when the archive had one. */
+  async #dockerManifest(
+    index: LayoutIndex,
+    holds: (digest: Digest) => boolean,
+  ): Promise<Uint8Array | undefined> {
     const { docker, limits = DEFAULT_LIMITS } = this.#options;
-    if (!docker && !this.#old?.content.hasMember("manifest.json")) return undefined;
-    const reader = this.#reader();
-    const read = (descriptor: Descriptor): Promise<Uint8Array> =>
-      reader.read(descriptor, limits.manifest);
-    try {
-      return await makeDockerManifest(index, read, this.location);
-    } catch (error) {
-      if (!docker && isCacheportError(error, "NOT_SUPPORTED")) return undefined;
-      throw error;
-    }
+    const old = await this.#oldDockerManifest();
+    if (!docker && !old) return undefined;
+    return makeDockerManifest(index, this.#reader(), {
+      limit: limits.manifest,
+      location: this.location,
+      holds,
+      old,
+      required: docker ? this.#roots : undefined,
+    });
+  }
+
+  /** The old archive's manifest.json, unless it is another file of that name. */
+  async #oldDockerManifest(): Promise<Uint8Array | undefined> {
+    const old = this.#old?.content;
+    const bytes = old?.hasMember("manifest.json") && (await old.readMember("manifest.json"));
+    return bytes && isDockerManifest(bytes) ? bytes : undefined;
   }
 
   /** Reads what was put, and what the old archive holds. */

@@ -8,7 +8,7 @@ import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import { LayoutArchive } from "./archive-reader.ts";
 import type { LayoutArchiveWriter } from "./archive-writer.ts";
-import type { LayoutStream, LayoutStreamOptions } from "./archive-unpacked.ts";
+import type { LayoutStreamOptions } from "./archive-unpacked.ts";
 import type { Location } from "./location.ts";
 import type { ArchiveOptions, StoreSettings } from "./location-settings.ts";
 import type { Store } from "./content-store.ts";
@@ -39,7 +39,7 @@ export async function openArchive(
     return openStream(settings.stdin(), { tempRoot, limits, signal });
   }
   const { path } = location;
-  const stream = (): Promise<LayoutStream> =>
+  const stream = (): Promise<LayoutArchive> =>
     openStream(Bun.file(path).stream(), {
       tempRoot,
       location: path,
@@ -49,16 +49,16 @@ export async function openArchive(
   // What is read from a pipe to look at it is gone.
   if (await isArchiveDevice(path)) return stream();
   return (await archiveFileFormat(path)) === "uncompressed"
-    ? LayoutArchive.open(path, { limits })
+    ? LayoutArchive.open(path, { limits, signal })
     : stream();
 }
 
 async function openStream(
   source: ReadableStream<Uint8Array>,
   options: LayoutStreamOptions,
-): Promise<LayoutStream> {
-  const { LayoutStream } = await import("./archive-unpacked.ts");
-  return LayoutStream.open(source, options);
+): Promise<LayoutArchive> {
+  const { openLayoutStream } = await import("./archive-unpacked.ts");
+  return openLayoutStream(source, options);
 }
 
 /**
