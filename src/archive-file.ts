@@ -3,13 +3,12 @@
  * of an old one.
  */
 import type { Stats } from "node:fs";
-import { open, readdir, realpath, rename, stat, unlink } from "node:fs/promises";
+import { open, realpath, rename, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { keepOwner, syncFolder } from "./layout-durable.ts";
 import { CacheportError, systemCode } from "./errors.ts";
-import { basename, dirname, join, resolve } from "./paths.ts";
-
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+import { RunFolder } from "./layout-work.ts";
+import { dirname, resolve } from "./paths.ts";
 
 /** The file that a path means, so that a symbolic link to an archive stays one. */
 export async function followLinks(path: string): Promise<string> {
@@ -53,7 +52,6 @@ export async function checkArchiveFolder(path: string, location: string): Promis
 
 /**
  * Writes a file beside a path and renames it into its place, whole or not at all.
- * What a run that died has left there is removed.
  *
  * @param path No symbolic link. Its lock is held: nobody else is writing beside it.
  * @param write Writes the content; is given the path of the open file, too.
@@ -65,32 +63,24 @@ export async function replaceArchiveFile(
   write: (file: FileHandle, temporary: string) => Promise<void>,
 ): Promise<void> {
   const folder = dirname(path);
-  await removeLeftovers(path);
-  const replaced = await statIfThere(path);
-  const temporary = join(folder, `.${basename(path)}.${crypto.randomUUID()}.tmp`);
-  const file = await open(temporary, "wx", 0o644);
+  const run = await RunFolder.within(folder);
   try {
-    if (replaced) {
-      await keepOwner(file, replaced);
-      await file.chmod(replaced.mode & 0o7777);
+    const replaced = await statIfThere(path);
+    const temporary = run.temporaryPath();
+    const file = await open(temporary, "wx", 0o644);
+    try {
+      if (replaced) {
+        await keepOwner(file, replaced);
+        await file.chmod(replaced.mode & 0o7777);
+      }
+      await write(file, temporary);
+      await file.sync();
+    } finally {
+      await file.close();
     }
-    await write(file, temporary);
-    await file.sync();
-    await file.close();
     await rename(temporary, path);
-  } catch (error) {
-    await file.close();
-    await unlink(temporary).catch(() => {});
-    throw error;
+  } finally {
+    await run.close();
   }
   await syncFolder(folder);
-}
-
-async function removeLeftovers(path: string): Promise<void> {
-  const start = `.${basename(path)}.`;
-  for (const name of await readdir(dirname(path))) {
-    if (!name.startsWith(start) || !name.endsWith(".tmp")) continue;
-    if (!UUID.test(name.slice(start.length, -".tmp".length))) continue;
-    await unlink(join(dirname(path), name)).catch(() => {});
-  }
 }

@@ -1,13 +1,13 @@
 /**
- * Takes the members of a tar stream apart into files of a folder, which are called by
- * numbers: no name from the archive becomes a path.
+ * Takes the members of a tar stream apart into files of a folder: no name from the
+ * archive becomes a path.
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { tarMembers, truncatedMember } from "./archive-members.ts";
 import type { TarMember } from "./archive-members.ts";
 import { addMember } from "./archive-scan.ts";
 import { systemCode, systemError } from "./errors.ts";
-import { join } from "./paths.ts";
+import type { RunFolder } from "./layout-work.ts";
 
 /** What was in a stream. */
 export interface UnpackedTar {
@@ -35,7 +35,7 @@ const MAX_PADDING = 8 * 1024 * 1024;
  */
 export async function unpackTar(
   source: AsyncIterator<Uint8Array, void>,
-  folder: string,
+  folder: RunFolder,
   keeps: (member: TarMember) => boolean,
   archive: string,
 ): Promise<UnpackedTar> {
@@ -58,7 +58,7 @@ export async function unpackTar(
     addMember(members, member);
     const end = member.offset + member.size;
     if (member.type === "file" && keeps(member)) {
-      const path = join(folder, String(files.size));
+      const path = folder.temporaryPath();
       await saveMember(tar, member, path);
       files.set(member.offset, path);
     }

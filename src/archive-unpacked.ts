@@ -3,8 +3,6 @@
  * one that is compressed. It is unpacked into a temporary folder, from which a writer
  * may move the blobs away.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { ARCHIVE_MAGIC_LENGTH, detectArchiveFormat } from "./archive-format.ts";
 import { toByteStream } from "./blob-stream.ts";
 import { decompressStream } from "./blob-compression.ts";
@@ -14,7 +12,7 @@ import { CacheportError, systemError } from "./errors.ts";
 import { LayoutArchive } from "./archive-reader.ts";
 import { streamRegularFile } from "./layout-durable.ts";
 import type { Compression } from "./media-types.ts";
-import { join, resolve } from "./paths.ts";
+import { RunFolder } from "./layout-work.ts";
 import { unpackTar } from "./archive-unpack.ts";
 import type { UnpackedTar } from "./archive-unpack.ts";
 import type { TarContent } from "./archive-content.ts";
@@ -54,16 +52,16 @@ export async function openLayoutStream(
   options: LayoutStreamOptions,
 ): Promise<LayoutArchive> {
   const { location = "-", limits, signal } = options;
-  const folder = await makeFolder(options.tempRoot);
+  const run = await RunFolder.within(options.tempRoot);
   // What is left of the source when the archive has been read is not waited for.
   const done = new AbortController();
   const ended = AbortSignal.any([done.signal, ...(signal ? [signal] : [])]);
   const tar = plainTar(source, location, ended);
   let content: TarContent;
   try {
-    content = new UnpackedContent(folder, await unpackTar(tar, folder, wanted(), location));
+    content = new UnpackedContent(run, await unpackTar(tar, run, wanted(), location));
   } catch (error) {
-    await rm(folder, { recursive: true, force: true });
+    await run.close();
     throw systemError(`Cannot read archive "${location}"`, error);
   } finally {
     done.abort();
@@ -88,15 +86,15 @@ function wanted(): (member: TarMember) => boolean {
 class UnpackedContent implements TarContent {
   readonly members: ReadonlyMap<string, TarMember>;
   readonly isComplete: boolean;
-  readonly #folder: string;
+  readonly #run: RunFolder;
   readonly #files: ReadonlyMap<number, string>;
   /** Contents that several members have. */
   readonly #shared: ReadonlySet<number>;
 
-  constructor(folder: string, { members, files, isComplete }: UnpackedTar) {
+  constructor(run: RunFolder, { members, files, isComplete }: UnpackedTar) {
     this.members = members;
     this.isComplete = isComplete;
-    this.#folder = folder;
+    this.#run = run;
     this.#files = files;
     const shared = new Set<number>();
     const seen = new Set<number>();
@@ -121,24 +119,11 @@ class UnpackedContent implements TarContent {
 
   /** Removes the temporary folder. */
   async close(): Promise<void> {
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#run.close();
   }
 
   #path({ offset }: TarMember): string {
     return this.#files.get(offset) as string;
-  }
-}
-
-async function makeFolder(tempRoot: string): Promise<string> {
-  try {
-    return await mkdtemp(join(resolve(tempRoot), ".cacheport-"));
-  } catch (error) {
-    const failure = systemError(`Cannot make a temporary folder in "${tempRoot}"`, error);
-    if (resolve(tempRoot) !== resolve(tmpdir())) throw failure;
-    throw new CacheportError(failure.code, failure.message, {
-      hint: "Set TMPDIR to a folder with room for the archive",
-      cause: error,
-    });
   }
 }
 

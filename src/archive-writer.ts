@@ -41,6 +41,7 @@ import type { DocumentLimits } from "./documents.ts";
 import { writeAll } from "./layout-durable.ts";
 import { CacheportError, interrupted, systemError } from "./errors.ts";
 import { acquireLock } from "./layout-lock.ts";
+import { lockBeside } from "./layout-work.ts";
 import type { LayoutArchive } from "./archive-reader.ts";
 import {
   applyNames,
@@ -248,7 +249,8 @@ export class LayoutArchiveWriter implements ContentWriter {
   /** Creates an archive, adds to it or writes it anew, on the grounds of what it holds now. */
   async #writeFile(path: string, change: ChangeIndex, options: ArchiveWriteOptions): Promise<void> {
     const { mode, lockTimeout } = this.#options;
-    const lock = await acquireLock(`${path}.lock`, {
+    const lock = await acquireLock(lockBeside(path), {
+      own: true,
       timeout: lockTimeout,
       signal: options.signal,
     });

@@ -5,7 +5,7 @@
  *
  * Source: BuildKit util/compression; the annotations are those of cache/refs.go (ociDesc).
  */
-import { mkdir, open, rm } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { toByteStream } from "./blob-stream.ts";
 import { compressionLevel, compressStream, decompressStream } from "./blob-compression.ts";
 import { mapLimit } from "./concurrency.ts";
@@ -20,7 +20,7 @@ import { CacheportError, systemError } from "./errors.ts";
 import { HashThread } from "./blob-hash.ts";
 import { layerCompression, layerTypeIn } from "./media-types.ts";
 import type { Compression } from "./media-types.ts";
-import { join } from "./paths.ts";
+import { RunFolder } from "./layout-work.ts";
 import { readChunks } from "./blob-check.ts";
 
 /** What layers are to become. */
@@ -129,14 +129,8 @@ export async function recompressLayers(
     tasks: tasks.length,
     bytes: tasks.reduce((sum, { layer }) => sum + layer.size, 0),
   });
-  // The name is one that `gc` knows as a leftover, should this run be killed.
-  const folder = join(options.tempFolder, `.cacheport-${globalThis.crypto.randomUUID()}`);
-  try {
-    await mkdir(folder, { mode: 0o700 });
-  } catch (error) {
-    throw systemError(`Cannot make a temporary folder in "${options.tempFolder}"`, error);
-  }
-  const dispose = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  const run = await RunFolder.within(options.tempFolder);
+  const dispose = (): Promise<void> => run.close();
   const thread = new HashThread();
   try {
     // The largest first, so that none of them is left for the end.
@@ -144,9 +138,9 @@ export async function recompressLayers(
     const blobs = await mapLimit(
       ordered,
       Math.min(options.jobs, LAYERS_AT_ONCE),
-      async ({ layer, diffIds }, index): Promise<[Digest, NewBlob]> => {
+      async ({ layer, diffIds }): Promise<[Digest, NewBlob]> => {
         const task = progress.start("recompress", layer.digest, layer.size);
-        const path = join(folder, String(index));
+        const path = run.temporaryPath();
         try {
           const stored = await source.open(layer, signal);
           const stream = toByteStream(tapChunks(stored, ({ length }) => task.advance(length)));

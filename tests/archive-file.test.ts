@@ -47,13 +47,11 @@ describe("replaceArchiveFile", () => {
 
   test("removes what a dead run left, and nobody else's files", async () => {
     const folder = tempFolder();
-    const others = [
-      `.b.tar.${UUID}.tmp`,
-      `a.tar.${UUID}.tmp`,
-      `.a.tar.${UUID}`,
-      ".a.tar.backup.tmp",
-    ];
-    for (const name of [...others, `.a.tar.${UUID}.tmp`]) writeFileSync(join(folder, name), "");
+    const dead = join(folder, `.cacheport-run-${UUID}`);
+    mkdirSync(dead);
+    for (const name of ["lock", "half"]) writeFileSync(join(dead, name), "");
+    const others = [`.b.tar.${UUID}.tmp`, ".cacheport-run-mine", ".a.tar.backup.tmp"];
+    for (const name of others) writeFileSync(join(folder, name), "");
     await replaceArchiveFile(join(folder, "a.tar"), async () => {});
     expect(readdirSync(folder).toSorted()).toEqual(["a.tar", ...others].toSorted());
   });

@@ -253,7 +253,7 @@ test("kill -9 while an archive is written anew leaves the old one, and a file th
     stdout: "ignore",
     stderr: "ignore",
   });
-  while (!readdirSync(folder).some((name) => name.endsWith(".tmp"))) {
+  while (!readdirSync(folder).some((name) => name.startsWith(".cacheport-run-"))) {
     expect(child.exitCode).toBeNull();
     await Bun.sleep(1);
   }
@@ -331,7 +331,8 @@ describe("an interrupt", () => {
     });
     void child.stdin.write(readFileSync(tar).subarray(0, bytes));
     await child.stdin.flush();
-    while (!readdirSync(folder).some((name) => name.startsWith(".cacheport-"))) await Bun.sleep(1);
+    while (!readdirSync(folder).some((name) => name.startsWith(".cacheport-run-")))
+      await Bun.sleep(1);
     child.kill("SIGINT");
     expect(await child.exited).toBe(130);
     expect(await new Response(child.stderr).text()).toContain("Interrupted");
@@ -372,7 +373,8 @@ describe("an interrupt", () => {
         stdout: "ignore",
         stderr: "ignore",
       });
-      while (!readdirSync(folder).some((name) => name.endsWith(".tmp"))) await Bun.sleep(1);
+      while (!readdirSync(folder).some((name) => name.startsWith(".cacheport-run-")))
+        await Bun.sleep(1);
       child.kill("SIGINT");
       expect(await child.exited).toBe(130);
       expect(readdirSync(folder)).toEqual([]);

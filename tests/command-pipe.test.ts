@@ -96,7 +96,7 @@ describe("a pipe", () => {
       const trace = readFileSync(join(folder, "trace"), "utf8");
       const hex = layer.digest.slice(7);
       expect(trace).toMatch(
-        new RegExp(`rename\\("[^"]*/\\.cacheport-[^"]*${hex}", "[^"]*/target/blobs/sha256/${hex}"`),
+        new RegExp(`rename\\("[^"]*/\\.cacheport-run-[^"]*", "[^"]*/target/blobs/sha256/${hex}"`),
       );
       const written = [...trace.matchAll(/(?:write|pwrite64|copy_file_range)\(.* = (\d+)$/gm)];
       const total = written.reduce((sum, [, count]) => sum + Number(count), 0);
