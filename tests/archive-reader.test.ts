@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readFileSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
+import { readFileSync, realpathSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Descriptor } from "../src/descriptor.ts";
 import { blobPath, digestOf } from "../src/digest.ts";
@@ -252,4 +252,21 @@ describe("LayoutArchive", () => {
       }
     }
   });
+});
+
+test("a file that is written anew while it is read is read to its end as it was", async () => {
+  const path = join(folder, "replaced.tar");
+  writeFileSync(path, makeTar([index(), blob()]));
+  const archive = await LayoutArchive.open(path);
+  const other = `${path}.new`;
+  writeFileSync(other, makeTar([{ name: "elsewhere", content: "x".repeat(5000) }, index("v2")]));
+  renameSync(other, path);
+  const found = await archive.locate(DESCRIPTOR);
+  const held = readFileSync(found?.path ?? "");
+  const start = found?.offset ?? 0;
+  expect(digestOf(held.subarray(start, start + BLOB.length))).toBe(DIGEST);
+  expect(digestOf(await archive.read(DESCRIPTOR, LIMIT))).toBe(DIGEST);
+  const stream = await archive.open(DESCRIPTOR);
+  expect(digestOf(await new Response(stream).bytes())).toBe(DIGEST);
+  await archive.close();
 });
