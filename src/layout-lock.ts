@@ -181,7 +181,12 @@ function openMarked(path: string, flags: number): number {
 function hasMark(fd: number): boolean {
   // One byte more, so that a longer file is told from one that is the mark.
   const bytes = Buffer.alloc(OWN_LOCK_MARK.length + 1);
-  return bytes.toString("utf8", 0, readSync(fd, bytes, 0, bytes.length, 0)) === OWN_LOCK_MARK;
+  return isLockMark(bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)));
+}
+
+/** Tells a lock file of this program by its content; one that is empty was killed before it had any. */
+export function isLockMark(content: Uint8Array): boolean {
+  return content.length === 0 || Buffer.from(content).toString() === OWN_LOCK_MARK;
 }
 
 /**

@@ -13,7 +13,7 @@ import { lstat, mkdir, rm, rmdir } from "node:fs/promises";
 import { tmpdir, userInfo } from "node:os";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
 import { HeldFolder } from "./layout-folder.ts";
-import { acquireLock, isLocked, OWN_LOCK_MARK } from "./layout-lock.ts";
+import { acquireLock, isLocked, isLockMark, OWN_LOCK_MARK } from "./layout-lock.ts";
 import type { FileLock } from "./layout-lock.ts";
 import { readRegularFile } from "./layout-durable.ts";
 import { basename, dirname, join, resolve } from "./paths.ts";
@@ -365,7 +365,7 @@ async function removeDeadLock(path: string): Promise<void> {
 
 async function isOwnLock(path: string): Promise<boolean> {
   const content = await readRegularFile(path, OWN_LOCK_MARK.length, "lock").catch(() => undefined);
-  return content !== undefined && Buffer.from(content.bytes).toString() === OWN_LOCK_MARK;
+  return content !== undefined && isLockMark(content.bytes);
 }
 
 /**
