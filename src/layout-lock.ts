@@ -7,7 +7,16 @@
  * tries the lock once, and removes the file after use, readers included.
  */
 import { dlopen } from "bun:ffi";
-import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  linkSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { link, lstat, open, readFile, rename, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { hostname } from "node:os";
@@ -166,27 +175,41 @@ async function tryFlock(
   return flockHolder(fd, path, !own || hasMark(fd));
 }
 
-/** Opens a lock file that gets the mark if it is made here: what was there already is somebody's. */
+/**
+ * Opens a lock file, or makes one with the mark: what was there already is somebody's. It
+ * gets its name when it has the mark, so that a kill leaves no file without an owner.
+ */
 function openMarked(path: string, flags: number): number {
   try {
-    const fd = openSync(path, flags | constants.O_EXCL, 0o600);
+    return openSync(path, flags & ~constants.O_CREAT);
+  } catch (error) {
+    if (systemCode(error) !== "ENOENT") throw error;
+  }
+  const fresh = `${path}.${crypto.randomUUID()}`;
+  const fd = openSync(fresh, flags | constants.O_EXCL, 0o600);
+  try {
     writeSync(fd, OWN_LOCK_MARK, 0);
+    linkSync(fresh, path);
     return fd;
   } catch (error) {
-    if (systemCode(error) !== "EEXIST") throw error;
-    return openSync(path, flags, 0o600);
+    closeSync(fd);
+    const code = systemCode(error);
+    // Made by another process meanwhile, or taken away by one that clears up.
+    if (code === "EEXIST" || code === "ENOENT") return openMarked(path, flags);
+    if (code !== "EPERM" && code !== "ENOTSUP" && code !== "ENOSYS") throw error;
+  } finally {
+    rmSync(fresh, { force: true });
   }
+  // A file system without links: between these two calls a kill leaves a file without a mark.
+  const made = openSync(path, flags | constants.O_EXCL, 0o600);
+  writeSync(made, OWN_LOCK_MARK, 0);
+  return made;
 }
 
 function hasMark(fd: number): boolean {
   // One byte more, so that a longer file is told from one that is the mark.
   const bytes = Buffer.alloc(OWN_LOCK_MARK.length + 1);
-  return isLockMark(bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)));
-}
-
-/** Tells a lock file of this program by its content; one that is empty was killed before it had any. */
-export function isLockMark(content: Uint8Array): boolean {
-  return content.length === 0 || Buffer.from(content).toString() === OWN_LOCK_MARK;
+  return bytes.toString("utf8", 0, readSync(fd, bytes, 0, bytes.length, 0)) === OWN_LOCK_MARK;
 }
 
 /**

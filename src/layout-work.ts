@@ -9,11 +9,11 @@
  * One that nobody has locked belongs to a run that died, and the next run that comes
  * there removes it.
  */
-import { lstat, mkdir, rm, rmdir } from "node:fs/promises";
+import { lstat, mkdir, rm, rmdir, unlink } from "node:fs/promises";
 import { tmpdir, userInfo } from "node:os";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
 import { HeldFolder } from "./layout-folder.ts";
-import { acquireLock, isLocked, isLockMark, OWN_LOCK_MARK } from "./layout-lock.ts";
+import { acquireLock, isLocked, OWN_LOCK_MARK } from "./layout-lock.ts";
 import type { FileLock } from "./layout-lock.ts";
 import { readRegularFile } from "./layout-durable.ts";
 import { basename, dirname, join, resolve } from "./paths.ts";
@@ -81,8 +81,11 @@ const FILE_LOCK: Temporary = {
   isFolder: false,
   isLocked: true,
   newName: () => basename(lockBeside(`${crypto.randomUUID()}.tar`)),
-  pattern: /^\..+\.cacheport-lock$/,
+  pattern: new RegExp(`^\\..+\\.cacheport-lock(?:\\.${UUID})?$`),
 };
+
+/** A lock file that has its mark and gets its name in a moment. */
+const UNNAMED_LOCK = new RegExp(`\\.cacheport-lock\\.${UUID}$`);
 
 /** What version 0.1 unpacked into: six letters, or a random identifier; it knew no locks there. */
 const UNLOCKED: Temporary = {
@@ -358,6 +361,7 @@ async function removeIfDead(parent: HeldFolder, name: string): Promise<void> {
 
 /** Removes a lock file that this program made and nobody holds: releasing it does that. */
 async function removeDeadLock(path: string): Promise<void> {
+  if (UNNAMED_LOCK.test(path)) return unlink(path);
   if (!(await isOwnLock(path))) return;
   const lock = await acquireLock(path, { timeout: 0, create: false, own: true });
   await lock.release();
@@ -365,7 +369,7 @@ async function removeDeadLock(path: string): Promise<void> {
 
 async function isOwnLock(path: string): Promise<boolean> {
   const content = await readRegularFile(path, OWN_LOCK_MARK.length, "lock").catch(() => undefined);
-  return content !== undefined && isLockMark(content.bytes);
+  return content !== undefined && Buffer.from(content.bytes).toString() === OWN_LOCK_MARK;
 }
 
 /**
