@@ -26,6 +26,8 @@ export interface PlacedLayer {
   depth: number;
   /** How many results have this layer on top. */
   records: number;
+  /** What the records with results on this layer are, where it is known. */
+  names?: string[];
 }
 
 /** A layer of a graph. */
@@ -50,6 +52,8 @@ export interface GraphRecord {
   cache: number;
   digest: string;
   results: GraphResult[];
+  /** What the record is, where it is known: `RUN npm ci (Dockerfile:12)`. */
+  name?: string;
 }
 
 /** The step of one record takes the result of another one as its input. */

@@ -10,6 +10,9 @@ import { CacheportError } from "./errors.ts";
 import { storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import type { CacheSet } from "./cache-read.ts";
+import { BUILD_OPTION, openAllBuilds } from "./cli-builds.ts";
+import type { Build } from "./explain-build.ts";
+import type { RecordName } from "./explain-names.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { formatBytes } from "./units.ts";
 
@@ -22,10 +25,11 @@ export const inspectCommand = defineCommand({
   name: "inspect",
   summary: "Show what is inside a cache, an image or an index",
   description:
-    "For a cache: its shape, its layers with their sizes, chains and ages, its records, when their results were made, and what is wrong with it. For an image: its config, layers and history. An image that holds an inline cache is shown as an image.\n\nWith --format the graph of a cache is written instead, that of an inline cache too: for Graphviz (dot), for Mermaid, as one HTML page that needs no network, or as JSON: {caches: [{shape, digest, config, platform}], layers: [{digest, size, mediaType, diffId, createdAt, parent, depth, records, cache}], records: [{cache, digest, results: [{layer, chain, createdAt}]}], links: [{from, to, input, selector}]}, where parent, layer, chain, cache, from and to are positions in these lists and a link leads from the record whose result is taken to the record that takes it.\n\nWith --files the entries of one layer are listed like those of a tar; with --json they are an array of {path, type, size, mode, uid, gid, mtime, link}.",
+    "For a cache: its shape, its layers with their sizes, chains and ages, its records, when their results were made, and what is wrong with it. For an image: its config, layers and history. An image that holds an inline cache is shown as an image.\n\nWith --format the graph of a cache is written instead, that of an inline cache too: for Graphviz (dot), for Mermaid, as one HTML page that needs no network, or as JSON: {caches: [{shape, digest, config, platform}], layers: [{digest, size, mediaType, diffId, createdAt, parent, depth, records, cache}], records: [{cache, digest, results: [{layer, chain, createdAt}], name}], links: [{from, to, input, selector}]}, where parent, layer, chain, cache, from and to are positions in these lists and a link leads from the record whose result is taken to the record that takes it.\n\nWith --build the records are named by the steps of a build: RUN npm ci (Dockerfile:12). A name is proven by the digest of the step's definition. Chains of base images are named without it.\n\nWith --files the entries of one layer are listed like those of a tar; with --json they are an array of {path, type, size, mode, uid, gid, mtime, link}.",
   operands: [{ name: "LOC", description: "What to look into", kind: "location" }],
   options: [
     PLATFORM_OPTION,
+    BUILD_OPTION,
     {
       name: "all",
       short: "a",
@@ -60,6 +64,10 @@ export const inspectCommand = defineCommand({
       description: "Draw the graph of the records",
     },
     {
+      command: "cacheport inspect ./cache --build build.json",
+      description: "Name the layers by the steps of a build, from its metadata file",
+    },
+    {
       command: "cacheport inspect ./cache --files 90bc0537",
       description: "What is in a layer",
     },
@@ -73,9 +81,10 @@ export const inspectCommand = defineCommand({
     const settings = await storeSettings(context, args);
     const { store, descriptor } = await resolveSource(args.location(0), settings, args);
     try {
+      const builds = await openAllBuilds(args.values("build"), settings);
       if (args.value("format") !== undefined)
-        await writeGraph(context, args, store, descriptor, settings);
-      else await show(context, args, store, descriptor, settings);
+        await writeGraph(context, args, store, descriptor, settings, builds);
+      else await show(context, args, store, descriptor, settings, builds);
     } finally {
       await store.close();
     }
@@ -109,9 +118,17 @@ async function show(
   store: Store,
   descriptor: Descriptor,
   settings: StoreSettings,
+  builds: readonly Build[],
 ): Promise<void> {
-  const { inspect } = await import("./inspect.ts");
-  const found = await inspect(store, descriptor, settings);
+  const { inspect, inspectCache, nameInspected } = await import("./inspect.ts");
+  const plain = await inspect(store, descriptor, settings);
+  let found = plain;
+  const isNamed = args.value("files") === undefined;
+  if (isNamed && (plain.kind === "cache" || builds.length > 0)) {
+    const { readCache } = await import("./cache-read.ts");
+    const set = await readCache(store, descriptor, settings);
+    found = nameInspected(inspectCache(set), set.caches, await naming(set, builds));
+  }
   const layer = args.value("files");
   if (layer !== undefined) {
     const { findLayer, writeLayerFiles } = await import("./inspect-files.ts");
@@ -122,6 +139,19 @@ async function show(
   const { colors, columns } = context;
   const all = args.flag("all");
   await context.result(found, () => inspectText(found, { colors, columns, all, now: Date.now() }));
+}
+
+/** Names the records of each cache; the code that does it is loaded for it alone. */
+async function naming(
+  { caches }: CacheSet,
+  builds: readonly Build[],
+): Promise<(cache: number) => ReadonlyMap<number, readonly RecordName[]>> {
+  const [{ nameRecords }, { RecordView }] = await Promise.all([
+    import("./explain-names.ts"),
+    import("./explain-records.ts"),
+  ]);
+  const names = caches.map((cache) => nameRecords(new RecordView(cache), builds));
+  return (at) => names[at] ?? new Map();
 }
 
 /** The file that the graph is to be written to; undefined for standard output. */
@@ -136,11 +166,12 @@ async function writeGraph(
   store: Store,
   descriptor: Descriptor,
   settings: StoreSettings,
+  builds: readonly Build[],
 ): Promise<void> {
   const { readCache } = await import("./cache-read.ts");
   const set = await readCache(store, descriptor, settings);
   const format = args.value("format") as GraphFormat;
-  const text = await render(context, format, set, args.operand(0));
+  const text = await render(context, format, set, args.operand(0), builds);
   const bytes = new TextEncoder().encode(text);
   const path = outputFile(args);
   if (path === undefined) {
@@ -160,9 +191,13 @@ async function render(
   format: GraphFormat,
   set: CacheSet,
   name: string,
+  builds: readonly Build[],
 ): Promise<string> {
-  const { cacheGraph } = await import("./cache-graph.ts");
-  const graph = cacheGraph(set.caches);
+  const [{ cacheGraph }, { nameGraph }] = await Promise.all([
+    import("./cache-graph.ts"),
+    import("./explain-names.ts"),
+  ]);
+  const graph = nameGraph(cacheGraph(set.caches), await naming(set, builds));
   switch (format) {
     case "dot": {
       const { graphDot } = await import("./inspect-dot.ts");

@@ -59,6 +59,7 @@ export interface PageData {
     digest: string,
     cache: number,
     results: [place: number, created: Moment, chain?: number[]][],
+    name?: string,
   ][];
   selectors: string[];
   /** Four numbers a link: from, to, input, selector. */
@@ -121,13 +122,16 @@ export function pageData(graph: CacheGraph, cache: InspectedCache, name: string)
     mediaTypes: mediaTypes.texts,
     blobs,
     places,
-    records: graph.records.map(({ digest, cache: of, results }) => [
-      digest,
-      of,
-      results.map(({ layer, createdAt, chain }) =>
-        chain ? [layer, moment(createdAt), chain] : [layer, moment(createdAt)],
-      ),
-    ]),
+    records: graph.records.map(({ digest, cache: of, results, name }) => {
+      const record: PageData["records"][number] = [
+        digest,
+        of,
+        results.map(({ layer, createdAt, chain }) =>
+          chain ? [layer, moment(createdAt), chain] : [layer, moment(createdAt)],
+        ),
+      ];
+      return name === undefined ? record : [...record, name];
+    }) as PageData["records"],
     selectors: selectors.texts,
     links,
   };

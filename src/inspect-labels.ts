@@ -12,19 +12,30 @@ import { formatBytes } from "./units.ts";
  */
 const WHOLE_INPUT = "sha256:8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1";
 
+/** Columns of a record's name in a drawing. */
+const NAME_WIDTH = 60;
+
 /** A key or a selector in few characters. */
 export function shortKey(text: string): string {
   if (text === WHOLE_INPUT) return "/";
   return isDigest(text) ? shortDigest(text) : truncate(printable(text), 24);
 }
 
+/** A record's name in at most so many columns; the place at its end stays. */
+export function cutName(name: string, width: number): string {
+  const safe = printable(name);
+  const [place = ""] = / \([^()\s]+:\d+\)$/.exec(safe) ?? [];
+  if (place.length + 12 > width) return truncate(safe, width);
+  return truncate(safe.slice(0, safe.length - place.length), width - place.length) + place;
+}
+
 /** The two lines of a record's node: its key, then its results and the size of the newest one's top layer. */
 export function recordLines(
   graph: CacheGraph,
-  { digest, results }: GraphRecord,
+  { digest, results, name }: GraphRecord,
 ): [key: string, results: string] {
   const [first] = results;
-  const key = shortKey(digest);
+  const key = name === undefined ? shortKey(digest) : cutName(name, NAME_WIDTH);
   if (!first) return [key, "no result"];
   const count = results.length === 1 ? "1 result" : `${results.length} results`;
   return [key, `${count}, ${sizeText(graph.layers[first.layer]?.size)}`];

@@ -3,6 +3,7 @@
 import {
   byId,
   bytes,
+  called,
   data,
   make,
   mono,
@@ -30,11 +31,11 @@ const recordLink = (record) =>
   make(
     "a",
     {
-      class: "mono",
+      class: record.name === undefined && "mono",
       href: `#record=${record.index}`,
       title: visible(record.digest),
     },
-    short(record.digest),
+    called(record),
   );
 const muted = (text) => make("span", { class: "muted" }, text);
 
@@ -159,6 +160,7 @@ function recordDetail(record) {
   return [
     make("h2", {}, "Record"),
     fields([
+      ["Step", record.name !== undefined && visible(record.name)],
       ["Key", mono(visible(record.digest) || "(empty)")],
       ["For", data.caches.length > 1 && visible(data.caches[record.cache])],
     ]),

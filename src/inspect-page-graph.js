@@ -110,10 +110,12 @@ export const inChains = [];
 }
 for (const blob of blobs) blob.depth = Math.min(...blob.places.map((place) => place.depth));
 
-export const records = data.records.map(([digest, cache, results], index) => ({
+export const records = data.records.map(([digest, cache, results, name], index) => ({
   index,
   digest,
   cache,
+  /** What the record is, where a build or the record itself tells; undefined elsewhere. */
+  name,
   results: results.map(([layer, moment, chain]) => ({
     place: places[layer],
     moment,
@@ -158,6 +160,16 @@ export const freshness = (moment) =>
 export const ageColor = (moment) =>
   `color-mix(in oklab, var(--new) ${(freshness(moment) * 100).toFixed(1)}%, var(--old))`;
 
+/** A record as people know it: its name, else the start of its digest. */
+export const called = (record) =>
+  record.name === undefined ? short(record.digest) : visible(record.name);
+
+/** What the records with results on a layer are, where it is known. */
+export const namesOn = (blob) =>
+  [...new Set(blob.places.flatMap((place) => place.records.map(({ name }) => name)))].filter(
+    (name) => name !== undefined,
+  );
+
 // --- The search ------------------------------------------------------------
 
 let query = "";
@@ -167,7 +179,10 @@ export const has = (text) => text !== null && text.toLowerCase().includes(query)
 
 export const isSearching = () => query !== "";
 export const matchesRecord = (record) =>
-  query === "" || has(record.digest) || record.inputs.some(({ selector }) => has(selector));
+  query === "" ||
+  has(record.digest) ||
+  has(record.name ?? null) ||
+  record.inputs.some(({ selector }) => has(selector));
 export const matchesBlob = (blob) => query === "" || matchingBlobs.has(blob);
 
 /** Sets what is searched for. A layer is found by the records on it as well. */

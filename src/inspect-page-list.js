@@ -5,6 +5,7 @@ import {
   blobs,
   byId,
   bytes,
+  called,
   inChains,
   isSearching,
   isSelected,
@@ -12,12 +13,14 @@ import {
   matchesBlob,
   matchesRecord,
   mono,
+  namesOn,
   number,
   records,
   select,
   short,
   time,
   topSize,
+  visible,
 } from "./inspect-page-graph.js";
 import { bySize } from "./inspect-page-map.js";
 
@@ -46,6 +49,12 @@ const VIEWS = {
     sort: { column: 1, descending: true },
     columns: [
       ["Layer", "120px", (blob) => blob.digest, (blob) => mono(short(blob.digest))],
+      [
+        "Step",
+        "minmax(0, 2fr)",
+        (blob) => namesOn(blob).join("; "),
+        (blob) => visible(namesOn(blob).join("; ")),
+      ],
       ["Size", "80px", (blob) => blob.size ?? -1, (blob) => bytes(blob.size), true],
       ["", "minmax(40px, 1fr)", undefined, barCell],
       ["Created", "130px", (blob) => blob.created ?? -Infinity, (blob) => time(blob.created)],
@@ -71,6 +80,7 @@ const VIEWS = {
               style: { "padding-left": `${Math.min(place.depth, 16) * 18}px` },
             },
             short(place.blob.digest),
+            ...namesOn(place.blob).map((name) => `  ${visible(name)}`),
           ),
       ],
       ["Depth", "56px", undefined, (place) => number(place.depth), true],
@@ -87,8 +97,8 @@ const VIEWS = {
       [
         "Record",
         "minmax(120px, 1fr)",
-        (record) => record.digest,
-        (record) => mono(short(record.digest)),
+        (record) => record.name ?? record.digest,
+        (record) => (record.name === undefined ? mono(called(record)) : called(record)),
       ],
       ["Inputs", "60px", countInputs, (record) => number(countInputs(record)), true],
       [

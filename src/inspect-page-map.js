@@ -10,6 +10,7 @@ import {
   freshness,
   make,
   matchesBlob,
+  namesOn,
   newest,
   number,
   oldest,
@@ -174,9 +175,22 @@ function tileClass({ w, h }) {
   return w > 58 && h > 20 ? " small" : " bare";
 }
 
+/** The step that made a layer, else the start of its digest. */
+function tileName(blob) {
+  const [name] = namesOn(blob);
+  return name === undefined
+    ? make("span", { class: "mono" }, short(blob.digest))
+    : make("span", {}, visible(name).slice(0, 80));
+}
+
 function makeTile(blob, box, isFirst) {
   const kind = tileClass(box);
-  const label = [bytes(blob.size), short(blob.digest), time(blob.created)];
+  const label = [
+    bytes(blob.size),
+    short(blob.digest),
+    time(blob.created),
+    ...namesOn(blob).map(visible),
+  ];
   const element = make(
     "button",
     {
@@ -191,10 +205,7 @@ function makeTile(blob, box, isFirst) {
     },
     ...(kind === " bare"
       ? []
-      : [
-          make("b", {}, bytes(blob.size)),
-          ...(kind === "" ? [make("span", { class: "mono" }, short(blob.digest))] : []),
-        ]),
+      : [make("b", {}, bytes(blob.size)), ...(kind === "" ? [tileName(blob)] : [])]),
   );
   return { blob, element };
 }

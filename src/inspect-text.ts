@@ -14,6 +14,7 @@ import { formatPlatform } from "./platform.ts";
 import { formatFields, formatTable } from "./cli-table.ts";
 import type { Column } from "./cli-table.ts";
 import { bold, colored, printable, truncate } from "./cli-text.ts";
+import { cutName } from "./inspect-labels.ts";
 import { formatBytes, formatDuration } from "./units.ts";
 
 /** How the text is to look. */
@@ -90,6 +91,7 @@ function groupBlobs(layers: readonly InspectedLayer[]): PlacedBlob[] {
     known.depth = Math.min(known.depth, layer.depth);
     known.highest = Math.max(known.highest, layer.depth);
     known.records += layer.records;
+    if (layer.names) known.names = [...new Set([...(known.names ?? []), ...layer.names])];
   }
   return [...blobs.values()].sort((a, b) => (b.size ?? -1) - (a.size ?? -1));
 }
@@ -97,6 +99,7 @@ function groupBlobs(layers: readonly InspectedLayer[]): PlacedBlob[] {
 function layerTable(blobs: readonly PlacedBlob[], style: InspectStyle): string {
   if (blobs.length === 0) return "";
   const largest = blobs[0]?.size || 1;
+  const isNamed = blobs.some(({ names }) => names !== undefined);
   const isRepeated = blobs.some(({ places }) => places > 1);
   return barTable(
     [
@@ -107,6 +110,7 @@ function layerTable(blobs: readonly PlacedBlob[], style: InspectStyle): string {
       ...(isRepeated ? [{ title: "PLACES", align: "right" } as const] : []),
       { title: "RECORDS", align: "right" },
       { title: "CREATED" },
+      ...(isNamed ? [{ title: "STEP" } as const] : []),
     ],
     blobs.map((blob) => [
       shortDigest(blob.digest),
@@ -116,9 +120,22 @@ function layerTable(blobs: readonly PlacedBlob[], style: InspectStyle): string {
       ...(isRepeated ? [`${blob.places}`] : []),
       `${blob.records}`,
       shortTime(blob.createdAt),
+      ...(isNamed ? [nameCell(blob.names ?? [], nameWidth(style))] : []),
     ]),
     style,
   );
+}
+
+/** The names of the records on a layer: as many as there is room for. */
+function nameCell(names: readonly string[], width: number): string {
+  const [first = "", ...others] = names;
+  const rest = others.length === 0 ? "" : ` and ${others.length} more`;
+  return cutName(first, width - rest.length) + rest;
+}
+
+/** Columns that the names of steps may take beside the rest of the table. */
+function nameWidth({ columns }: InspectStyle): number {
+  return columns === 0 ? 100 : Math.max(24, columns - 60);
 }
 
 /** The histogram of results; nothing when all were made at about the same time. */

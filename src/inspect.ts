@@ -9,6 +9,8 @@ import type { ContentReader } from "./content-store.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
+import { recordNameText } from "./explain-names.ts";
+import type { RecordName } from "./explain-names.ts";
 import { parseImageConfig } from "./image-config.ts";
 import type { HistoryEntry, ImageConfig } from "./image-config.ts";
 import { parseImageIndex } from "./image-index.ts";
@@ -26,6 +28,12 @@ export type InspectedLayer = PlacedLayer;
 export interface InspectedProblem {
   code: string;
   message: string;
+}
+
+/** What a record of a cache is. */
+export interface InspectedName extends RecordName {
+  /** Position in the cache's records. */
+  record: number;
 }
 
 /** One cache, seen from inside. */
@@ -49,6 +57,8 @@ export interface InspectedCache {
   /** Bytes of the distinct layers that the manifest lists. */
   totalSize: number;
   problems: InspectedProblem[];
+  /** What the records are, by their positions; those that nothing explains are left out. */
+  names?: InspectedName[];
   /** The caches of an index of caches, or of an index of images with inline caches. */
   caches?: InspectedCache[];
 }
@@ -257,4 +267,45 @@ function importLimitProblems({ manifest, configDescriptor }: LoadedCache): Inspe
             message: `The ${what} ${digest} has ${size} bytes: BuildKit imports none over ${IMPORT_LIMIT}`,
           },
   );
+}
+
+/** Says of each record what it is, and of each layer what the records on it are. */
+export function nameInspected(
+  found: InspectedCache,
+  caches: readonly LoadedCache[],
+  namesOf: (cache: number) => ReadonlyMap<number, readonly RecordName[]>,
+): InspectedCache {
+  const parts = caches.map((cache, at) => nameOne(found.caches?.[at] ?? found, cache, namesOf(at)));
+  if (!found.caches) return parts[0] ?? found;
+  return { ...found, caches: parts, layers: joinLayers(parts) };
+}
+
+function nameOne(
+  found: InspectedCache,
+  { config }: LoadedCache,
+  names: ReadonlyMap<number, readonly RecordName[]>,
+): InspectedCache {
+  const onLayer = new Map<number, Set<string>>();
+  config.records.forEach(({ results, chains }, record) => {
+    for (const name of names.get(record) ?? []) {
+      const tops = [
+        ...results.map(({ layer }) => layer),
+        ...chains.map((chain) => chain.layers.at(-1)),
+        ...(name.layers ?? []),
+      ];
+      for (const top of tops)
+        if (top !== undefined)
+          onLayer.set(top, (onLayer.get(top) ?? new Set()).add(recordNameText(name)));
+    }
+  });
+  return {
+    ...found,
+    names: [...names]
+      .flatMap(([record, list]) => list.map((name) => ({ record, ...name })))
+      .toSorted((a, b) => a.record - b.record),
+    layers: found.layers.map((layer, at) => {
+      const known = onLayer.get(at);
+      return known ? { ...layer, names: [...known] } : layer;
+    }),
+  };
 }
