@@ -232,7 +232,7 @@ export function sourceDigest(key: string): Digest {
  *
  * @param chain The chain id of an image source, where known.
  */
-export function opDigests(build: Build, step: BuildStep, chain?: string | undefined): Digest[] {
+export function opDigests(build: Build, step: BuildStep, chain?: string): Digest[] {
   switch (step.kind) {
     case "exec":
       return [
