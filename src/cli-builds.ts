@@ -8,13 +8,13 @@ import { openSource } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 
 /** The option that names records by the steps of builds. */
-export const BUILD_OPTION: OptionSpec = {
+export const BUILD_OPTION = {
   name: "build",
   value: "BUILD",
   repeat: true,
   description:
     "Name records by the steps of a build: a metadata file, a provenance, a .dockerbuild file or an image",
-};
+} as const satisfies OptionSpec;
 
 /**
  * Reads the builds that a text names: a file with JSON, a bundle, or an image in any
