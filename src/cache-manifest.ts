@@ -7,15 +7,15 @@
  */
 import type { Descriptor } from "./descriptor.ts";
 import { digestOf } from "./digest.ts";
-import { detectDocumentType } from "./document.ts";
 import { CacheportError } from "./errors.ts";
-import { encodeImageIndex, parseImageIndex } from "./image-index.ts";
-import { encodeImageManifest, parseImageManifest } from "./image-manifest.ts";
+import { encodeImageIndex } from "./image-index.ts";
+import type { ImageIndex } from "./image-index.ts";
+import { encodeImageManifest } from "./image-manifest.ts";
+import type { ImageManifest } from "./image-manifest.ts";
 import {
   CACHE_CONFIG,
   DOCKER_LIST,
   DOCKER_MANIFEST,
-  isIndexType,
   OCI_INDEX,
   OCI_MANIFEST,
   toDockerLayerType,
@@ -54,23 +54,25 @@ const TYPE_SHAPES: Record<string, CacheManifest["shape"]> = {
 };
 
 /**
- * Reads a cache's top document. In a list the cache config is the last entry of
- * its type, wherever it stands; in a manifest only `config` counts.
+ * Finds the cache in a document: in a list the cache config is the last entry of its type,
+ * wherever it stands; in a manifest only `config` counts.
  *
- * @returns The cache; undefined when the document is sound and no cache of its own.
- * @throws {CacheportError} DOCUMENT_INVALID
+ * @param mediaType What BuildKit takes the document for: one without a type is Docker's.
+ * @returns The cache; undefined when the document is no cache of its own.
  */
-export function parseCacheManifest(bytes: Uint8Array, what: string): CacheManifest | undefined {
-  const mediaType = detectDocumentType(bytes, what);
+export function cacheIn(
+  mediaType: string,
+  document: Pick<ImageIndex, "manifests"> | Pick<ImageManifest, "config" | "layers">,
+): CacheManifest | undefined {
   const shape = TYPE_SHAPES[mediaType] as CacheManifest["shape"];
-  if (isIndexType(mediaType)) {
-    const { manifests } = parseImageIndex(bytes, what);
+  if ("manifests" in document) {
+    const { manifests } = document;
     const config = manifests.findLast((entry) => entry.mediaType === CACHE_CONFIG);
     if (!config) return undefined;
     const layers = manifests.filter((entry) => entry.mediaType !== CACHE_CONFIG);
     return { shape, mediaType, config, layers };
   }
-  const { config, layers } = parseImageManifest(bytes, what);
+  const { config, layers } = document;
   if (config?.mediaType !== CACHE_CONFIG) return undefined;
   return { shape, mediaType, config, layers };
 }

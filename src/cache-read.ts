@@ -7,16 +7,15 @@
  */
 import { parseCacheConfig } from "./cache-config.ts";
 import type { CacheConfig } from "./cache-types.ts";
-import { parseCacheManifest } from "./cache-manifest.ts";
 import type { ReadableShape } from "./cache-manifest.ts";
 import type { ContentReader } from "./content-store.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
-import { detectDocumentType } from "./document.ts";
+import { parseDocument } from "./document.ts";
+import type { Document } from "./document.ts";
 import { CacheportError } from "./errors.ts";
 import { parseImageConfig } from "./image-config.ts";
-import { parseImageManifest } from "./image-manifest.ts";
 import { readInlineCache } from "./cache-inline.ts";
-import { isDocumentType, isManifestType } from "./media-types.ts";
+import { isDocumentType } from "./media-types.ts";
 import { nameType, walk } from "./walk.ts";
 import type { WalkOptions } from "./walk.ts";
 
@@ -73,14 +72,15 @@ export async function tryReadCache(
   const top = await nameType(reader, descriptor, options);
   if (!isDocumentType(top.mediaType)) return undefined;
   const bytes = await reader.read(top, options.limits.manifest);
-  const own = await readDocument(reader, top, bytes, options);
+  const document = parseDocument(bytes, top.mediaType, `manifest "${top.digest}"`);
+  const own = await readDocument(reader, top, document, options);
   if (own) return { shape: own.shape, descriptor: top, caches: [own] };
 
   const nodes = await walk(reader, [top], options);
-  const manifests = nodes.filter((node) => node.documentType && isManifestType(node.documentType));
   const caches: LoadedCache[] = [];
-  for (const node of manifests) {
-    const cache = node.bytes && (await readDocument(reader, node.descriptor, node.bytes, options));
+  for (const { descriptor, document } of nodes) {
+    if (!document || document.isIndex) continue;
+    const cache = await readDocument(reader, descriptor, document, options);
     if (cache) caches.push(cache);
   }
   if (caches.length === 0) return undefined;
@@ -96,14 +96,12 @@ export async function tryReadCache(
 async function readDocument(
   reader: ContentReader,
   descriptor: Descriptor,
-  bytes: Uint8Array,
+  document: Document,
   options: WalkOptions,
 ): Promise<LoadedCache | undefined> {
-  const what = `manifest "${descriptor.digest}"`;
   const common = { manifest: descriptor, platform: descriptor.platform };
-  const manifest = parseCacheManifest(bytes, what);
-  if (manifest) {
-    const { shape, config, layers } = manifest;
+  if (document.cache) {
+    const { shape, config, layers } = document.cache;
     const configBytes = await reader.read(config, options.limits.config);
     return {
       ...common,
@@ -114,8 +112,7 @@ async function readDocument(
       layers,
     };
   }
-  if (!isManifestType(detectDocumentType(bytes, what))) return undefined;
-  const { config, layers } = parseImageManifest(bytes, what);
+  const { config, layers } = document.manifest ?? { layers: [] };
   if (!config || layers.length === 0 || !config.mediaType.endsWith("+json")) return undefined;
   const configBytes = await reader.read(config, options.limits.config);
   const image = parseImageConfig(configBytes, `image config "${config.digest}"`);

@@ -20,6 +20,8 @@ export interface ContentTree {
   platform: Platform | null;
   /** Why a document could not be read, null when it could. */
   problem: string | null;
+  /** The document was met before in this tree, and what it lists stands there. */
+  repeated: boolean;
   children: ContentTree[];
 }
 
@@ -35,8 +37,12 @@ export async function contentTree(
     onBroken: ({ digest }, error) => problems.set(digest, error.message),
   });
   const byDigest = new Map(nodes.map((node) => [node.descriptor.digest, node]));
+  const shown = new Set<Digest>();
   const build = (descriptor: Descriptor, name: string | null): ContentTree => {
     const node = byDigest.get(descriptor.digest) as ContentNode;
+    // Indexes that share their entries make a tree that has no end in practice.
+    const repeated = node.children.length > 0 && shown.has(descriptor.digest);
+    shown.add(descriptor.digest);
     return {
       name,
       digest: descriptor.digest,
@@ -44,7 +50,8 @@ export async function contentTree(
       size: descriptor.size,
       platform: descriptor.platform ?? null,
       problem: problems.get(descriptor.digest) ?? null,
-      children: node.children.map((child) => build(child, null)),
+      repeated,
+      children: repeated ? [] : node.children.map((child) => build(child, null)),
     };
   };
   return build(entry.descriptor, entryLabel(entry));
@@ -68,6 +75,7 @@ function describe(tree: ContentTree): string {
   const parts = [tree.digest, formatBytes(tree.size), tree.mediaType || "(no media type)"];
   if (tree.platform) parts.push(formatPlatform(tree.platform));
   if (tree.name !== null) parts.unshift(tree.name);
+  if (tree.repeated) parts.push("(as above)");
   if (tree.problem !== null) parts.push(`! ${tree.problem}`);
   return printable(parts.join("  "));
 }

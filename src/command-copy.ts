@@ -2,7 +2,6 @@
  * `cacheport copy`: one thing or every entry, under which names and in which form; the copying
  * is copy.ts.
  */
-import { parseCacheManifest } from "./cache-manifest.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
@@ -11,6 +10,7 @@ import type { ContentReader, ContentWriter, NameUpdate, Store } from "./content-
 import { copyContent, NOTHING_MOVED } from "./copy.ts";
 import type { CopyRoot, TransferCounts, TransferOptions } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
+import { parseDocument } from "./document.ts";
 import { CacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
 import { entryLabel } from "./layout-index.ts";
@@ -311,5 +311,6 @@ async function cacheShape(
 ): Promise<string | null> {
   if (!isDocumentType(descriptor.mediaType)) return null;
   const bytes = await reader.read(descriptor, limits.manifest);
-  return parseCacheManifest(bytes, `manifest "${descriptor.digest}"`)?.shape ?? null;
+  const { mediaType, digest } = descriptor;
+  return parseDocument(bytes, mediaType, `manifest "${digest}"`).cache?.shape ?? null;
 }

@@ -9,6 +9,7 @@ import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { goStruct, optional } from "./documents.ts";
 import { sortedMap } from "./go-json.ts";
+import { isDocumentType } from "./media-types.ts";
 
 /** The machine that content runs on. */
 export interface Platform {
@@ -31,6 +32,11 @@ export interface Descriptor {
   data?: string | undefined;
   platform?: Platform | undefined;
   artifactType?: string | undefined;
+  /**
+   * It stands where only blobs stand, as a config or a layer: a registry keeps it under
+   * `/blobs/` whatever its type says. Never written.
+   */
+  isBlob?: boolean | undefined;
 }
 
 const StringMap = v.record(v.string(), v.string());
@@ -85,6 +91,11 @@ export function orderDescriptor(descriptor: Descriptor): object {
     },
     artifactType: descriptor.artifactType || undefined,
   };
+}
+
+/** Tells whether content is kept as a document, under `/manifests/` of a registry. */
+export function isDocument({ mediaType, isBlob = false }: Descriptor): boolean {
+  return isDocumentType(mediaType) && !isBlob;
 }
 
 /** The three fields that identify content, without what a document adds to them. */

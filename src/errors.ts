@@ -31,6 +31,8 @@ export const EXIT_CODES = {
   SIZE_MISMATCH: 4,
   /** A document is no JSON or does not have the fields of its kind. */
   DOCUMENT_INVALID: 4,
+  /** A document of a type that is not known, so that nobody knows what it lists. */
+  DOCUMENT_UNKNOWN: 4,
   /** A document is over its size limit. */
   DOCUMENT_TOO_LARGE: 4,
   /** Indexes are nested too deeply, or in a cycle. */

@@ -28,7 +28,16 @@ const ImageIndexSchema = goStruct({
 
 /** @throws {CacheportError} DOCUMENT_INVALID */
 export function parseImageIndex(bytes: Uint8Array, what: string): ImageIndex {
-  return checkSchema(ImageIndexSchema, parseJson(bytes, what), what);
+  return readImageIndex(parseJson(bytes, what), what);
+}
+
+/**
+ * Reads an index that was parsed.
+ *
+ * @throws {CacheportError} DOCUMENT_INVALID
+ */
+export function readImageIndex(value: unknown, what: string): ImageIndex {
+  return checkSchema(ImageIndexSchema, value, what);
 }
 
 /** Encodes an index with the bytes that Go would write for it. */

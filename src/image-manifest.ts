@@ -31,7 +31,16 @@ const ImageManifestSchema = goStruct({
 
 /** @throws {CacheportError} DOCUMENT_INVALID */
 export function parseImageManifest(bytes: Uint8Array, what: string): ImageManifest {
-  return checkSchema(ImageManifestSchema, parseJson(bytes, what), what);
+  return readImageManifest(parseJson(bytes, what), what);
+}
+
+/**
+ * Reads a manifest that was parsed.
+ *
+ * @throws {CacheportError} DOCUMENT_INVALID
+ */
+export function readImageManifest(value: unknown, what: string): ImageManifest {
+  return checkSchema(ImageManifestSchema, value, what);
 }
 
 /** Encodes a manifest with the bytes that Go's compact encoder would write for it. */

@@ -6,7 +6,7 @@
  */
 import { lstat } from "node:fs/promises";
 import { BlobWriter } from "./layout-writer.ts";
-import { detectBlobType, UNKNOWN_TYPE } from "./document-blob.ts";
+import { detectBlobType, UNKNOWN_TYPE } from "./document.ts";
 import type {
   BlobLocation,
   BlobSource,

@@ -1,16 +1,14 @@
 /** Lists what a store holds by name: what each entry is, how big, for which platform. */
-import { parseCacheManifest } from "./cache-manifest.ts";
 import { mapLimit } from "./concurrency.ts";
 import type { ContentReader, NamedEntry } from "./content-store.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
+import { parseDocument } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { parseImageConfig } from "./image-config.ts";
-import { parseImageIndex } from "./image-index.ts";
-import { parseImageManifest } from "./image-manifest.ts";
-import { DOCKER_CONFIG, isIndexType, isManifestType, OCI_CONFIG } from "./media-types.ts";
-import { nameType, sniffType } from "./walk.ts";
+import { DOCKER_CONFIG, isDocumentType, isManifestType, OCI_CONFIG } from "./media-types.ts";
+import { nameType } from "./walk.ts";
 import type { WalkOptions } from "./walk.ts";
 
 /** What an entry is: a build cache, an image, an index of manifests, or anything else. */
@@ -77,7 +75,7 @@ async function describe(
   const descriptor = await nameType(reader, entry, options);
   const { mediaType } = descriptor;
   const platform = descriptor.platform ?? null;
-  if (!isIndexType(mediaType) && !isManifestType(mediaType)) {
+  if (!isDocumentType(mediaType)) {
     if ((await reader.stat(descriptor)) === undefined) throw missing(reader, descriptor);
     return {
       kind: "artifact",
@@ -88,18 +86,16 @@ async function describe(
   }
   const bytes = await reader.read(descriptor, options.limits.manifest);
   const what = `manifest "${descriptor.digest}"`;
-  const cache = parseCacheManifest(bytes, what);
+  const { cache, children, config, isIndex } = parseDocument(bytes, mediaType, what);
   if (cache) {
     const contentSize = totalSize([...cache.layers, cache.config]);
     return { kind: "cache", platform, contentSize, mediaType };
   }
-  if (sniffType(bytes) !== undefined && isIndexType(mediaType)) {
-    const { manifests } = parseImageIndex(bytes, what);
-    const kind = await childKind(reader, manifests, options);
+  if (isIndex) {
+    const kind = await childKind(reader, children, options);
     return { kind, platform, contentSize: null, mediaType };
   }
-  const { config, layers } = parseImageManifest(bytes, what);
-  const contentSize = totalSize(config ? [config, ...layers] : layers);
+  const contentSize = totalSize(children);
   if (config?.mediaType !== OCI_CONFIG && config?.mediaType !== DOCKER_CONFIG) {
     return { kind: "artifact", platform, contentSize, mediaType };
   }
@@ -120,7 +116,8 @@ async function childKind(
   const child = manifests.find(({ mediaType }) => isManifestType(mediaType));
   if (!child || (await reader.stat(child)) === undefined) return "index";
   const bytes = await reader.read(child, options.limits.manifest);
-  return parseCacheManifest(bytes, `manifest "${child.digest}"`) ? "cache" : "index";
+  const { cache } = parseDocument(bytes, child.mediaType, `manifest "${child.digest}"`);
+  return cache ? "cache" : "index";
 }
 
 async function imagePlatform(

@@ -12,6 +12,13 @@ export const OCI_CONFIG = "application/vnd.oci.image.config.v1+json";
 export const OCI_EMPTY = "application/vnd.oci.empty.v1+json";
 export const DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json";
 export const DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json";
+
+/** Older manifests: of the release candidates of OCI 1.1, of ORAS, and Docker's schema 1. */
+export const OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json";
+const ORAS_ARTIFACT = "application/vnd.cncf.oras.artifact.manifest.v1+json";
+const DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1";
+const SCHEMA1_TYPES = [`${DOCKER_SCHEMA1}+prettyjws`, `${DOCKER_SCHEMA1}+json`];
+
 export const DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json";
 
 /** The media type of a BuildKit cache config. It has no `+json` suffix. */
@@ -99,11 +106,39 @@ export function isManifestType(mediaType: string): boolean {
   return mediaType === OCI_MANIFEST || mediaType === DOCKER_MANIFEST;
 }
 
+/** Tells whether a document of this type lists blobs and has no config (an artifact manifest). */
+export function isArtifactType(mediaType: string): boolean {
+  return mediaType === OCI_ARTIFACT || mediaType === ORAS_ARTIFACT;
+}
+
+/** Tells whether a document of this type is a manifest of Docker schema 1, signed or not. */
+export function isSchema1Type(mediaType: string): boolean {
+  return SCHEMA1_TYPES.includes(mediaType);
+}
+
+/** All types of documents, for whoever asks a registry: it hides what is not asked for. */
+export const DOCUMENT_TYPES: readonly string[] = [
+  OCI_MANIFEST,
+  OCI_INDEX,
+  DOCKER_MANIFEST,
+  DOCKER_LIST,
+  OCI_ARTIFACT,
+  ORAS_ARTIFACT,
+  ...SCHEMA1_TYPES,
+];
+
 /**
  * Tells whether content of this type is a document that lists other content: what
  * a registry keeps under `/manifests/`. It is the child's own type that decides,
  * never the parent's: the children of an index-shaped cache are blobs.
  */
 export function isDocumentType(mediaType: string): boolean {
-  return isIndexType(mediaType) || isManifestType(mediaType);
+  return DOCUMENT_TYPES.includes(mediaType);
+}
+
+const LEAF_TYPES = new Set([CACHE_CONFIG, DOCKER_CONFIG, OCI_CONFIG, OCI_EMPTY]);
+
+/** Tells whether content of this type surely lists nothing: layers and configs. */
+export function isLeafType(mediaType: string): boolean {
+  return isLayerType(mediaType) || LEAF_TYPES.has(mediaType);
 }

@@ -13,7 +13,7 @@
 export { checkCacheConfig, layerChain, layerDepths } from "./cache-check.ts";
 export { encodeCacheConfig, parseCacheConfig } from "./cache-config.ts";
 export type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
-export { CACHE_SHAPES, encodeCacheManifest, parseCacheManifest } from "./cache-manifest.ts";
+export { CACHE_SHAPES, encodeCacheManifest } from "./cache-manifest.ts";
 export type { CacheManifest, CacheShape } from "./cache-manifest.ts";
 export { normalizeCacheConfig } from "./cache-order.ts";
 export type { Cache } from "./cache-order.ts";
@@ -31,6 +31,7 @@ export type { Descriptor, Platform } from "./descriptor.ts";
 export { diffCaches } from "./cache-diff.ts";
 export { digestOf, isDigest, parseDigest } from "./digest.ts";
 export type { Digest } from "./digest.ts";
+export { parseCacheManifest } from "./document.ts";
 export { DEFAULT_LIMITS } from "./documents.ts";
 export type { DocumentLimits } from "./documents.ts";
 export { CacheportError, EXIT_CODES, isCacheportError } from "./errors.ts";

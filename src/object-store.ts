@@ -6,7 +6,7 @@
 import { decompressStream } from "./blob-compression.ts";
 import { readWhole, verifiedStream } from "./blob-check.ts";
 import { parseCacheConfig } from "./cache-config.ts";
-import { parseCacheManifest } from "./cache-manifest.ts";
+import { parseCacheManifest } from "./document.ts";
 import { mapLimit } from "./concurrency.ts";
 import type {
   BlobLocation,

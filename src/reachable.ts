@@ -9,22 +9,13 @@ import { mapLimit } from "./concurrency.ts";
 import type { ContentReader, NamedEntry } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
+import { sniffType } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { goFields, isJsonObject, parseJson } from "./go-json.ts";
 import { parseImageIndex } from "./image-index.ts";
-import {
-  CACHE_CONFIG,
-  DOCKER_CONFIG,
-  isDocumentType,
-  isIndexType,
-  isLayerType,
-  OCI_CONFIG,
-  OCI_EMPTY,
-} from "./media-types.ts";
-import { sniffType, walk } from "./walk.ts";
+import { isDocumentType, isLeafType } from "./media-types.ts";
+import { walk } from "./walk.ts";
 import type { ContentNode, WalkOptions } from "./walk.ts";
-
-const LEAF_TYPES = new Set([CACHE_CONFIG, DOCKER_CONFIG, OCI_CONFIG, OCI_EMPTY]);
 
 /** The referrers of manifests that no entry lists, by the digest of their subject. */
 export type Referrers = ReadonlyMap<Digest, readonly Descriptor[]>;
@@ -65,10 +56,11 @@ export async function findReachable(
     for (const node of nodes) {
       const { digest } = node.descriptor;
       reached.add(digest);
-      if (!node.documentType || documents.has(digest)) continue;
+      if (!node.document || documents.has(digest)) continue;
       documents.add(digest);
       for (const referrer of referrers.get(digest) ?? []) next.push(referrer);
-      if (node.subject) await followSubject(node.subject.digest, next);
+      const { subject } = node.document;
+      if (subject) await followSubject(subject.digest, next);
       for (const child of await unknownChildren(reader, node, options)) next.push(child);
     }
     roots = next.filter(({ digest }) => !documents.has(digest));
@@ -104,7 +96,7 @@ async function unknownChildren(
   options: WalkOptions,
 ): Promise<Descriptor[]> {
   // Config and layers of a manifest are content of any kind, never documents.
-  if (!isIndexType(node.documentType ?? "")) return [];
+  if (!node.document?.isIndex) return [];
   const found: Descriptor[] = [];
   for (const child of node.children) {
     if (isFollowed(child)) continue;
@@ -117,7 +109,7 @@ async function unknownChildren(
 
 /** Tells whether a media type says all that is needed: a document, or surely a leaf. */
 function isFollowed({ mediaType }: Descriptor): boolean {
-  return isDocumentType(mediaType) || isLayerType(mediaType) || LEAF_TYPES.has(mediaType);
+  return isDocumentType(mediaType) || isLeafType(mediaType);
 }
 
 /**

@@ -14,9 +14,11 @@ import { digestOf, isDigest, parseDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import { parseImageConfig } from "./image-config.ts";
-import { encodeImageIndex, parseImageIndex } from "./image-index.ts";
-import { encodeImageManifest, parseImageManifest } from "./image-manifest.ts";
-import { CACHE_CONFIG, DOCKER_CONFIG, isIndexType, OCI_CONFIG } from "./media-types.ts";
+import { encodeImageIndex } from "./image-index.ts";
+import type { ImageIndex } from "./image-index.ts";
+import { encodeImageManifest } from "./image-manifest.ts";
+import type { ImageManifest } from "./image-manifest.ts";
+import { CACHE_CONFIG, DOCKER_CONFIG, OCI_CONFIG } from "./media-types.ts";
 import { describeNewBlob, isToRecompress, recompressLayers } from "./recompress-layer.ts";
 import type {
   CompressionChoice,
@@ -63,7 +65,7 @@ export async function recompressImage(
 ): Promise<RecompressedImage> {
   const nodes = await walk(source, [descriptor], options);
   const top = nodes.at(-1);
-  if (!top?.bytes || !top.documentType) {
+  if (!top?.document) {
     throw new CacheportError(
       "NOT_SUPPORTED",
       `Cannot recompress "${descriptor.digest}": it is neither a manifest nor an index`,
@@ -144,7 +146,7 @@ async function findLayers(
   { limits }: TransferOptions,
 ): Promise<Map<Digest, LayerTask>> {
   const tasks = new Map<Digest, LayerTask & { diffIds: Digest[] }>();
-  for (const { bytes, children, descriptor, documentType } of nodes) {
+  for (const { children, descriptor, document } of nodes) {
     if (children.some(({ mediaType }) => mediaType === CACHE_CONFIG)) {
       throw new CacheportError(
         "NOT_SUPPORTED",
@@ -152,9 +154,8 @@ async function findLayers(
         { hint: "Use cacheport convert with --compression" },
       );
     }
-    if (!bytes || !documentType || isIndexType(documentType)) continue;
-    const what = `manifest "${descriptor.digest}"`;
-    const { config, layers } = parseImageManifest(bytes, what);
+    if (!document?.manifest) continue;
+    const { config, layers } = document.manifest;
     if (!isImage(config) || !layers.some((layer) => isToRecompress(layer, choice))) continue;
     const { diffIds } = parseImageConfig(
       await source.read(config, limits.config),
@@ -212,16 +213,21 @@ class Rewriter {
     const { descriptor } = node;
     let rewritten = this.#done.get(descriptor.digest);
     if (!rewritten) {
-      const isIndex = isIndexType(node.documentType as string);
-      rewritten = isIndex ? this.#index(node) : this.#manifest(node);
+      rewritten = this.#rewrite(node);
       this.#done.set(descriptor.digest, rewritten);
     }
     return rewritten;
   }
 
-  #manifest(node: ContentNode): Rewritten {
-    const { descriptor, bytes } = node as ContentNode & { bytes: Uint8Array };
-    const manifest = parseImageManifest(bytes, `manifest "${descriptor.digest}"`);
+  #rewrite({ descriptor, bytes, document }: ContentNode): Rewritten {
+    const old = { descriptor, bytes: bytes as Uint8Array };
+    if (document?.index) return this.#index(old, document.index);
+    if (document?.manifest) return this.#manifest(old, document.manifest);
+    // An artifact manifest refers to content that does not change.
+    return { ...old, blobs: [...(document?.blobs ?? [])] };
+  }
+
+  #manifest(old: Omit<Rewritten, "blobs">, manifest: ImageManifest): Rewritten {
     const { config, subject } = manifest;
     const layers = manifest.layers.map((layer) => {
       const blob = this.#blobs.get(layer.digest);
@@ -233,9 +239,9 @@ class Rewriter {
     const isSame =
       movedSubject === subject &&
       layers.every(({ digest }, at) => digest === manifest.layers[at]?.digest);
-    if (isSame || !config) return { descriptor, bytes, blobs };
+    if (isSame || !config) return { ...old, blobs };
     return describe(
-      descriptor,
+      old.descriptor,
       encodeImageManifest({
         ...manifest,
         config,
@@ -246,16 +252,14 @@ class Rewriter {
     );
   }
 
-  #index(node: ContentNode): Rewritten {
-    const { descriptor, bytes } = node as ContentNode & { bytes: Uint8Array };
-    const index = parseImageIndex(bytes, `index "${descriptor.digest}"`);
+  #index(old: Omit<Rewritten, "blobs">, index: ImageIndex): Rewritten {
     const manifests = index.manifests.map((entry) => this.#move(entry));
     const subject = index.subject && this.#move(index.subject);
     const blobs = index.manifests.filter(({ digest }) => !this.#nodes.get(digest)?.bytes);
     const isSame =
       subject === index.subject && manifests.every((entry, at) => entry === index.manifests[at]);
-    if (isSame) return { descriptor, bytes, blobs };
-    return describe(descriptor, encodeImageIndex({ ...index, manifests, subject }), blobs);
+    if (isSame) return { ...old, blobs };
+    return describe(old.descriptor, encodeImageIndex({ ...index, manifests, subject }), blobs);
   }
 
   /** A reference to a document, and to the image that it attests, as they are now; the same object when nothing has changed. */

@@ -6,11 +6,11 @@
  * Sources: OCI distribution-spec, "Checking if content exists in the registry";
  * distribution issue 4569 (the in-memory cache of descriptors).
  */
+import { isDocument } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { OpenReply, RegistryCall } from "./registry-connection.ts";
 import type { RepositoryClient } from "./registry-repository.ts";
 import { TransportFailure, unreachable } from "./registry-failures.ts";
-import { isDocumentType } from "./media-types.ts";
 import type { Reply } from "./registry-transport.ts";
 
 /** Tries of a proof. */
@@ -66,8 +66,8 @@ export async function isStored(
   descriptor: Descriptor,
   { proved, signal }: { proved: boolean; signal?: AbortSignal | undefined },
 ): Promise<boolean> {
-  const { digest, size, mediaType } = descriptor;
-  const call = isDocumentType(mediaType)
+  const { digest, size } = descriptor;
+  const call = isDocument(descriptor)
     ? client.manifest("HEAD", digest, "push", signal)
     : client.blob("HEAD", digest, "push", signal);
   const hint = await client.transport.request({ ...call, hint: true });

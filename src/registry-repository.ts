@@ -2,16 +2,11 @@
  * Requests about one repository, and what its refusals mean: the common ground of
  * reading and writing.
  */
+import { isDocument } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import type { CacheportError, ErrorCode } from "./errors.ts";
-import {
-  DOCKER_LIST,
-  DOCKER_MANIFEST,
-  OCI_INDEX,
-  OCI_MANIFEST,
-  isDocumentType,
-} from "./media-types.ts";
+import { DOCUMENT_TYPES, isLeafType } from "./media-types.ts";
 import type { NormalizedReference } from "./reference.ts";
 import type { RegistryCall } from "./registry-connection.ts";
 import { refusalError } from "./registry-errors.ts";
@@ -23,17 +18,7 @@ import type { Reply, TransportOptions } from "./registry-transport.ts";
  * Every kind of document, and what a registry may have beside them. Each is named:
  * some registries hide a manifest whose type is not, whatever the asterisks say.
  */
-const ACCEPT = [
-  OCI_MANIFEST,
-  OCI_INDEX,
-  DOCKER_MANIFEST,
-  DOCKER_LIST,
-  "application/vnd.oci.artifact.manifest.v1+json",
-  "application/vnd.cncf.oras.artifact.manifest.v1+json",
-  "application/vnd.docker.distribution.manifest.v1+prettyjws",
-  "application/vnd.docker.distribution.manifest.v1+json",
-  "*/*",
-].join(", ");
+const ACCEPT = [...DOCUMENT_TYPES, "*/*"].join(", ");
 
 /** What a request does, which decides what a token must permit. */
 type Access = "pull" | "push" | "delete";
@@ -114,19 +99,15 @@ export class RepositoryClient {
    */
   content(
     method: string,
-    { mediaType, digest }: Descriptor,
+    descriptor: Descriptor,
     access: Access = "pull",
     signal?: AbortSignal,
   ): RegistryCall[] {
+    const { mediaType, digest, isBlob = false } = descriptor;
     const manifest = this.manifest(method, digest, access, signal);
     const blob = this.blob(method, digest, access, signal);
-    if (isDocumentType(mediaType)) return [manifest, blob];
-    const unknown =
-      mediaType === "" ||
-      mediaType === "application/json" ||
-      mediaType === "application/octet-stream" ||
-      /manifest|index/i.test(mediaType);
-    return unknown ? [blob, manifest] : [blob];
+    if (isDocument(descriptor)) return [manifest, blob];
+    return isBlob || isLeafType(mediaType) ? [blob] : [blob, manifest];
   }
 
   /** The error for an answer that is no success. */

@@ -4,7 +4,7 @@ import type { NameQuery, NamedEntry, Resolved } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { digestAlgorithm, digestOf, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
-import { detectDocumentType } from "./document.ts";
+import { parseDocument } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
 import { isJsonObject } from "./go-json.ts";
@@ -202,7 +202,7 @@ function documentType(bytes: Uint8Array, contentType: string | null, what: strin
   }
   if (typeof own === "string" && own !== "") return own;
   if (isDocumentType(said) || said.includes("manifest")) return said;
-  return detectDocumentType(bytes, what.replace(/^Cannot read /, ""));
+  return parseDocument(bytes, "", what.replace(/^Cannot read /, "")).type;
 }
 
 /** A media type without its parameters. */

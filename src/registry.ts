@@ -15,6 +15,7 @@ import type {
   Root,
   Store,
 } from "./content-store.ts";
+import { isDocument } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent } from "./digest.ts";
 import type { Digest } from "./digest.ts";
@@ -22,7 +23,6 @@ import { checkDocumentSize } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
-import { isDocumentType } from "./media-types.ts";
 import type { NormalizedReference } from "./reference.ts";
 import { DocumentCache } from "./registry-documents.ts";
 import { openDownload } from "./registry-download.ts";
@@ -160,7 +160,7 @@ export class RegistryRepository implements Store, ContentWriter {
     if ("bytes" in source) checkContent(source.bytes, descriptor);
     const proved = this.#options.checkTarget ?? false;
     if (await isStored(this.#client, descriptor, { proved, signal })) return "skipped";
-    if (isDocumentType(descriptor.mediaType)) {
+    if (isDocument(descriptor)) {
       const bytes =
         "bytes" in source
           ? source.bytes

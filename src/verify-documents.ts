@@ -8,14 +8,13 @@
 import { checkCacheConfig } from "./cache-check.ts";
 import { parseCacheConfig } from "./cache-config.ts";
 import type { CacheConfig, CacheRecord } from "./cache-types.ts";
-import { parseCacheManifest } from "./cache-manifest.ts";
 import type { CacheManifest } from "./cache-manifest.ts";
 import type { ContentReader } from "./content-store.ts";
+import type { Document } from "./document.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import type { DocumentLimits } from "./documents.ts";
-import { goFields, isJsonObject, parseJson } from "./go-json.ts";
 import { parseImageConfig } from "./image-config.ts";
 import { readInlineCache } from "./cache-inline.ts";
 import { IMPORT_LIMIT } from "./inspect.ts";
@@ -49,14 +48,13 @@ export interface DocumentRules {
  * @throws {CacheportError} what says nothing of the content, such as REGISTRY_DENIED
  */
 export async function verifyDocument(node: ContentNode, rules: DocumentRules): Promise<void> {
-  const { descriptor, documentType, bytes, children } = node;
-  if (!documentType || !bytes) return;
-  verifyType(node, documentType, bytes, rules);
+  const { descriptor, document, children } = node;
+  if (!document) return;
+  verifyType(descriptor, document, rules);
   verifyChildren(node, rules);
-  const cache = parseCacheManifest(bytes, `manifest "${descriptor.digest}"`);
+  const { cache, config, isIndex, layers, type } = document;
   if (cache) return verifyCache(descriptor, cache, children, rules);
-  if (isIndexType(documentType)) return;
-  const [config, ...layers] = children;
+  if (isIndex) return;
   if (layers.some(({ mediaType }) => mediaType === CACHE_CONFIG)) {
     rules.problems.add(
       "CONFIG_IN_LAYERS",
@@ -65,28 +63,21 @@ export async function verifyDocument(node: ContentNode, rules: DocumentRules): P
     );
   }
   if (config && [OCI_CONFIG, DOCKER_CONFIG].includes(config.mediaType))
-    await verifyImage(descriptor, documentType, config, layers, rules);
+    await verifyImage(descriptor, type, config, layers, rules);
 }
 
 /** The type that a descriptor gives must be that of the document. */
 function verifyType(
-  { descriptor }: ContentNode,
-  documentType: string,
-  bytes: Uint8Array,
+  { digest, mediaType }: Descriptor,
+  { type }: Document,
   { problems }: DocumentRules,
 ): void {
-  const { digest, mediaType } = descriptor;
-  const document = parseJson(bytes, `manifest "${digest}"`);
-  const own = isJsonObject(document) ? goFields(document, ["mediaType"])["mediaType"] : undefined;
-  // A document need not say what it is; then only its kind can be compared.
-  const agrees = own
-    ? mediaType === documentType
-    : isIndexType(mediaType) === isIndexType(documentType);
-  if (agrees) return;
+  // A document that does not say what it is, is taken for what it is announced as.
+  if (mediaType === type) return;
   problems.add(
     "MEDIA_TYPE_MISMATCH",
     digest,
-    `Document ${digest} is announced as ${JSON.stringify(mediaType)} and is ${documentType}`,
+    `Document ${digest} is announced as ${JSON.stringify(mediaType)} and is ${type}`,
   );
 }
 

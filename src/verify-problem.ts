@@ -17,6 +17,7 @@ export const PROBLEMS = {
   DUPLICATE_SIZE: ["error", "one blob is listed with different sizes"],
   DATA_MISMATCH: ["error", "the content embedded in a descriptor is other content"],
   DOCUMENT_INVALID: ["error", "a document cannot be read"],
+  DOCUMENT_UNKNOWN: ["error", "what a document lists is not known, so nobody looked inside"],
   DOCUMENT_TOO_LARGE: ["error", "a document is over its limit (--max-document)"],
   INDEX_TOO_DEEP: ["error", "indexes are nested too deeply"],
   IO_FAILED: ["error", "a file cannot be read"],

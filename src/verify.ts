@@ -12,7 +12,7 @@ import type { Digest } from "./digest.ts";
 import { isCacheportError } from "./errors.ts";
 import type { CacheportError } from "./errors.ts";
 import { entryLabel } from "./layout-index.ts";
-import { isDocumentType, isIndexType } from "./media-types.ts";
+import { isDocumentType } from "./media-types.ts";
 import { noProgress } from "./progress.ts";
 import type { ProgressReporter } from "./progress.ts";
 import { verifyBlob } from "./verify-blobs.ts";
@@ -151,12 +151,12 @@ function verifyRoots(
   problems: ProblemList,
 ): void {
   for (const { descriptor } of entries) {
-    const type = nodes.get(descriptor.digest)?.documentType;
-    if (type === undefined || isDocumentType(descriptor.mediaType)) continue;
+    const document = nodes.get(descriptor.digest)?.document;
+    if (!document || isDocumentType(descriptor.mediaType)) continue;
     problems.add(
       "MEDIA_TYPE_MISMATCH",
       descriptor.digest,
-      `An entry announces ${descriptor.digest} as ${JSON.stringify(descriptor.mediaType)} and it is ${isIndexType(type) ? "an index" : "a manifest"}: BuildKit's reset would delete what it lists`,
+      `An entry announces ${descriptor.digest} as ${JSON.stringify(descriptor.mediaType)} and it is ${document.isIndex ? "an index" : "a manifest"}: BuildKit's reset would delete what it lists`,
     );
   }
 }

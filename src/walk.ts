@@ -6,25 +6,24 @@ import { mapLimit } from "./concurrency.ts";
 import type { ContentReader } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
-import { detectDocumentType } from "./document.ts";
+import { identify, parseDocument, saysNothing, startsLikeObject } from "./document.ts";
+import type { Document } from "./document.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
-import { parseImageIndex } from "./image-index.ts";
-import { parseImageManifest } from "./image-manifest.ts";
-import { isDocumentType, isIndexType } from "./media-types.ts";
+import { isDocumentType, isLeafType } from "./media-types.ts";
 
 /** One piece of content that a walk met. */
 export interface ContentNode {
-  /** The descriptor by which it was met first. */
+  /** The descriptor by which it was met first, with the type that its bytes show. */
   descriptor: Descriptor;
-  /** What the document is by its own structure; undefined for a blob. */
-  documentType: string | undefined;
-  /** The document itself; undefined for a blob. */
+  /** The document, parsed; undefined for a blob. */
+  document: Document | undefined;
+  /** The bytes of the document; undefined for a blob. */
   bytes: Uint8Array | undefined;
-  /** What the document lists, in its order, repeated ones too: manifests, or config and layers. */
-  children: Descriptor[];
-  /** The manifest that the document refers to; it is no child. */
-  subject: Descriptor | undefined;
+  /** What the document lists, in its order, repeated ones too. */
+  children: readonly Descriptor[];
+  /** A manifest lists it as a config or a layer, which makes it a blob, a document or not. */
+  isBlob: boolean;
 }
 
 /** How to walk. */
@@ -40,18 +39,17 @@ export interface WalkOptions {
   onBroken?: ((descriptor: Descriptor, error: CacheportError) => void) | undefined;
 }
 
-/** The types under which content of an unknown kind is announced. */
-const UNKNOWN_TYPES = new Set(["", "application/octet-stream"]);
-
 /**
  * Walks over everything that the roots reach, each digest once.
  *
  * A child is a document or a blob by its own media type, not by its parent's: the
- * entries of an index-shaped cache are blobs. A root of unknown type is looked into.
+ * entries of an index-shaped cache are blobs. Roots and entries of an index whose type
+ * does not say what they are, are looked into; configs and layers never are.
  *
  * @returns Children before parents, in an order that depends on the content alone.
  * @throws {CacheportError} BLOB_MISSING, DOCUMENT_INVALID, DOCUMENT_TOO_LARGE,
- *   DIGEST_MISMATCH, INDEX_TOO_DEEP for too deep a nesting and for a cycle
+ *   DOCUMENT_UNKNOWN for a document whose children are not known, DIGEST_MISMATCH,
+ *   INDEX_TOO_DEEP for too deep a nesting and for a cycle
  */
 export async function walk(
   reader: ContentReader,
@@ -59,32 +57,53 @@ export async function walk(
   options: WalkOptions,
 ): Promise<ContentNode[]> {
   const nodes = new Map<Digest, ContentNode>();
-  let level = await Promise.all(roots.map((root) => nameType(reader, root, options)));
+  let level: readonly Descriptor[] = roots;
   for (let depth = 0; level.length > 0; depth++) {
-    const fresh = level.filter((descriptor) => {
-      const known = nodes.get(descriptor.digest);
-      if (known && (known.documentType || !isDocumentType(descriptor.mediaType))) return false;
-      nodes.set(descriptor.digest, blobNode(descriptor));
-      return true;
-    });
-    const documents = fresh.filter(({ mediaType }) => isDocumentType(mediaType));
-    if (depth > options.limits.depth && documents.length > 0) throw tooDeep(documents[0], options);
-    const read = await mapLimit(documents, options.jobs ?? 4, (descriptor) =>
+    const fresh = level.filter((descriptor) => isNews(nodes, descriptor));
+    if (depth > options.limits.depth) refuseDepth(fresh, options);
+    const read = await mapLimit(fresh, options.jobs ?? 4, (descriptor) =>
       readNode(reader, descriptor, options),
     );
-    for (const node of read) nodes.set(node.descriptor.digest, node);
+    for (const node of read) {
+      const isBlob = nodes.get(node.descriptor.digest)?.isBlob === true;
+      nodes.set(node.descriptor.digest, isBlob ? { ...node, isBlob } : node);
+    }
     level = read.flatMap((node) => node.children);
   }
   return childrenFirst(nodes, roots);
 }
 
+/** Notes where a descriptor stands, and tells whether what it describes was not looked at so far. */
+function isNews(nodes: Map<Digest, ContentNode>, descriptor: Descriptor): boolean {
+  const known = nodes.get(descriptor.digest);
+  if (!known) {
+    nodes.set(descriptor.digest, blobNode(descriptor));
+    return true;
+  }
+  known.isBlob ||= descriptor.isBlob === true;
+  // The same bytes may be a layer in one place and a manifest in another.
+  if (known.document || certainty(descriptor) <= certainty(known.descriptor)) return false;
+  nodes.set(descriptor.digest, { ...blobNode(descriptor), isBlob: known.isBlob });
+  return true;
+}
+
+/** How surely a descriptor speaks of a document: 2 for one, 1 where only the bytes can tell. */
+function certainty(descriptor: Descriptor): number {
+  return isDocumentType(descriptor.mediaType) ? 2 : mayBeDocument(descriptor) ? 1 : 0;
+}
+
+/** Tells whether a descriptor has to be read for its children. */
+function mayBeDocument({ mediaType, isBlob = false }: Descriptor): boolean {
+  return isDocumentType(mediaType) || (!isBlob && !isLeafType(mediaType));
+}
+
 function blobNode(descriptor: Descriptor): ContentNode {
   return {
     descriptor,
-    documentType: undefined,
+    document: undefined,
     bytes: undefined,
     children: [],
-    subject: undefined,
+    isBlob: descriptor.isBlob === true,
   };
 }
 
@@ -94,12 +113,17 @@ async function readNode(
   options: WalkOptions,
 ): Promise<ContentNode> {
   options.signal?.throwIfAborted();
+  if (!mayBeDocument(descriptor)) return blobNode(descriptor);
   try {
-    const bytes = await reader.read(descriptor, options.limits.manifest);
+    const found = await readDocument(reader, descriptor, options.limits);
+    if (!found) return blobNode(descriptor);
+    const { document, bytes } = found;
+    const mediaType = isDocumentType(descriptor.mediaType) ? descriptor.mediaType : document.type;
     return {
-      ...blobNode(descriptor),
+      ...blobNode({ ...descriptor, mediaType }),
+      document,
       bytes,
-      ...parseDocument(bytes, descriptor.digest),
+      children: document.children,
     };
   } catch (error) {
     if (!options.onBroken || !isCacheportError(error)) throw error;
@@ -108,60 +132,84 @@ async function readNode(
   }
 }
 
-/** Reads what a document lists. */
-function parseDocument(
-  bytes: Uint8Array,
-  digest: Digest,
-): Pick<ContentNode, "documentType" | "children" | "subject"> {
-  const documentType = detectDocumentType(bytes, `manifest "${digest}"`);
-  if (isIndexType(documentType)) {
-    const { manifests, subject } = parseImageIndex(bytes, `index "${digest}"`);
-    return { documentType, children: manifests, subject };
+/** Content up to this size is read at once; of what is larger the first bytes are looked at. */
+const SMALL = 64 * 1024;
+
+/**
+ * Reads what may be a document.
+ *
+ * @returns Undefined for a blob, and for what is not there and nobody calls a document.
+ */
+async function readDocument(
+  reader: ContentReader,
+  descriptor: Descriptor,
+  limits: DocumentLimits,
+): Promise<{ document: Document; bytes: Uint8Array } | undefined> {
+  const { mediaType, digest, size, isBlob } = descriptor;
+  const what = `manifest "${digest}"`;
+  if (isDocumentType(mediaType)) {
+    const bytes = await reader.read(descriptor, limits.manifest);
+    try {
+      return { bytes, document: parseDocument(bytes, mediaType, what) };
+    } catch (error) {
+      // A layer may be called a manifest and be anything.
+      if (isBlob && isCacheportError(error, "DOCUMENT_INVALID")) return undefined;
+      throw error;
+    }
   }
-  const { config, layers, subject } = parseImageManifest(bytes, `manifest "${digest}"`);
-  return {
-    documentType,
-    children: config ? [config, ...layers] : layers,
-    subject,
-  };
+  if (saysNothing(mediaType) && size > limits.manifest) return undefined;
+  try {
+    if (size > SMALL && !(await beginsLikeObject(reader, descriptor))) return undefined;
+    const bytes = await reader.read(descriptor, limits.manifest);
+    const document = identify(bytes, mediaType, what);
+    return document && { document, bytes };
+  } catch (error) {
+    if (isCacheportError(error, "BLOB_MISSING")) return undefined;
+    throw error;
+  }
+}
+
+async function beginsLikeObject(reader: ContentReader, descriptor: Descriptor): Promise<boolean> {
+  const stream = (await reader.open(descriptor)).getReader();
+  try {
+    for (;;) {
+      const { done, value } = await stream.read();
+      if (done) return false;
+      if (value.some((byte) => byte > 0x20)) return startsLikeObject(value);
+    }
+  } finally {
+    await stream.cancel().catch(() => {});
+  }
 }
 
 /**
- * Gives a root of unknown type the type that its bytes show, if they are a
- * document; any other descriptor is returned as it is.
+ * Gives a root of unknown type the type that its bytes show, if they are a document that
+ * can be read; any other descriptor is returned as it is.
+ *
+ * @throws {CacheportError} DIGEST_MISMATCH, SIZE_MISMATCH, DOCUMENT_TOO_LARGE
  */
 export async function nameType(
   reader: ContentReader,
   descriptor: Descriptor,
   { limits }: { limits: DocumentLimits },
 ): Promise<Descriptor> {
-  if (!UNKNOWN_TYPES.has(descriptor.mediaType) || descriptor.size > limits.manifest) {
-    return descriptor;
-  }
-  const bytes = await reader.read(descriptor, limits.manifest);
-  return { ...descriptor, mediaType: sniffType(bytes) ?? descriptor.mediaType };
-}
-
-/**
- * The media type of a document that says what it is or has the fields of one; undefined
- * for any other bytes.
- */
-export function sniffType(bytes: Uint8Array): string | undefined {
-  // 0x7b is "{": whatever starts otherwise is no document and is not parsed.
-  if (bytes[0] !== 0x7b) return undefined;
+  if (isDocumentType(descriptor.mediaType) || !mayBeDocument(descriptor)) return descriptor;
   try {
-    const type = detectDocumentType(bytes, "blob");
-    const text = new TextDecoder().decode(bytes);
-    return /"(?:manifests|layers|config)"/i.test(text) ? type : undefined;
-  } catch {
-    return undefined;
+    const found = await readDocument(reader, descriptor, limits);
+    return found ? { ...descriptor, mediaType: found.document.type } : descriptor;
+  } catch (error) {
+    // Whoever needs to know what it lists finds the same fault.
+    if (isCacheportError(error, "DOCUMENT_INVALID", "DOCUMENT_UNKNOWN")) return descriptor;
+    throw error;
   }
 }
 
-function tooDeep(descriptor: Descriptor | undefined, { limits }: WalkOptions): CacheportError {
-  return new CacheportError(
+function refuseDepth(fresh: readonly Descriptor[], { limits }: WalkOptions): void {
+  const deep = fresh.find(mayBeDocument);
+  if (!deep) return;
+  throw new CacheportError(
     "INDEX_TOO_DEEP",
-    `Cannot read index "${descriptor?.digest}": indexes are nested more than ${limits.depth} levels deep`,
+    `Cannot read index "${deep.digest}": indexes are nested more than ${limits.depth} levels deep`,
   );
 }
 

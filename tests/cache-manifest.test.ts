@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { CACHE_SHAPES, encodeCacheManifest, parseCacheManifest } from "../src/cache-manifest.ts";
+import { CACHE_SHAPES, encodeCacheManifest } from "../src/cache-manifest.ts";
+import { parseCacheManifest } from "../src/document.ts";
 import type { CacheManifest, CacheShape } from "../src/cache-manifest.ts";
 import { digestOf } from "../src/digest.ts";
 import { CACHE_CONFIG, OCI_INDEX, OCI_MANIFEST } from "../src/media-types.ts";

@@ -7,9 +7,9 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { checkCacheConfig, layerDepths } from "../src/cache-check.ts";
 import { encodeCacheConfig, parseCacheConfig, parseCacheRecords } from "../src/cache-config.ts";
-import { encodeCacheManifest, parseCacheManifest } from "../src/cache-manifest.ts";
+import { encodeCacheManifest } from "../src/cache-manifest.ts";
 import { digestOf } from "../src/digest.ts";
-import { detectDocumentType } from "../src/document.ts";
+import { detectDocumentType, parseCacheManifest, sniffType } from "../src/document.ts";
 import { CacheportError } from "../src/errors.ts";
 import { parseImageConfig } from "../src/image-config.ts";
 import { encodeImageIndex, parseImageIndex } from "../src/image-index.ts";
@@ -21,7 +21,6 @@ import {
   parseLayoutIndex,
   resolveEntry,
 } from "../src/layout-index.ts";
-import { sniffType } from "../src/walk.ts";
 import { random as startRandom } from "./helpers/random.ts";
 import { fixture } from "./helpers/temp.ts";
 

@@ -323,7 +323,7 @@ describe("what makes it refuse, with nothing removed", () => {
     [
       "an unknown type within an index",
       (layout) => {
-        const type = "application/vnd.oci.artifact.manifest.v1+json";
+        const type = "application/vnd.example.manifest.v9+json";
         const child = put(layout, { mediaType: type, blobs: [] }, type);
         writeIndex(layout, [put(layout, { mediaType: OCI_INDEX, manifests: [child] }, OCI_INDEX)]);
       },

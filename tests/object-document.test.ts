@@ -5,7 +5,7 @@ import { failure } from "./helpers/errors.ts";
 import { blobFile, readIndex } from "./helpers/layout.ts";
 import { fixture } from "./helpers/temp.ts";
 import { parseCacheConfig } from "../src/cache-config.ts";
-import { parseCacheManifest } from "../src/cache-manifest.ts";
+import { parseCacheManifest } from "../src/document.ts";
 import { deriveCache, encodeObjectDocument } from "../src/object-document.ts";
 import type { Descriptor } from "../src/descriptor.ts";
 import { parseDigest } from "../src/digest.ts";

@@ -281,7 +281,7 @@ describe("resolve", () => {
     const { descriptor } = await repository.resolve({ name: "a" });
     expect(descriptor.mediaType).toBe(OCI_INDEX);
     const other = await repository.resolve({ name: "b" });
-    expect(other.descriptor.mediaType).toBe(DOCKER_LIST);
+    expect(other.descriptor.mediaType).toBe(OCI_INDEX);
   });
 
   test("a document that was resolved is not fetched again", async () => {
