@@ -201,7 +201,8 @@ class ImageReader {
       if (member?.type === "file") return member;
       if (!member?.link) break;
       const { isHard, target } = member.link;
-      const joined = isHard ? target : posix.join(dirname(at), target);
+      const isFromRoot = isHard || target.startsWith("/");
+      const joined = isFromRoot ? target : posix.join(dirname(at), target);
       at = checkMemberPath(joined, this.#location);
     }
     throw archiveInvalid(

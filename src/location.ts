@@ -26,6 +26,7 @@ const MAX_TEXT_LENGTH = 16_384;
 /** What stands before a text to say what it is. */
 const SCHEMES = [
   ["oci-archive:", "archive"],
+  ["docker-archive:", "archive"],
   ["oci-layout://", "directory"],
   ["ocidir://", "directory"],
   ["docker://", "registry"],
@@ -95,12 +96,15 @@ function fromScheme(
       `Write oci-layout://${rest.slice(2)} or docker://${rest.slice(2)}`,
     );
   const existing = fromExisting(context, rest);
-  if (existing === undefined) return fromMissing(context, rest, kind);
-  if (existing.kind === kind) return existing;
+  const isDocker = scheme === "docker-archive:" && context.role === "target";
+  // What is written is for docker load; what is read may be in either form.
+  const more = isDocker && { attributes: { dockerArchive: true, notes: [] } };
+  if (existing === undefined) return { ...fromMissing(context, rest, kind), ...more };
+  if (existing.kind === kind) return { ...existing, ...more };
   throw unusable(
     context,
     kind === "archive"
-      ? `oci-archive: is for a file and "${existing.path}" is a directory`
+      ? `${scheme} is for a file and "${existing.path}" is a directory`
       : `${scheme} is for a directory and "${existing.path}" is a file`,
     `Write ${kind === "archive" ? "oci:" : "oci-archive:"}${rest}`,
   );
@@ -226,8 +230,16 @@ function refuseForeign(context: Context): void {
       "a registry is written without a scheme",
       `Write ${url[2]}, or type=registry,ref=${url[2]},registry.insecure=true for a registry without TLS`,
     );
+  const folder = /^dir:(.+)$/s.exec(text)?.[1];
+  if (folder !== undefined && (!isName(folder) || context.probe(folder) === "directory"))
+    throw unusable(
+      context,
+      "dir: is a folder in the way of skopeo, which is no layout and keeps no names",
+      `Copy it with skopeo first: skopeo copy ${text} oci:FOLDER:TAG; for a layout leave out dir:`,
+      "NOT_SUPPORTED",
+    );
   const scheme =
-    /^(?:[A-Za-z][A-Za-z0-9+.-]*:\/\/|(?:oci-layout|ocidir|docker):\/|(?:containers-storage|docker-archive|docker-daemon):)/.exec(
+    /^(?:[A-Za-z][A-Za-z0-9+.-]*:\/\/|(?:oci-layout|ocidir|docker):\/|(?:containers-storage|docker-daemon):)/.exec(
       text,
     )?.[0];
   if (scheme !== undefined)

@@ -370,6 +370,19 @@ describe("what is refused", () => {
     );
   });
 
+  test("docker-archive: is a tar, for docker load where it is written", () => {
+    expect(parse("docker-archive:plain:team/app:1")).toMatchObject({
+      kind: "archive",
+      name: "team/app:1",
+    });
+    for (const text of ["docker-archive:new:team/app:1", "docker-archive:plain:team/app:1"])
+      expect(parse(text, "target")).toMatchObject({
+        kind: "archive",
+        name: "team/app:1",
+        attributes: { dockerArchive: true },
+      });
+  });
+
   test("a folder named oci is told from the scheme", async () => {
     const error = await failure(() => parse("oci:v1"));
     expect(error.hint).toContain("./oci:v1");
@@ -388,7 +401,9 @@ describe("what is refused", () => {
     ["oci-layout+blob://x", "NOT_SUPPORTED", /not supported/],
     ["oci-layout:/x", "NOT_SUPPORTED", /not supported/],
     ["docker-daemon:app:1", "NOT_SUPPORTED", /docker-daemon: are not supported/],
-    ["docker-archive:x.tar", "NOT_SUPPORTED", /docker-archive:/],
+    ["docker-archive:layout", "USAGE", /docker-archive: is for a file and "layout" is a directory/],
+    ["dir:/some/folder", "NOT_SUPPORTED", /dir: is a folder in the way of skopeo/],
+    ["dir:layout", "NOT_SUPPORTED", /dir: is a folder in the way of skopeo/],
     ["layout:", "REFERENCE_INVALID", /name after the last colon is empty/],
     ["new:", "REFERENCE_INVALID", /name after the last colon is empty/],
     ["-:", "REFERENCE_INVALID", /name after the last colon is empty/],
