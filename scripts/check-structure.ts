@@ -11,6 +11,8 @@ import { COMPOUNDS, LAYERS, ROOMS } from "./structure.ts";
 
 const SOURCE = join(import.meta.dir, "..", "src");
 const LINES = 450;
+/** Texts that help shows as they are. */
+const OPTION_NAMES = ["self-check.ts", "verify-problem.ts"];
 
 /** What `node:process` may be asked for outside main.ts: facts of the machine, and whether a process lives. */
 const PROCESS_FACTS = /^import \{ (?:(?:arch|kill|pid|platform),? )+\} from "node:process"/m;
@@ -32,6 +34,7 @@ for (const file of files) {
   if (!text.startsWith("/**")) faults.push(`src/${file} does not say at its head what it is`);
   checkImports(file, text);
   checkProcess(file, text);
+  checkOptionNames(file, text);
 }
 for (const file of readdirSync(import.meta.dir))
   checkLength(`scripts/${file}`, readFileSync(join(import.meta.dir, file), "utf8"));
@@ -132,6 +135,15 @@ function checkProcess(file: string, text: string): void {
     .replace(PROCESS_FACTS, "");
   if (/(?:^|[^.\w"'-])process\s*[.[]|"node:process"/m.test(code))
     faults.push(`src/${file} touches the process; only main.ts does`);
+}
+
+/** Below the edge nobody knows how an option is called: a failure there has a remedy instead. */
+function checkOptionNames(file: string, text: string): void {
+  const edge = LAYERS.findIndex(([layer]) => layer === "edge");
+  if (layerOf(file) >= edge || OPTION_NAMES.includes(file)) return;
+  const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/^\s*\/\/.*$/gm, "");
+  const found = /["`][^"`\n]*(?:^|[\s(])--[a-z][^"`\n]*["`]/m.exec(code)?.[0];
+  if (found) faults.push(`src/${file} names an option of the command line: ${found}`);
 }
 
 /** Walks the imports depth first; a file that is met on its own path closes a circle. */

@@ -52,7 +52,7 @@ export async function openOldArchive(
       "NOT_SUPPORTED",
       `Cannot add to archive "${location}": it is compressed with ${compression}`,
       {
-        hint: `Unpack it first: cacheport copy --all ${location} NEW.tar makes an archive that can be added to`,
+        hint: { do: "unpack-archive", location },
       },
     );
   }

@@ -59,7 +59,7 @@ export async function readCache(
   throw new CacheportError(
     "NOT_A_CACHE",
     `Cannot read a cache from "${reader.location}": ${descriptor.digest} is no build cache and holds no inline cache`,
-    { hint: `"cacheport ls ${reader.location}" shows what is there` },
+    { hint: { do: "list-names", location: reader.location } },
   );
 }
 

@@ -4,6 +4,7 @@ import type { CacheportError } from "./errors.ts";
 import { interrupted, systemCode, systemError } from "./errors.ts";
 import type { ProgressDisplay, ProgressMode } from "./cli-progress.ts";
 import { createProgress } from "./cli-progress.ts";
+import { hintOf } from "./cli-hints.ts";
 import { DEFAULT_JOBS } from "./cli-options.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import type { InputStream, OutputStream } from "./cli-streams.ts";
@@ -81,7 +82,8 @@ export class Output {
   async failure(error: CacheportError): Promise<void> {
     const { stderr, env } = this.#host;
     const colors = takesColors(stderr, env);
-    const { code, message, hint = null } = error;
+    const { code, message } = error;
+    const hint = hintOf(error) ?? null;
     const label = colored("cacheport:", "red", colors);
     stderr.say(`${label} ${printable(message)}\n`);
     if (hint) stderr.say(`${colored("hint:", "cyan", colors)} ${printable(hint)}\n`);

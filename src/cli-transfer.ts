@@ -1,9 +1,7 @@
 /** How commands that move content report what they did. */
-import type { Arguments, CommandContext } from "./cli-command.ts";
-import type { SharedFlag, SharedValue } from "./cli-options.ts";
+import type { CommandContext } from "./cli-command.ts";
 import type { TransferCounts } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { CacheportError, isCacheportError } from "./errors.ts";
 import { IMPORT_LIMIT } from "./inspect.ts";
 import type { Location } from "./location.ts";
 import { formatFields } from "./cli-table.ts";
@@ -91,46 +89,4 @@ export function noteImportLimit(
       `The ${what} ${digest} has ${formatBytes(size)} and BuildKit imports none over 1 MiB; cacheport prune makes a cache smaller`,
     );
   }
-}
-
-/** Options that a command for another try needs as well. */
-const REPEATED_OPTIONS = ["username", "login-host", "ca-file"] as const;
-const REPEATED_FLAGS = [
-  "password-stdin",
-  "insecure",
-  "plain-http",
-  "allow-private-upload",
-] as const;
-
-/**
- * Completes a hint that names a command: with the source that the user wrote and
- * the options without which it would not get there.
- *
- * @param source The source's text, for the target that the hint names.
- */
-export function completeHint(
-  error: unknown,
-  source: (target: string) => string,
-  args: Arguments<SharedFlag, SharedValue>,
-  platform?: string,
-): unknown {
-  if (!isCacheportError(error, "REGISTRY_REJECTED")) return error;
-  const hint = error.hint?.replace(/ SRC (\S+)(.*)$/, (_, target, rest) => {
-    const options = [
-      ...(platform === undefined ? [] : ["--platform", shellWord(platform)]),
-      ...REPEATED_OPTIONS.flatMap((name) => {
-        const value = args.value(name);
-        return value === undefined ? [] : [`--${name}`, shellWord(value)];
-      }),
-      ...REPEATED_FLAGS.filter((name) => args.flag(name)).map((name) => `--${name}`),
-    ];
-    const words = [shellWord(source(target)), `${target}${rest}`, ...options];
-    return ` ${words.join(" ")}`;
-  });
-  return new CacheportError(error.code, error.message, { hint, cause: error });
-}
-
-/** A word as a shell reads it. */
-function shellWord(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -31,7 +31,8 @@ import type { CacheSet } from "./cache-read.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import type { ResolvedSource } from "./location-source.ts";
 import { chooseNames, fitNames, nameTexts } from "./location-names.ts";
-import { formatTransfer, completeHint, printTransfer, transferResult } from "./cli-transfer.ts";
+import { completeHint } from "./cli-hints.ts";
+import { formatTransfer, printTransfer, transferResult } from "./cli-transfer.ts";
 
 /** `cacheport convert SRC [DST]`: a cache in another shape. */
 export const convertCommand = defineCommand({

@@ -28,7 +28,8 @@ import { tryReadCache } from "./cache-read.ts";
 import type { CompressionChoice } from "./recompress.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { chooseNames, fitNames, keepName, nameTexts, refuseClashes } from "./location-names.ts";
-import { formatTransfer, completeHint, printTransfer, transferResult } from "./cli-transfer.ts";
+import { completeHint } from "./cli-hints.ts";
+import { formatTransfer, printTransfer, transferResult } from "./cli-transfer.ts";
 
 /** What stands in the target, and how much was moved. */
 interface Copied {

@@ -213,9 +213,10 @@ async function write(
   } catch (error) {
     if (!isCacheportError(error, "REGISTRY_REJECTED")) throw error;
     // What the registry's own hint tells is how to convert one source.
-    const hint = error.hint?.includes(" SRC ")
-      ? "Leave out --to: every registry takes an image manifest"
-      : error.hint;
+    const hint =
+      error.remedy?.do === "write-image-manifest"
+        ? "Leave out --to: every registry takes an image manifest"
+        : (error.hint ?? error.remedy);
     throw new CacheportError(error.code, error.message, { hint, cause: error });
   } finally {
     await writer.close();

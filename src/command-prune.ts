@@ -20,7 +20,8 @@ import type { ResolvedSource } from "./location-source.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { formatFields } from "./cli-table.ts";
 import { fitNames, nameTexts } from "./location-names.ts";
-import { completeHint, noteImportLimit, transferResult } from "./cli-transfer.ts";
+import { completeHint } from "./cli-hints.ts";
+import { noteImportLimit, transferResult } from "./cli-transfer.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport prune LOC`: a smaller cache from a bigger one. */

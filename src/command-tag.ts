@@ -1,6 +1,6 @@
 /** `cacheport tag` and `cacheport untag`: names of content that is there, given and removed. */
 import { defineCommand } from "./cli-command.ts";
-import type { EntryName, NamedEntry, Store } from "./content-store.ts";
+import type { EntryName, NamedEntry, NameUpdate, Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
@@ -14,7 +14,9 @@ import { canonicalName, isTag } from "./reference.ts";
 import { RegistryRepository } from "./registry.ts";
 import { resolveSource } from "./location-source.ts";
 import { nameTexts } from "./location-names.ts";
-import { completeHint } from "./cli-transfer.ts";
+import { formatWritten, TargetBefore } from "./cli-target.ts";
+import { printable } from "./cli-text.ts";
+import { completeHint } from "./cli-hints.ts";
 
 const DRY_RUN = {
   name: "dry-run",
@@ -58,21 +60,32 @@ export const tagCommand = defineCommand({
     const { store, location } = source;
     // The entry's own annotations go with it.
     const descriptor = { ...source.descriptor };
+    const before = new TargetBefore(location);
     try {
       refuseImageNames(location, names);
-      if (!args.flag("dry-run")) await giveNames(store, location, descriptor, names, settings);
+      if (args.flag("dry-run")) await before.lookUp(names.map(setName), settings);
+      else await giveNames(store, location, descriptor, names, settings, before);
     } catch (error) {
       throw completeHint(error, () => location.text, args);
     } finally {
       await store.close();
     }
     const { mediaType, digest, size } = descriptor;
-    const texts = nameTexts(names.map((name) => ({ kind: "set", name })));
-    await context.result({ mediaType, digest, size, names: texts }, () =>
-      texts.map((text) => `${text} ${digest}\n`).join(""),
+    const updates = names.map(setName);
+    const texts = nameTexts(updates);
+    const written = before.written([{ descriptor, names: updates }]);
+    await context.result({ mediaType, digest, size, names: texts, ...written }, () =>
+      [
+        ...texts.map((text) => `${text} ${digest}\n`),
+        ...formatWritten(written).map(([label, text]) => `${label}: ${printable(text)}\n`),
+      ].join(""),
     );
   },
 });
+
+function setName(name: EntryName): NameUpdate {
+  return { kind: "set", name };
+}
 
 /** @throws {CacheportError} REFERENCE_INVALID */
 function checkedName(text: string): EntryName {
@@ -105,17 +118,20 @@ async function giveNames(
   descriptor: Descriptor,
   names: readonly EntryName[],
   settings: StoreSettings,
+  before: TargetBefore,
 ): Promise<void> {
   if (location.kind === "stream") throw notInPlace("tag", location);
   const writer = await openWriter(location, settings);
   try {
     if (writer instanceof LayoutDirectoryWriter) {
-      await writer.setNames(descriptor, names);
+      await writer.setNames(descriptor, names, { onNames: before.onNames });
       return;
     }
     const bytes = await store.read(descriptor, settings.limits.config);
-    const updates = names.map((name) => ({ kind: "set" as const, name }));
-    await writer.publish([{ descriptor, bytes, names: updates }], settings);
+    const updates = names.map(setName);
+    await before.lookUp(updates, settings, writer);
+    const { onNames } = before;
+    await writer.publish([{ descriptor, bytes, names: updates }], { ...settings, onNames });
   } finally {
     await writer.close();
   }

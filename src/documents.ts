@@ -58,7 +58,7 @@ export function checkDocumentSize(size: number, limit: number, what: string): vo
     "DOCUMENT_TOO_LARGE",
     `Cannot read ${what}: it has ${size} bytes and the limit is ${limit}`,
     {
-      hint: "Raise the limit with --max-document if you trust where it comes from",
+      hint: { do: "raise-document-limit" },
     },
   );
 }

@@ -80,10 +80,24 @@ export const EXIT_CODES = {
 /** A stable name for a kind of failure, shown in `--json` output. */
 export type ErrorCode = keyof typeof EXIT_CODES;
 
+/**
+ * What to do next where that is a matter of the command line: a code with its facts. The
+ * program's edge makes the sentence (cli-hints.ts), for only it knows commands and options.
+ */
+export type Remedy =
+  | { do: "raise-document-limit" | "wait-for-lock" | "ask-less" | "log-in" }
+  /** A certificate that is not trusted; some servers may be asked without TLS. */
+  | { do: "trust-certificate"; plainHttp: boolean }
+  | { do: "allow-plain-http" | "allow-insecure" | "allow-private-upload" }
+  | { do: "list-names" | "verify-layout" | "unpack-archive" | "convert-to-cache"; location: string }
+  | { do: "convert-layers" | "convert-inline-cache" | "delete-or-move-tag" }
+  /** A cache in another shape is refused at `HOST/REPOSITORY:TAG`. */
+  | { do: "write-image-manifest"; target: string };
+
 /** What can stand beside the message of an error. */
 export interface ErrorDetails {
-  /** One sentence on what to do next. */
-  hint?: string | undefined;
+  /** What to do next: one sentence, or what the edge makes one of. */
+  hint?: string | Remedy | undefined;
   /** The failure below this one. */
   cause?: unknown;
 }
@@ -96,11 +110,14 @@ export class CacheportError extends Error {
   override readonly name = "CacheportError";
   readonly code: ErrorCode;
   readonly hint: string | undefined;
+  readonly remedy: Remedy | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, "cause" in details ? { cause: details.cause } : undefined);
     this.code = code;
-    this.hint = details.hint;
+    const { hint } = details;
+    this.hint = typeof hint === "string" ? hint : undefined;
+    this.remedy = typeof hint === "string" ? undefined : hint;
   }
 
   /** The exit code of a command that ends with this error. */

@@ -146,7 +146,7 @@ async function waitFor(
         "LOCK_TIMEOUT",
         `Cannot lock "${path}": another process has held it for ${timeout / 1000} s`,
         {
-          hint: "Let the other process end, or wait longer with --lock-timeout",
+          hint: { do: "wait-for-lock" },
         },
       );
     }

@@ -223,7 +223,7 @@ export class ObjectHttp {
     throw new CacheportError(
       "DOCUMENT_TOO_LARGE",
       `Cannot read what ${this.#options.server} answers: it has more than ${limit} bytes`,
-      { hint: "Raise the limit with --max-document if you trust where it comes from" },
+      { hint: { do: "raise-document-limit" } },
     );
   }
 
@@ -244,7 +244,7 @@ export class ObjectHttp {
       {
         hint:
           failure.kind === "tls" || failure.kind === "certificate"
-            ? "Give its certificate authority with --ca-file, or use --insecure if you trust the network"
+            ? { do: "trust-certificate", plainHttp: false }
             : "Check the address and the network, then try again",
       },
     );

@@ -406,7 +406,7 @@ export class ObjectStore implements Store, ContentWriter {
       "NOT_A_CACHE",
       `Cannot write to "${this.location}": ${digest} is no build cache, and an object store holds nothing else`,
       {
-        hint: "Copy images to a registry or a layout; cacheport convert takes the inline cache of an image",
+        hint: { do: "convert-inline-cache" },
       },
     );
   }

@@ -50,7 +50,7 @@ export function planPrune(
     const what =
       shape === "inline" ? "its cache is part of an image" : "it is an index of several caches";
     throw new CacheportError("NOT_SUPPORTED", `Cannot prune "${location}": ${what}`, {
-      hint: `Make a cache of its own first: cacheport convert ${location} --tag NAME`,
+      hint: { do: "convert-to-cache", location },
     });
   }
   const pruned = pruneCache(cache, limits, `cache "${descriptor.digest}"`);

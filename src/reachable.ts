@@ -236,7 +236,7 @@ function refusal(reader: ContentReader, cause: unknown): CacheportError {
     "GC_REFUSED",
     `Cannot collect garbage in "${reader.location}": what a name reaches cannot be read, so nothing was removed (${cause.message})`,
     {
-      hint: `"cacheport verify ${reader.location}" shows everything that is wrong, "cacheport untag" removes a name`,
+      hint: { do: "verify-layout", location: reader.location },
       cause,
     },
   );

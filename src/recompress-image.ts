@@ -151,7 +151,7 @@ async function findLayers(
       throw new CacheportError(
         "NOT_SUPPORTED",
         `Cannot recompress "${descriptor.digest}" as an image: it is a build cache, whose config names its layers`,
-        { hint: "Use cacheport convert with --compression" },
+        { hint: { do: "convert-layers" } },
       );
     }
     if (!document?.manifest) continue;

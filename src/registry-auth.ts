@@ -7,6 +7,7 @@
  * their life, which is 60 s unless told otherwise).
  */
 import * as v from "valibot";
+import type { ErrorDetails } from "./errors.ts";
 import { CacheportError } from "./errors.ts";
 import { normalizeScopes, parseChallenges } from "./registry-challenge.ts";
 import type { Challenge } from "./registry-challenge.ts";
@@ -128,7 +129,7 @@ export class Authorizer {
     const { credential } = await this.#credential();
     if (credential && !this.#isProtected(new URL(await this.#options.origin())))
       throw this.#denied("it is reached by plain HTTP, and the login could be read on its way", {
-        hint: "Use --plain-http if you trust the network between here and there",
+        hint: { do: "allow-plain-http" },
       });
     return credential;
   }
@@ -257,7 +258,7 @@ export class Authorizer {
     }
     if (credential && !this.#isProtected(realm)) {
       throw this.#denied(`it wants the password sent to ${realm.host} by plain HTTP`, {
-        hint: "Use --plain-http if you trust the network between here and there",
+        hint: { do: "allow-plain-http" },
       });
     }
     if (await this.#leadsInside(realm, new URL(origin))) {
@@ -322,7 +323,9 @@ export class Authorizer {
 
   #denied(
     reason: string,
-    { hint } = { hint: "Check the user name and the password, or log in again with docker login" },
+    { hint }: Pick<ErrorDetails, "hint"> = {
+      hint: "Check the user name and the password, or log in again with docker login",
+    },
   ): CacheportError {
     return new CacheportError(
       "REGISTRY_DENIED",

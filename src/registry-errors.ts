@@ -6,7 +6,7 @@
  * Amazon ECR, Harbor, Quay and Nexus for immutable tags and quotas.
  */
 import { CacheportError } from "./errors.ts";
-import type { ErrorCode } from "./errors.ts";
+import type { ErrorCode, Remedy } from "./errors.ts";
 import { isJsonObject } from "./go-json.ts";
 import { DOCKER_LIST, isDocumentType, isIndexType } from "./media-types.ts";
 
@@ -142,7 +142,7 @@ export function refusalError(refusal: Refusal, context: RefusalContext): Cachepo
   const codes = new Set(faults.map(({ code }) => code.toUpperCase()));
   const words = serverWords(refusal, context.redact);
   const text = faults.map(({ message }) => message).join(" ");
-  const fail = (code: ErrorCode, reason: string, hint?: string) =>
+  const fail = (code: ErrorCode, reason: string, hint?: string | Remedy) =>
     new CacheportError(
       code,
       `${context.action}: ${reason} (${words})`,
@@ -180,7 +180,7 @@ export function refusalError(refusal: Refusal, context: RefusalContext): Cachepo
       "the registry limits how much may be asked, and the limit is reached",
       wait && /^[\w ,:+-]{1,40}$/.test(wait)
         ? `Try again later: the registry says Retry-After: ${wait}`
-        : "Try again later, log in, or lower --jobs",
+        : { do: "ask-less" },
     );
   }
   if (status === 401 || status === 403 || codes.has("DENIED") || codes.has("UNAUTHORIZED")) {
@@ -196,14 +196,14 @@ function deniedReason(status: number, { authenticated = false }: RefusalContext)
   return authenticated ? "the registry does not accept the login" : "the registry wants a login";
 }
 
-function hintAtLogin({ credentials, authenticated }: RefusalContext): string {
+function hintAtLogin({ credentials, authenticated }: RefusalContext): string | Remedy {
   if (credentials) return `Credentials were looked for, but ${credentials}`;
   return authenticated
     ? "Check the user name and the password, and what they permit; a missing repository may be reported in the same way"
-    : "Log in with docker login, or give --username and --password-stdin; a missing repository may be reported in the same way";
+    : { do: "log-in" };
 }
 
-type Fail = (code: ErrorCode, reason: string, hint?: string) => CacheportError;
+type Fail = (code: ErrorCode, reason: string, hint?: string | Remedy) => CacheportError;
 
 /** What a registry means by refusing a document; undefined when something else is wrong. */
 function documentRefusal(
@@ -218,7 +218,10 @@ function documentRefusal(
     return fail(
       "REGISTRY_REJECTED",
       `this registry does not take caches in the shape of ${shape}`,
-      `Write it as an image manifest: cacheport convert SRC ${location}${document.name.includes(":") ? "" : `:${document.name}`} --to image-manifest`,
+      {
+        do: "write-image-manifest",
+        target: document.name.includes(":") ? location : `${location}:${document.name}`,
+      },
     );
   }
   if (

@@ -1,5 +1,6 @@
 /** Why a request to a registry got no answer at all. */
 import { CacheportError } from "./errors.ts";
+import type { Remedy } from "./errors.ts";
 
 /** What went wrong between here and the registry. */
 export type FailureKind =
@@ -48,9 +49,9 @@ export function explainFailure(error: unknown): TransportFailure {
 
 /** The error for a registry that cannot be reached, whatever is tried. */
 export function unreachable(domain: string, failure: TransportFailure): CacheportError {
-  const hint =
+  const hint: string | Remedy =
     failure.kind === "tls" || failure.kind === "silent" || failure.kind === "certificate"
-      ? "Give its certificate authority with --ca-file, or use --insecure or --plain-http if you trust the network"
+      ? { do: "trust-certificate", plainHttp: true }
       : failure.kind === "dns"
         ? "Check the spelling of the host"
         : "Check that the registry is running and can be reached from here, then try again";

@@ -7,6 +7,7 @@
  * (upload locations on private addresses).
  */
 import { CacheportError } from "./errors.ts";
+import type { Remedy } from "./errors.ts";
 import { isPrivateHost } from "./registry-endpoint.ts";
 
 /** Redirects that are followed for one request. */
@@ -67,11 +68,9 @@ export function followLocation(location: string | null, base: URL, rules: Redire
     if (url.hostname === own.hostname && (url.port || "443") === (own.port || "443"))
       url.protocol = "https:";
     else if (rules.verify)
-      throw refused(
-        rules,
-        `it sent to ${url.host} by plain HTTP, though it is asked by HTTPS`,
-        "Use --insecure if you trust the network",
-      );
+      throw refused(rules, `it sent to ${url.host} by plain HTTP, though it is asked by HTTPS`, {
+        do: "allow-insecure",
+      });
   }
   if (
     rules.upload &&
@@ -82,7 +81,7 @@ export function followLocation(location: string | null, base: URL, rules: Redire
     throw refused(
       rules,
       `it wants uploads to go to ${url.host}, a private address of another host`,
-      "Use --allow-private-upload if you know that address",
+      { do: "allow-private-upload" },
     );
   }
   return url;
@@ -93,7 +92,11 @@ export function tooManyRedirects(rules: RedirectRules): CacheportError {
   return refused(rules, `it redirected more than ${MAX_REDIRECTS} times`);
 }
 
-function refused({ domain }: RedirectRules, reason: string, hint?: string): CacheportError {
+function refused(
+  { domain }: RedirectRules,
+  reason: string,
+  hint?: string | Remedy,
+): CacheportError {
   return new CacheportError(
     "REGISTRY_FAILED",
     `Cannot follow registry "${domain}": ${reason}`,

@@ -100,7 +100,7 @@ async function requestDocument(
     if (!isCacheportError(error, "DOCUMENT_TOO_LARGE")) throw error;
     const message = `${action}: it has more than ${limit} bytes`;
     throw new CacheportError(error.code, message, {
-      hint: error.hint,
+      hint: error.hint ?? error.remedy,
       cause: error,
     });
   }

@@ -317,8 +317,6 @@ function tooLarge(limit: number): CacheportError {
     "DOCUMENT_TOO_LARGE",
     `Cannot read the registry's answer: it has more than ${limit} bytes`,
     // Other answers have limits of their own.
-    limit === MAX_REPLY
-      ? {}
-      : { hint: "Raise the limit with --max-document if you trust where it comes from" },
+    limit === MAX_REPLY ? {} : { hint: { do: "raise-document-limit" } },
   );
 }

@@ -252,7 +252,7 @@ export class RegistryRepository implements Store, ContentWriter {
         "NOT_SUPPORTED",
         `${action}: this registry does not delete single tags`,
         {
-          hint: "Delete it with the registry's own tool, or move it to other content with cacheport tag",
+          hint: { do: "delete-or-move-tag" },
         },
       );
     }

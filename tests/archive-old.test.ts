@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { copyFileSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
+import { hintOf } from "../src/cli-hints.ts";
 import { openOldArchive, reopenOldArchive } from "../src/archive-old.ts";
 import type { OldArchive } from "../src/archive-old.ts";
 import { failure } from "./helpers/errors.ts";
@@ -40,7 +41,7 @@ describe("openOldArchive", () => {
     const path = archive(gzipSync(IMAGE));
     const error = await failure(() => openOldArchive(path, APPEND));
     expect(error.code).toBe("NOT_SUPPORTED");
-    expect(error.hint).toContain("cacheport copy --all x.tar NEW.tar");
+    expect(hintOf(error)).toContain("cacheport copy --all x.tar NEW.tar");
     const old = await openOldArchive(path, REWRITE);
     expect(old?.compression).toBe("gzip");
     expect(old?.content.blobs().size).toBe(4);

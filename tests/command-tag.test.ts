@@ -17,6 +17,25 @@ async function resolved(location: string): Promise<string | undefined> {
 }
 
 describe("cacheport tag", () => {
+  test("says where the names are and what they meant before", async () => {
+    const layout = fixtureCopy("grown");
+    const [main, other] = entriesOf(layout);
+    expect(other.digest).not.toBe(main.digest);
+    const name = other.annotations[REF_NAME];
+    const moved = { name, from: other.digest, to: main.digest };
+    for (const dryRun of [["--dry-run"], []]) {
+      const run = await cacheport(["tag", `${layout}:main`, name, "new", "--json", ...dryRun]);
+      expect(run.json()).toMatchObject({
+        to: { kind: "folder", location: layout, new: false },
+        moved: [moved],
+      });
+    }
+    const back = await cacheport(["tag", `${layout}@${other.digest}`, name]);
+    expect(back.stdout).toBe(
+      `${name} ${other.digest}\nto: folder ${layout}\n${name}: was ${main.digest}, now ${other.digest}\n`,
+    );
+  });
+
   test("gives further names, a tag and a full name", async () => {
     const layout = fixtureCopy("grown");
     const [main] = entriesOf(layout);
@@ -30,6 +49,8 @@ describe("cacheport tag", () => {
       digest,
       size,
       names: ["backup", name],
+      to: { kind: "folder", location: layout, new: false },
+      moved: [],
     });
     const entries = entriesOf(layout);
     expect(entries).toHaveLength(4);

@@ -10,6 +10,7 @@ import {
 } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { hintOf } from "../src/cli-hints.ts";
 import { acquireLock, acquireOwnerFile } from "../src/layout-lock.ts";
 import { failure } from "./helpers/errors.ts";
 import { tempFolder } from "./helpers/temp.ts";
@@ -43,7 +44,7 @@ describe.each([
     const error = await failure(() => acquire(path, { timeout: 20 }));
     expect(error.code).toBe("LOCK_TIMEOUT");
     expect(error.message).toContain(path);
-    expect(error.hint).toContain("--lock-timeout");
+    expect(hintOf(error)).toContain("--lock-timeout");
     await first.release();
     await first.release();
     const second = await acquire(path, { timeout: 0 });

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { hintOf } from "../src/cli-hints.ts";
 import { isLoopbackHost, isPrivateHost, registryEndpoints } from "../src/registry-endpoint.ts";
 import { Gate, backOff, parseRetryAfter } from "../src/registry-limits.ts";
 import { followLocation } from "../src/registry-redirect.ts";
@@ -249,7 +250,7 @@ describe("TLS", () => {
     const repository = openRepository(`${registry.domain}/app`);
     const error = await failure(() => repository.stat(layer));
     expect(error.code).toBe("REGISTRY_FAILED");
-    expect(error.hint).toContain("--ca-file");
+    expect(hintOf(error)).toContain("--ca-file");
     const missing = openRepository(`${registry.domain}/app`, {
       caFile: file("nope.pem"),
     });

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { hintOf } from "../src/cli-hints.ts";
 import type { ContentReader } from "../src/content-store.ts";
 import type { Descriptor } from "../src/descriptor.ts";
 import type { Digest } from "../src/digest.ts";
@@ -247,7 +248,7 @@ describe("publish", () => {
     const error = await failure(() => repository.publish([{ ...root, names }]));
     expect(error.code).toBe("REGISTRY_REJECTED");
     expect(error.message).toContain(`this registry does not take caches in the shape of ${shape}`);
-    expect(error.hint).toContain(`${strict.domain}/app:main --to image-manifest`);
+    expect(hintOf(error)).toContain(`${strict.domain}/app:main --to image-manifest`);
     expect(strict.repository("app").tags.size).toBe(0);
     await repository.publish([{ ...image, names }]);
     expect(strict.repository("app").tags.get("main")).toBe(image.descriptor.digest);

@@ -1,0 +1,89 @@
+/**
+ * The sentences that tell a user of the command line what to do next, where a failure below
+ * has given a code with facts: the one place that knows which command or option helps.
+ */
+import type { Arguments } from "./cli-command.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
+import { CacheportError } from "./errors.ts";
+import type { Remedy } from "./errors.ts";
+
+/** For each remedy its sentence. */
+const HINTS: { [Do in Remedy["do"]]: (facts: Extract<Remedy, { do: Do }>) => string } = {
+  "raise-document-limit": () =>
+    "Raise the limit with --max-document if you trust where it comes from",
+  "wait-for-lock": () => "Let the other process end, or wait longer with --lock-timeout",
+  "ask-less": () => "Try again later, log in, or lower --jobs",
+  "log-in": () =>
+    "Log in with docker login, or give --username and --password-stdin; a missing repository may be reported in the same way",
+  "trust-certificate": ({ plainHttp }) =>
+    `Give its certificate authority with --ca-file, or use --insecure${plainHttp ? " or --plain-http" : ""} if you trust the network`,
+  "allow-plain-http": () => "Use --plain-http if you trust the network between here and there",
+  "allow-insecure": () => "Use --insecure if you trust the network",
+  "allow-private-upload": () => "Use --allow-private-upload if you know that address",
+  "list-names": ({ location }) => `"cacheport ls ${location}" shows what is there`,
+  "verify-layout": ({ location }) =>
+    `"cacheport verify ${location}" shows everything that is wrong, "cacheport untag" removes a name`,
+  "unpack-archive": ({ location }) =>
+    `Unpack it first: cacheport copy --all ${location} NEW.tar makes an archive that can be added to`,
+  "convert-to-cache": ({ location }) =>
+    `Make a cache of its own first: cacheport convert ${location} --tag NAME`,
+  "convert-layers": () => "Use cacheport convert with --compression",
+  "convert-inline-cache": () =>
+    "Copy images to a registry or a layout; cacheport convert takes the inline cache of an image",
+  "delete-or-move-tag": () =>
+    "Delete it with the registry's own tool, or move it to other content with cacheport tag",
+  "write-image-manifest": ({ target }) => imageManifestHint("SRC", target),
+};
+
+/** What to do next about a failure; undefined where nobody knows. */
+export function hintOf({ hint, remedy }: CacheportError): string | undefined {
+  if (!remedy) return hint;
+  const sentence = HINTS[remedy.do] as (facts: Remedy) => string;
+  return sentence(remedy);
+}
+
+function imageManifestHint(source: string, target: string, options: readonly string[] = []) {
+  const words = ["cacheport convert", source, target, "--to image-manifest", ...options];
+  return `Write it as an image manifest: ${words.join(" ")}`;
+}
+
+/** Options that a command for another try needs as well. */
+const REPEATED_OPTIONS = ["username", "login-host", "ca-file"] as const;
+const REPEATED_FLAGS = [
+  "password-stdin",
+  "insecure",
+  "plain-http",
+  "allow-private-upload",
+] as const;
+
+/**
+ * Completes the hint at the command that would get a refused cache into its registry: with
+ * the source that the user wrote and the options without which it would not get there.
+ *
+ * @param source The source's text, for the target that the hint names.
+ */
+export function completeHint(
+  error: unknown,
+  source: (target: string) => string,
+  args: Arguments<SharedFlag, SharedValue>,
+  platform?: string,
+): unknown {
+  if (!(error instanceof CacheportError) || error.remedy?.do !== "write-image-manifest")
+    return error;
+  const { target } = error.remedy;
+  const options = [
+    ...(platform === undefined ? [] : ["--platform", shellWord(platform)]),
+    ...REPEATED_OPTIONS.flatMap((name) => {
+      const value = args.value(name);
+      return value === undefined ? [] : [`--${name}`, shellWord(value)];
+    }),
+    ...REPEATED_FLAGS.filter((name) => args.flag(name)).map((name) => `--${name}`),
+  ];
+  const hint = imageManifestHint(shellWord(source(target)), target, options);
+  return new CacheportError(error.code, error.message, { hint, cause: error });
+}
+
+/** A word as a shell reads it. */
+function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
