@@ -11,8 +11,8 @@ import { COMPOUNDS, LAYERS, ROOMS } from "./structure.ts";
 
 const SOURCE = join(import.meta.dir, "..", "src");
 const LINES = 450;
-/** Texts that help shows as they are. */
-const OPTION_NAMES = ["self-check.ts", "verify-problem.ts"];
+/** Texts that help shows as they are, and options of other programs. */
+const OPTION_NAMES = /^(?:self-check|verify-problem|explain-.*)\.ts$/;
 
 /** What `node:process` may be asked for outside main.ts: facts of the machine, and whether a process lives. */
 const PROCESS_FACTS = /^import \{ (?:(?:arch|kill|pid|platform),? )+\} from "node:process"/m;
@@ -140,10 +140,13 @@ function checkProcess(file: string, text: string): void {
 /** Below the edge nobody knows how an option is called: a failure there has a remedy instead. */
 function checkOptionNames(file: string, text: string): void {
   const edge = LAYERS.findIndex(([layer]) => layer === "edge");
-  if (layerOf(file) >= edge || OPTION_NAMES.includes(file)) return;
+  if (layerOf(file) >= edge || OPTION_NAMES.test(file)) return;
   const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/^\s*\/\/.*$/gm, "");
   const found = /["`][^"`\n]*(?:^|[\s(])--[a-z][^"`\n]*["`]/m.exec(code)?.[0];
-  if (found) faults.push(`src/${file} names an option of the command line: ${found}`);
+  if (found)
+    faults.push(
+      `src/${file} names an option of the command line: ${found}; give a Remedy of errors.ts instead and word it in cli-hints.ts`,
+    );
 }
 
 /** Walks the imports depth first; a file that is met on its own path closes a circle. */

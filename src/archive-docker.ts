@@ -132,10 +132,9 @@ async function findImage(
     if (item) items.push(item);
   }
   if (isRequired && items.length !== 1)
-    return none(
-      "docker exporter does not currently support exporting manifest lists",
-      "Choose one image of it with --platform, or write a type=oci archive, which holds anything",
-    );
+    return none("docker exporter does not currently support exporting manifest lists", {
+      do: "choose-image",
+    });
   return items.find(({ Config }) => old.has(Config)) ?? items[0];
 }
 

@@ -74,7 +74,7 @@ async function checkRoot(old: OldArchive): Promise<OldArchive> {
   throw new CacheportError(
     "NOT_SUPPORTED",
     `Cannot change archive "${location}": its layout is in a folder of it, "${root.folder}"`,
-    { hint: `Make an archive of its own first: cacheport copy --all ${location} NEW.tar` },
+    { hint: { do: "copy-archive", location } },
   );
 }
 

@@ -25,6 +25,10 @@ const HINTS: { [Do in Remedy["do"]]: (facts: Extract<Remedy, { do: Do }>) => str
     `"cacheport verify ${location}" shows everything that is wrong, "cacheport untag" removes a name`,
   "unpack-archive": ({ location }) =>
     `Unpack it first: cacheport copy --all ${location} NEW.tar makes an archive that can be added to`,
+  "copy-archive": ({ location }) =>
+    `Make an archive of its own first: cacheport copy --all ${location} NEW.tar`,
+  "choose-image": () =>
+    "Choose one image of it with --platform, or write a type=oci archive, which holds anything",
   "convert-to-cache": ({ location }) =>
     `Make a cache of its own first: cacheport convert ${location} --tag NAME`,
   "convert-layers": () => "Use cacheport convert with --compression",

@@ -89,8 +89,9 @@ export type Remedy =
   /** A certificate that is not trusted; some servers may be asked without TLS. */
   | { do: "trust-certificate"; plainHttp: boolean }
   | { do: "allow-plain-http" | "allow-insecure" | "allow-private-upload" }
-  | { do: "list-names" | "verify-layout" | "unpack-archive" | "convert-to-cache"; location: string }
-  | { do: "convert-layers" | "convert-inline-cache" | "delete-or-move-tag" }
+  | { do: "list-names" | "verify-layout" | "convert-to-cache"; location: string }
+  | { do: "unpack-archive" | "copy-archive"; location: string }
+  | { do: "choose-image" | "convert-layers" | "convert-inline-cache" | "delete-or-move-tag" }
   /** A cache in another shape is refused at `HOST/REPOSITORY:TAG`. */
   | { do: "write-image-manifest"; target: string };
 
