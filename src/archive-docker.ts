@@ -10,6 +10,7 @@ import type { Descriptor } from "./descriptor.ts";
 import { blobPath } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { detectDocumentType } from "./document.ts";
+import type { Remedy } from "./errors.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { encodeGoJson, isJsonObject, parseJson } from "./go-json.ts";
 import type { JsonObject } from "./go-json.ts";
@@ -111,7 +112,7 @@ async function findImage(
   { limit, holds, required, location }: DockerManifestOptions,
 ): Promise<Item | undefined> {
   const isRequired = required?.has(descriptor.digest) ?? false;
-  const none = (reason: string, hint?: string): undefined => {
+  const none = (reason: string, hint?: string | Remedy): undefined => {
     if (isRequired) throw refused(location, reason, hint);
   };
   if (!holds(descriptor.digest) || descriptor.size > limit)
