@@ -167,7 +167,7 @@ function repoTags({ imageName, refName }: IndexEntry): string[] {
 function refused(
   location: string,
   reason: string,
-  hint = "Write a type=oci archive, which holds anything",
+  hint: string | Remedy = "Write a type=oci archive, which holds anything",
 ): CacheportError {
   return new CacheportError(
     "NOT_SUPPORTED",
