@@ -60,7 +60,11 @@ export const ROOMS: readonly Room[] = [
   { name: "verify", holds: "what only verify needs", doors: "problem" },
   { name: "recompress", holds: "what only recompression needs", doors: "image" },
   { name: "explain", holds: "builds, their steps, and why a step is not cached", doors: "*" },
-  { name: "serve", holds: "what only serve needs", doors: "" },
+  {
+    name: "serve",
+    holds: "a registry over any location",
+    doors: "cache pending repository",
+  },
 ];
 
 /** Vocabulary that is written with a dash all the same: the field's own compounds. */
@@ -89,7 +93,7 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   [
     "operations",
     `cache-read convert copy explain* gc image-choose inspect list merge prune reachable
-     recompress* self-check* verify* walk`,
+     recompress* self-check* serve* verify* walk`,
   ],
   ["edge", `cli* command* inspect-* location* main version`],
   ["library", "mod"],

@@ -72,6 +72,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./command-tag.ts")).untagCommand,
   },
   {
+    name: "serve",
+    summary: "Serve locations as a registry on this machine",
+    load: async () => (await import("./command-serve.ts")).serveCommand,
+  },
+  {
     name: "ref",
     summary: "Parse, normalise and explain an image reference",
     load: async () => (await import("./command-ref.ts")).refCommand,
