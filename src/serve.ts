@@ -83,7 +83,7 @@ async function route(request: Request, options: ServeOptions): Promise<Response>
   checkHost(request, options.hostname);
   const url = new URL(request.url);
   if (url.pathname === "/v2/" || url.pathname === "/v2") return Response.json({});
-  const [, name, kind, rest] = ROUTE.exec(decodeURIComponent(url.pathname)) ?? [];
+  const [, name, kind, rest] = ROUTE.exec(decoded(url.pathname)) ?? [];
   if (name === undefined || rest === undefined)
     throw new Refusal(404, "UNSUPPORTED", "there is nothing at this address");
   const repository = options.repositories.find((one) => one.name === name);
@@ -101,6 +101,15 @@ async function route(request: Request, options: ServeOptions): Promise<Response>
       return blobs(request, repository, rest);
   }
   throw new Refusal(404, "UNSUPPORTED", "there is nothing at this address");
+}
+
+/** @throws {Refusal} for a path whose percent signs make no text */
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    throw new Refusal(400, "UNSUPPORTED", "the address cannot be read");
+  }
 }
 
 /**
