@@ -154,8 +154,14 @@ export class ParsedArguments implements Arguments {
           : left <= behind
             ? specs[specs.length - left]
             : specs[repeated];
-      return spec?.kind === "location" ? parse(text, spec.target ? "target" : "source") : [];
+      return spec?.kind === "location"
+        ? parse(text, this.#isTarget(spec) ? "target" : "source")
+        : [];
     });
+  }
+
+  #isTarget({ target }: OperandSpec): boolean {
+    return typeof target === "string" ? this.flag(target) : target === true;
   }
 
   get locations(): readonly Location[] {

@@ -29,8 +29,8 @@ export interface OperandSpec {
   readonly repeat?: boolean;
   /** Locations are parsed before the command runs, and completed as paths and names. */
   readonly kind: "location" | "text";
-  /** A location that is written to, which need not exist. */
-  readonly target?: boolean;
+  /** A location that is written to, which need not exist; with a flag's name, when that is given. */
+  readonly target?: boolean | string;
   /** The only values that are accepted. */
   readonly choices?: readonly string[];
 }

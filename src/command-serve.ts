@@ -1,11 +1,10 @@
-/** `cacheport serve LOC...`: a registry on this machine over any location. */
-import type { Arguments, CommandContext, CommandSpec } from "./cli-command.ts";
+/** `cacheport serve`: what is served and how it is called; the registry itself is serve.ts. */
+import { defineCommand } from "./cli-command.ts";
+import type { CommandContext } from "./cli-command.ts";
 import { CacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
 import {
   folderNear,
-  locate,
-  locateTarget,
   locationQuery,
   openSource,
   openWriter,
@@ -21,13 +20,21 @@ import { ServedRepository } from "./serve-repository.ts";
 
 const DEFAULT_PORT = 5000;
 
-/** `cacheport serve`. */
-export const serveCommand: CommandSpec = {
+/** `cacheport serve LOC...`: a registry on this machine over any location. */
+export const serveCommand = defineCommand({
   name: "serve",
   summary: "Serve locations as a registry on this machine",
   description:
     "Runs a registry over layout folders, archives, object stores and other registries until it is interrupted, so that a builder which knows only type=registry can import a cache from anywhere. It is read-only, and listens on loopback, unless told otherwise. What is asked for is not checked here: clients of registries check every digest.\n\nEach location is a repository, called as the folder or file (without its ending), as the repository, or as --name says. A location with a name or a digest offers that one alone, without one all its names.\n\nWith --writable it takes what is pushed, too, and puts it into the location when its tag comes, checked and whole; what was pushed without a tag by the end is listed there without a name.",
-  operands: [{ name: "LOC", description: "What to serve", kind: "location", repeat: true }],
+  operands: [
+    {
+      name: "LOC",
+      description: "What to serve",
+      kind: "location",
+      target: "writable",
+      repeat: true,
+    },
+  ],
   options: [
     {
       name: "name",
@@ -73,13 +80,18 @@ export const serveCommand: CommandSpec = {
       ...(await storeSettings(context, args)),
       signal: new AbortController().signal,
     };
-    const names = repositoryNames(args);
+    const isWritable = args.flag("writable");
+    const { locations } = args;
+    if (isWritable) for (const location of locations) checkWritable(location);
+    const names = repositoryNames(locations, args.values("name"));
     const hostname = args.value("address") ?? "127.0.0.1";
     const port = args.integer("port", { min: 0, max: 65535 }) ?? DEFAULT_PORT;
     const opened = new Opened();
     try {
-      for (const [position, text] of args.operands.entries())
-        await opened.add(text, names[position] as string, settings, args);
+      const folder = args.value("cache");
+      const cache = folder === undefined ? undefined : await opened.cache(folder);
+      for (const [position, location] of locations.entries())
+        await opened.add(location, names[position] as string, { settings, isWritable, cache });
       const registry = serveRegistry({
         repositories: opened.repositories,
         hostname,
@@ -108,32 +120,26 @@ export const serveCommand: CommandSpec = {
     }
     return 0;
   },
-};
+});
 
 /** What has been opened so far, and must be closed. */
 class Opened {
   readonly repositories: ServedRepository[] = [];
   readonly #closers: (() => Promise<void>)[] = [];
-  #cache: FolderCache | undefined;
 
   onClose(close: () => Promise<void>): void {
     this.#closers.push(close);
   }
 
-  async add(text: string, name: string, settings: StoreSettings, args: Arguments): Promise<void> {
-    const isWritable = args.flag("writable");
-    const location = isWritable ? locateTarget(text) : locate(text, "source");
+  async cache(folder: string): Promise<FolderCache> {
+    const cache = await FolderCache.open(folder);
+    this.onClose(() => cache.close());
+    return cache;
+  }
+
+  async add(location: Location, name: string, how: HowToServe): Promise<void> {
+    const { settings, isWritable, cache } = how;
     const query = locationQuery(location);
-    if (isWritable && (query.name !== undefined || query.digest !== undefined))
-      throw new CacheportError("USAGE", `Cannot serve "${text}" for writing: it names one entry`, {
-        hint: "Give the location without a name: what is pushed brings its own",
-      });
-    const folder = args.value("cache");
-    if (folder !== undefined && !this.#cache) {
-      const cache = await FolderCache.open(folder);
-      this.#cache = cache;
-      this.onClose(() => cache.close());
-    }
     let pending: PendingContent | undefined;
     if (isWritable) {
       const run = await RunFolder.within(folderNear(location));
@@ -142,11 +148,11 @@ class Opened {
     }
     const repository = await ServedRepository.open({
       name,
-      location: text,
-      open: async () => (await openSource(text, settings)).store,
+      location: location.text,
+      open: async () => (await openSource(location, settings)).store,
       openWriter: isWritable ? () => openWriter(location, settings) : undefined,
       pending,
-      cache: this.#cache,
+      cache,
       only: query.name === undefined && query.digest === undefined ? undefined : query,
       limits: settings.limits,
     });
@@ -159,12 +165,27 @@ class Opened {
   }
 }
 
+/** With what locations are opened. */
+interface HowToServe {
+  settings: StoreSettings;
+  isWritable: boolean;
+  cache: FolderCache | undefined;
+}
+
+/** @throws {CacheportError} USAGE for a location with a name */
+function checkWritable(location: Location): void {
+  if (locationQuery(location).name === undefined) return;
+  const { text } = location;
+  throw new CacheportError("USAGE", `Cannot serve "${text}" for writing: it names one entry`, {
+    hint: "Give the location without a name: what is pushed brings its own",
+  });
+}
+
 /** @throws {CacheportError} USAGE for two locations of one name, and for what is no name */
-function repositoryNames(args: Arguments): string[] {
-  const given = args.values("name");
-  if (given.length > args.operands.length)
+function repositoryNames(locations: readonly Location[], given: readonly string[]): string[] {
+  if (given.length > locations.length)
     throw new CacheportError("USAGE", "Cannot serve: there are more names than locations");
-  const names = args.operands.map((text, n) => given[n] ?? defaultName(locate(text, "source")));
+  const names = locations.map((location, n) => given[n] ?? defaultName(location));
   for (const [position, name] of names.entries()) {
     if (!/^[a-z0-9]+(?:(?:[._]|__|-+|\/)[a-z0-9]+)*$/.test(name))
       throw new CacheportError(
@@ -184,7 +205,7 @@ function repositoryNames(args: Arguments): string[] {
 
 function defaultName(location: Location): string {
   if (location.kind === "registry") return location.reference.path;
-  if (location.kind === "stream") return "cache";
+  if (location.kind === "stream" || location.kind === "object") return "cache";
   const name = basename(resolve(location.path))
     .toLowerCase()
     .replace(/(?:\.oci)?\.t(?:ar|gz|zst)(?:\.\w+)?$/, "")
