@@ -15,6 +15,8 @@ import type {
 import type { Descriptor } from "./descriptor.ts";
 import { digestOf, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
+import { parseDocument } from "./document.ts";
+import type { Document } from "./document.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { isDocumentType } from "./media-types.ts";
@@ -56,6 +58,7 @@ export interface BlobCache {
 export interface ServedManifest {
   descriptor: Descriptor;
   bytes: Uint8Array;
+  document: Document;
 }
 
 /** A blob, and where its bytes are. */
@@ -112,16 +115,10 @@ export class ServedRepository {
   async manifest(reference: string): Promise<ServedManifest | undefined> {
     const descriptor = await this.#find(reference);
     if (!descriptor || !isDocumentType(descriptor.mediaType)) return undefined;
-    const reader = this.#reader();
-    const bytes = await reader.read(descriptor, this.#options.limits.manifest);
-    const [node] = (
-      await walk(reader, [descriptor], {
-        limits: { ...this.#options.limits },
-        onBroken: () => {},
-      })
-    ).slice(-1);
-    for (const child of node?.children ?? []) this.#remember(child);
-    return { descriptor, bytes };
+    const bytes = await this.#reader().read(descriptor, this.#options.limits.manifest);
+    const document = describeBytes(descriptor, bytes);
+    for (const child of document.children) this.#remember(child);
+    return { descriptor, bytes, document };
   }
 
   /** A blob by its digest, or undefined. Its bytes are not checked: clients do that. */
@@ -165,18 +162,23 @@ export class ServedRepository {
    *   what the location's writer throws
    */
   async putManifest(
-    manifest: ServedManifest,
+    descriptor: Descriptor,
+    bytes: Uint8Array,
     tag: string | undefined,
   ): Promise<Digest | undefined> {
-    const { descriptor, bytes } = manifest;
+    const { subject, type } = describeBytes(descriptor, bytes);
+    if (type !== descriptor.mediaType)
+      throw new CacheportError(
+        "DOCUMENT_INVALID",
+        `Cannot take manifest: it is announced as "${descriptor.mediaType}" and is ${type}`,
+      );
     const pending = this.pending as PendingContent;
     await pending.keepManifest(descriptor, bytes);
     try {
       const nodes = await walk(this.#reader(), [descriptor], { limits: this.#options.limits });
-      const root = nodes.at(-1);
       for (const node of nodes) await this.#checkPresence(node.descriptor);
       if (tag !== undefined) await this.#publish(descriptor, [{ refName: tag }]);
-      return root?.subject?.digest;
+      return subject?.digest;
     } catch (error) {
       if (!isCacheportError(error, "NO_SPACE")) await pending.drop(descriptor.digest);
       throw error;
@@ -185,11 +187,14 @@ export class ServedRepository {
 
   /** Gives what was pushed without a tag a place in the location: nothing that was taken is lost. */
   async settle(): Promise<number> {
-    const manifests = this.pending?.manifests() ?? [];
-    for (const descriptor of manifests) {
-      if (this.pending?.has(descriptor.digest)) await this.#publish(descriptor, []);
+    let count = 0;
+    // An index comes after what it lists, and takes that with it.
+    for (const descriptor of this.pending?.manifests().toReversed() ?? []) {
+      if (!this.pending?.has(descriptor.digest)) continue;
+      await this.#publish(descriptor, []);
+      count++;
     }
-    return manifests.length;
+    return count;
   }
 
   async close(): Promise<void> {
@@ -274,15 +279,7 @@ export class ServedRepository {
     const known = this.#subjects.get(descriptor.digest);
     if (known !== undefined) return known;
     const manifest = await this.manifest(descriptor.digest).catch(() => undefined);
-    const [node] = manifest
-      ? (
-          await walk(this.#reader(), [descriptor], {
-            limits: this.#options.limits,
-            onBroken: () => {},
-          })
-        ).slice(-1)
-      : [];
-    const subject = node?.subject?.digest ?? null;
+    const subject = manifest?.document.subject?.digest ?? null;
     if (this.#subjects.size >= REMEMBERED) this.#subjects.clear();
     this.#subjects.set(descriptor.digest, subject);
     return subject;
@@ -290,19 +287,14 @@ export class ServedRepository {
 
   /** A referrer as the list of referrers has it: with its artifact type and annotations. */
   async #describe({ mediaType, digest, size }: Descriptor): Promise<Descriptor> {
-    const manifest = await this.manifest(digest);
-    const text = new TextDecoder().decode(manifest?.bytes ?? new Uint8Array());
-    const document = JSON.parse(text || "{}") as {
-      artifactType?: string;
-      config?: { mediaType?: string };
-      annotations?: Record<string, string>;
-    };
-    const artifactType = document.artifactType ?? document.config?.mediaType;
+    const document = (await this.manifest(digest))?.document;
+    const annotations = (document?.manifest ?? document?.index)?.annotations;
+    const artifactType = document?.artifactType ?? document?.config?.mediaType;
     return {
       mediaType,
       digest,
       size,
-      ...(document.annotations && { annotations: document.annotations }),
+      ...(annotations && { annotations }),
       ...(artifactType !== undefined && { artifactType }),
     };
   }
@@ -322,6 +314,10 @@ export class ServedRepository {
       locate: (descriptor) => holder(descriptor).locate(descriptor),
     };
   }
+}
+
+function describeBytes({ mediaType, digest }: Descriptor, bytes: Uint8Array): Document {
+  return parseDocument(bytes, mediaType, `manifest "${digest}"`);
 }
 
 /** The tag that an entry has, in a repository of any name. */

@@ -11,7 +11,7 @@ import { parseRange, rangeResponse } from "./serve-range.ts";
 import { digestIn, failureResponse, Refusal } from "./serve-refusal.ts";
 import { answerUpload, beginUpload } from "./serve-upload.ts";
 import { manifestDigest } from "./serve-repository.ts";
-import type { ServedManifest, ServedRepository } from "./serve-repository.ts";
+import type { ServedRepository } from "./serve-repository.ts";
 
 /** How to serve. */
 export interface ServeOptions {
@@ -171,12 +171,9 @@ async function putManifest(
   if (isDigest(reference) && reference !== digest)
     throw new Refusal(400, "DIGEST_INVALID", `the manifest has the digest ${digest}`);
   const mediaType = (request.headers.get("content-type") ?? "").split(";")[0]?.trim() ?? "";
-  const manifest: ServedManifest = {
-    descriptor: { mediaType, digest, size: bytes.length },
-    bytes,
-  };
   const subject = await repository.putManifest(
-    manifest,
+    { mediaType, digest, size: bytes.length },
+    bytes,
     isDigest(reference) ? undefined : reference,
   );
   return new Response(null, {

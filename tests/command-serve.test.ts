@@ -351,7 +351,7 @@ describe("push", () => {
     expect([missing.status, await errorCode(missing)]).toEqual([400, "MANIFEST_BLOB_UNKNOWN"]);
     const other = await pushManifest(registry, `sha256:${"0".repeat(64)}`, image(noise(10)));
     expect([other.status, await errorCode(other)]).toEqual([400, "DIGEST_INVALID"]);
-    for (const body of ["", "[]", "<html>"]) {
+    for (const body of ["", "[]", '{"a":1}', '{"things":[]}', "<html>"]) {
       const headers = { "content-type": MANIFEST };
       const none = await registry.ask("/v2/app/manifests/v1", { method: "PUT", headers, body });
       expect([none.status, await errorCode(none)]).toEqual([400, "MANIFEST_INVALID"]);
