@@ -20,6 +20,7 @@ const HINTS: { [Do in Remedy["do"]]: (facts: Extract<Remedy, { do: Do }>) => str
   "allow-plain-http": () => "Use --plain-http if you trust the network between here and there",
   "allow-insecure": () => "Use --insecure if you trust the network",
   "allow-private-upload": () => "Use --allow-private-upload if you know that address",
+  "choose-port": () => "Give another port with --port, or --port 0 for any that is free",
   "list-names": ({ location }) => `"cacheport ls ${location}" shows what is there`,
   "verify-layout": ({ location }) =>
     `"cacheport verify ${location}" shows everything that is wrong, "cacheport untag" removes a name`,

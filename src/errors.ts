@@ -88,7 +88,7 @@ export type Remedy =
   | { do: "raise-document-limit" | "wait-for-lock" | "ask-less" | "log-in" }
   /** A certificate that is not trusted; some servers may be asked without TLS. */
   | { do: "trust-certificate"; plainHttp: boolean }
-  | { do: "allow-plain-http" | "allow-insecure" | "allow-private-upload" }
+  | { do: "allow-plain-http" | "allow-insecure" | "allow-private-upload" | "choose-port" }
   | { do: "list-names" | "verify-layout" | "convert-to-cache"; location: string }
   | { do: "unpack-archive" | "copy-archive"; location: string }
   | { do: "choose-image" | "convert-layers" | "convert-inline-cache" | "delete-or-move-tag" }

@@ -62,7 +62,7 @@ export function serveRegistry(options: ServeOptions): RunningRegistry {
       throw new CacheportError(
         "IO_FAILED",
         `Cannot listen at "${hostname}:${port}": another program does`,
-        { hint: "Give another port with --port, or --port 0 for any that is free" },
+        { hint: { do: "choose-port" } },
       );
     throw systemError(`Cannot listen at "${hostname}:${port}"`, error);
   }
