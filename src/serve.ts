@@ -269,9 +269,5 @@ function isRead({ method }: Request): boolean {
 function notAllowed({ isWritable }: ServedRepository): Refusal {
   return isWritable
     ? new Refusal(405, "UNSUPPORTED", "this registry does not do that")
-    : new Refusal(
-        405,
-        "UNSUPPORTED",
-        "this registry is read-only: it was started without --writable",
-      );
+    : new Refusal(405, "UNSUPPORTED", "this registry is read-only");
 }
