@@ -63,7 +63,7 @@ export const serveCommand = defineCommand({
     {
       command: "cacheport serve ./cache.tar",
       description:
-        "Then: docker buildx build --cache-from type=registry,ref=127.0.0.1:5000/cache .",
+        "Then docker buildx build takes --cache-from type=registry,ref=127.0.0.1:5000/cache",
     },
     {
       command: "cacheport serve --writable ./cache",
