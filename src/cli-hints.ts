@@ -35,8 +35,6 @@ const HINTS: { [Do in Remedy["do"]]: (facts: Extract<Remedy, { do: Do }>) => str
   "convert-layers": () => "Use cacheport convert with --compression",
   "convert-inline-cache": () =>
     "Copy images to a registry or a layout; cacheport convert takes the inline cache of an image",
-  "delete-or-move-tag": () =>
-    "Delete it with the registry's own tool, or move it to other content with cacheport tag",
   "write-image-manifest": ({ target }) => imageManifestHint("SRC", target),
 };
 

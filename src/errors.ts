@@ -53,6 +53,8 @@ export const EXIT_CODES = {
   GC_REFUSED: 4,
   /** A registry refused: 401, 403, denied. */
   REGISTRY_DENIED: 5,
+  /** A registry does not do at all what was asked of it: 405. */
+  REGISTRY_UNSUPPORTED: 5,
   /** A registry does not take a document in this form. */
   REGISTRY_REJECTED: 1,
   /** A registry could not be reached, or failed after all retries. */
@@ -91,7 +93,7 @@ export type Remedy =
   | { do: "allow-plain-http" | "allow-insecure" | "allow-private-upload" | "choose-port" }
   | { do: "list-names" | "verify-layout" | "convert-to-cache"; location: string }
   | { do: "unpack-archive" | "copy-archive"; location: string }
-  | { do: "choose-image" | "convert-layers" | "convert-inline-cache" | "delete-or-move-tag" }
+  | { do: "choose-image" | "convert-layers" | "convert-inline-cache" }
   /** A cache in another shape is refused at `HOST/REPOSITORY:TAG`. */
   | { do: "write-image-manifest"; target: string };
 

@@ -29,6 +29,11 @@ export class DocumentCache {
     }
   }
 
+  delete(digest: Digest): void {
+    this.#size -= this.#documents.get(digest)?.length ?? 0;
+    this.#documents.delete(digest);
+  }
+
   clear(): void {
     this.#documents.clear();
     this.#size = 0;

@@ -134,7 +134,7 @@ function serverWords(refusal: Refusal, redact: RefusalContext["redact"]) {
  * The error for an answer that is no success.
  *
  * @returns REGISTRY_DENIED, REGISTRY_REJECTED, REGISTRY_FAILED, NO_SPACE,
- * LOCATION_NOT_FOUND, NOT_SUPPORTED, or the code for what is missing
+ * LOCATION_NOT_FOUND, REGISTRY_UNSUPPORTED, or the code for what is missing
  */
 export function refusalError(refusal: Refusal, context: RefusalContext): CacheportError {
   const { status } = refusal;
@@ -267,7 +267,7 @@ function otherRefusal(
     );
   }
   if (status === 405 || codes.has("UNSUPPORTED"))
-    return fail("NOT_SUPPORTED", "the registry does not support it");
+    return fail("REGISTRY_UNSUPPORTED", "the registry does not support it");
   if (codes.has("NAME_INVALID"))
     return fail(
       "REGISTRY_REJECTED",

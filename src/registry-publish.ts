@@ -1,9 +1,11 @@
 /** Documents on their way into a repository, and the tags that they get. */
 import type { NameUpdate, Root } from "./content-store.ts";
+import type { Descriptor } from "./descriptor.ts";
 import { digestAlgorithm, digestOf, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import { listsBlobs } from "./registry-errors.ts";
+import { keepReferrer } from "./registry-referrers.ts";
 import type { RepositoryClient } from "./registry-repository.ts";
 import { headTag, tagOf } from "./registry-resolve.ts";
 import { bytesBody } from "./registry-transport.ts";
@@ -11,7 +13,11 @@ import { bytesBody } from "./registry-transport.ts";
 /**
  * Writes a document under a tag or under its digest.
  *
+ * A document that refers to another one is made known as its referrer.
+ *
  * @param document Its media type, which the request's Content-Type must equal.
+ * @param headers Further ones: a condition.
+ * @returns `refused` when the condition did not hold.
  * @throws {CacheportError} REGISTRY_REJECTED, REGISTRY_DENIED, REGISTRY_FAILED, ...
  */
 export async function putDocument(
@@ -20,34 +26,53 @@ export async function putDocument(
   { mediaType, digest }: { mediaType: string; digest: Digest },
   bytes: Uint8Array,
   signal?: AbortSignal,
-): Promise<void> {
+  headers: Readonly<Record<string, string>> = {},
+): Promise<"written" | "refused"> {
   const shown = `${client.location}${isDigest(name) ? "@" : ":"}${name}`;
   const reply = await client.transport.request({
     ...client.manifest("PUT", name, "push", signal),
-    headers: { "content-type": mediaType },
+    headers: { "content-type": mediaType, ...headers },
     body: bytesBody(bytes),
     upload: true,
   });
-  const { status, headers } = reply;
-  if (status < 200 || status >= 300) {
-    const document = {
-      mediaType,
-      name,
-      listsBlobs: listsBlobs(mediaType, bytes),
-    };
-    throw await client.refusal(`Cannot write manifest "${shown}"`, reply, {
-      document,
-    });
+  if (headers["if-none-match"] !== undefined && reply.status === 412) return "refused";
+  if (reply.status < 200 || reply.status >= 300) {
+    const document = { mediaType, name, listsBlobs: listsBlobs(mediaType, bytes) };
+    throw await client.refusal(`Cannot write manifest "${shown}"`, reply, { document });
   }
-  const stored = headers.get("docker-content-digest");
-  if (!isDigest(stored) || stored === digest) return;
+  const stored = reply.headers.get("docker-content-digest");
   // A registry may know the same bytes by another algorithm.
-  if (stored === digestOf(bytes, digestAlgorithm(stored))) return;
-  throw new CacheportError(
-    "DIGEST_MISMATCH",
-    `Cannot write manifest "${shown}": the registry stored it as ${stored}, and it is ${digest}`,
-    { hint: "The registry changed the document; its clients will not find it" },
-  );
+  if (isDigest(stored) && stored !== digest && stored !== digestOf(bytes, digestAlgorithm(stored)))
+    throw new CacheportError(
+      "DIGEST_MISMATCH",
+      `Cannot write manifest "${shown}": the registry stored it as ${stored}, and it is ${digest}`,
+      { hint: "The registry changed the document; its clients will not find it" },
+    );
+  await keepReferrer(client, { mediaType, digest, size: bytes.length }, bytes, reply);
+  return "written";
+}
+
+/**
+ * Writes a root under a tag that is not there yet.
+ *
+ * Registries that know `If-None-Match` decide themselves; at the others two writers
+ * may pass between the question and the answer, and the tag then stands for what
+ * the later one wrote.
+ *
+ * @returns What the tag stands for when it was there, else undefined.
+ * @throws {CacheportError} REGISTRY_REJECTED, REGISTRY_DENIED, REGISTRY_FAILED, ...
+ */
+export async function publishIfAbsent(
+  client: RepositoryClient,
+  { descriptor, bytes }: Pick<Root, "descriptor" | "bytes">,
+  tag: string,
+  signal?: AbortSignal,
+): Promise<Descriptor | undefined> {
+  const present = await headTag(client, tag);
+  if (present) return present;
+  const headers = { "if-none-match": "*" };
+  const outcome = await putDocument(client, tag, descriptor, bytes, signal, headers);
+  return outcome === "refused" ? await headTag(client, tag) : undefined;
 }
 
 /**

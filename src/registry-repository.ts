@@ -45,11 +45,22 @@ export class RepositoryClient {
   readonly location: string;
   /** The registry took something for this repository, so it is there. */
   exists = false;
+  /** Whether the registry has the referrers API; undefined before it was seen. */
+  referrersApi: boolean | undefined;
+  readonly #turns = new Map<string, Promise<void>>();
 
   constructor({ domain, path }: NormalizedReference, options: TransportOptions) {
     this.transport = new RegistryTransport(domain, path, options);
     this.path = path;
     this.location = `${domain}/${path}`;
+  }
+
+  /** Runs what must not run twice at once for one key; the next waits for the one before. */
+  async inTurn(key: string, run: () => Promise<void>): Promise<void> {
+    const before = this.#turns.get(key) ?? Promise.resolve();
+    const turn = before.catch(() => {}).then(run);
+    this.#turns.set(key, turn);
+    await turn;
   }
 
   /** What a token must permit. */

@@ -66,7 +66,7 @@ function requestPage(client: RepositoryClient, url: URL | string): Promise<Reply
 }
 
 /** The target of a Link header that says next, or that says nothing of what it is. */
-function nextPage({ headers }: Reply): string | undefined {
+export function nextPage({ headers }: Reply): string | undefined {
   const link = headers.get("link") ?? "";
   let unnamed: string | undefined;
   for (const [, target, parameters = ""] of link.matchAll(

@@ -24,14 +24,16 @@ import type { DocumentLimits } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { NormalizedReference } from "./reference.ts";
+import { deleteManifest, deleteTag } from "./registry-delete.ts";
+import type { TagDeletion } from "./registry-delete.ts";
 import { DocumentCache } from "./registry-documents.ts";
 import { openDownload } from "./registry-download.ts";
-import { parseFaults } from "./registry-errors.ts";
 import { StoreFeed, bytesFeed, fileFeed } from "./registry-feed.ts";
 import type { BlobFeed } from "./registry-feed.ts";
 import { hostGate } from "./registry-limits.ts";
 import { isStored, storedSize } from "./registry-presence.ts";
-import { publishRoot, putDocument } from "./registry-publish.ts";
+import { publishIfAbsent, publishRoot, putDocument } from "./registry-publish.ts";
+import { listReferrers } from "./registry-referrers.ts";
 import { RepositoryClient } from "./registry-repository.ts";
 import { describeTags, resolveName, tagOf } from "./registry-resolve.ts";
 import type { FetchedDocument } from "./registry-resolve.ts";
@@ -219,44 +221,54 @@ export class RegistryRepository implements Store, ContentWriter {
   }
 
   /**
-   * Deletes a manifest with all tags that stand for it.
+   * Names a document that the repository has, unless the tag is there.
    *
-   * @throws {CacheportError} BLOB_NOT_FOUND, NOT_SUPPORTED, REGISTRY_DENIED, REGISTRY_FAILED
+   * @returns What the tag stands for when it was there, else undefined.
+   * @throws {CacheportError} REFERENCE_INVALID, REGISTRY_REJECTED, REGISTRY_DENIED, ...
    */
-  async deleteManifest(digest: Digest): Promise<void> {
-    await this.#delete(digest, "BLOB_NOT_FOUND");
+  async publishIfAbsent(
+    root: Pick<Root, "descriptor" | "bytes">,
+    name: string,
+    signal?: AbortSignal,
+  ): Promise<Descriptor | undefined> {
+    checkContent(root.bytes, root.descriptor);
+    return await publishIfAbsent(this.#client, root, tagOf(this.#client, name), signal);
   }
 
   /**
-   * Deletes a tag and leaves its manifest.
+   * What refers to a manifest: signatures, SBOMs, attestations.
    *
-   * @throws {CacheportError} NAME_NOT_FOUND, NOT_SUPPORTED, REGISTRY_DENIED, REGISTRY_FAILED
+   * @throws {CacheportError} REGISTRY_DENIED, REGISTRY_FAILED, DOCUMENT_INVALID
    */
-  async deleteTag(name: string): Promise<void> {
-    const tag = tagOf(this.#client, name);
-    await this.#delete(tag, "NAME_NOT_FOUND", refusesTags);
+  async listReferrers(subject: Digest): Promise<Descriptor[]> {
+    return await listReferrers(this.#client, subject);
   }
 
-  async #delete(
-    name: string,
-    missing: ErrorCode,
-    unsupported?: (reply: Reply) => boolean,
-  ): Promise<void> {
-    const call = this.#client.manifest("DELETE", name, "delete");
-    const reply = await this.#client.transport.request(call);
-    if (reply.status >= 200 && reply.status < 300) return;
-    const separator = name.includes(":") ? "@" : ":";
-    const action = `Cannot delete "${this.location}${separator}${name}"`;
-    if (unsupported?.(reply)) {
-      throw new CacheportError(
-        "NOT_SUPPORTED",
-        `${action}: this registry does not delete single tags`,
-        {
-          hint: { do: "delete-or-move-tag" },
-        },
-      );
-    }
-    throw await this.#client.refusal(action, reply, { missing });
+  /**
+   * Deletes a manifest with all tags that stand for it.
+   *
+   * @throws {CacheportError} BLOB_NOT_FOUND, REGISTRY_UNSUPPORTED, REGISTRY_DENIED, REGISTRY_FAILED
+   */
+  async deleteManifest(digest: Digest): Promise<void> {
+    await deleteManifest(this.#client, digest, this.#options.limits.manifest);
+    this.#documents.delete(digest);
+  }
+
+  /**
+   * Deletes one tag and nothing that anything else in the repository names.
+   *
+   * @throws {CacheportError} NAME_NOT_FOUND, NAME_CHANGED, REGISTRY_UNSUPPORTED, REGISTRY_DENIED, ...
+   */
+  async deleteTag(name: string): Promise<TagDeletion> {
+    const { limits, jobs } = this.#options;
+    return await deleteTag(this.#client, tagOf(this.#client, name), {
+      limit: limits.manifest,
+      jobs,
+      write: async (descriptor, bytes, tag) => {
+        if (tag === undefined) await this.put(descriptor, { bytes });
+        else await putDocument(this.#client, tag, descriptor, bytes);
+      },
+    });
   }
 
   async close(): Promise<void> {
@@ -272,16 +284,6 @@ export class RegistryRepository implements Store, ContentWriter {
   ): Promise<ReadableStream<Uint8Array>> {
     return repository.#download(descriptor, false, signal);
   }
-}
-
-/**
- * Tells whether a registry takes digests alone for what is to be deleted: the
- * reference registry, version 2, takes the tag for a digest that is invalid.
- */
-function refusesTags({ status, body }: Reply): boolean {
-  if (status === 405 || status === 501) return true;
-  const codes = parseFaults(body).map(({ code }) => code.toUpperCase());
-  return status === 400 && codes.some((code) => /^(?:DIGEST_INVALID|UNSUPPORTED)$/.test(code));
 }
 
 /** Makes a blob ready to be sent, in the way that costs least. */

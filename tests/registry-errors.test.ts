@@ -1,3 +1,4 @@
+import { hintOf } from "../src/cli-hints.ts";
 import { describe, expect, test } from "bun:test";
 import { DOCKER_LIST, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST } from "../src/media-types.ts";
 import { listsBlobs, parseFaults, refusalError } from "../src/registry-errors.ts";
@@ -49,7 +50,7 @@ test.each([
     const error = refuse(status, fault, { document: index });
     expect(error.code).toBe("REGISTRY_REJECTED");
     expect(error.message).toContain("in the shape of an OCI index");
-    expect(error.hint).toBe(
+    expect(hintOf(error)).toBe(
       "Write it as an image manifest: cacheport convert SRC reg.test/app:main --to image-manifest",
     );
     const list = refuse(status, fault, {
@@ -95,7 +96,7 @@ test.each([
     "no such repository",
   ],
   [400, ["NAME_INVALID"], "REGISTRY_REJECTED", "repository's name"],
-  [405, ["UNSUPPORTED"], "NOT_SUPPORTED", "does not support it"],
+  [405, ["UNSUPPORTED"], "REGISTRY_UNSUPPORTED", "does not support it"],
   [503, "", "REGISTRY_FAILED", "the registry failed (503)"],
 ] as [number, [string, string?] | string, string, string][])(
   "%d %j is %s: %s",

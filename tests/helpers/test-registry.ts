@@ -162,13 +162,13 @@ export class TestRegistry extends TestServer {
     const digest = repository.tags.get(reference) ?? reference;
     const found = repository.manifests.get(digest);
     if (request.method === "PUT") return this.#putManifest(request, name, reference);
+    const { tag, manifest } = this.#options.deletion ?? {};
+    const refusal = reference.includes(":") ? manifest : tag;
+    if (request.method === "DELETE" && refusal) return refusal;
     if (!found && this.#options.manifestFault && reference.includes(":"))
       return failed(500, "UNKNOWN", "unknown error");
     if (!found) return failed(404, "MANIFEST_UNKNOWN");
     if (request.method === "DELETE") {
-      const { tag, manifest } = this.#options.deletion ?? {};
-      const refusal = reference.includes(":") ? manifest : tag;
-      if (refusal) return refusal;
       if (reference.includes(":")) repository.manifests.delete(reference);
       for (const [tag, target] of repository.tags)
         if (tag === reference || target === reference) repository.tags.delete(tag);
