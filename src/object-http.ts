@@ -5,7 +5,7 @@
  */
 import { rootCertificates } from "node:tls";
 import { CacheportError, interrupted, systemError } from "./errors.ts";
-import type { ObjectSettings } from "./object-service.ts";
+import type { ObjectInfo, ObjectSettings, OpenObject } from "./object-service.ts";
 import { TransportFailure, explainFailure } from "./registry-failures.ts";
 import { backOff, parseRetryAfter, pause } from "./registry-limits.ts";
 
@@ -124,8 +124,10 @@ export class ObjectHttp {
         ? 0
         : (parseRetryAfter(outcome.headers.get("retry-after"), Date.now()) ?? 0);
       const wait = Math.max(backOff(failures, this.#options.retryDelayMs ?? RETRY_DELAY), least);
+      // Who is asked to come back later does so until patience ends.
+      const isBusy = !failed && outcome.status === 429;
       const isLast =
-        failures >= (this.#options.maxTries ?? MAX_TRIES) ||
+        (!isBusy && failures >= (this.#options.maxTries ?? MAX_TRIES)) ||
         performance.now() - start + wait > patience;
       if (isLast && failed) throw this.#unreachable(outcome);
       if (isLast) return outcome as ObjectReply;
@@ -249,6 +251,26 @@ export class ObjectHttp {
       },
     );
   }
+}
+
+/** What the headers of an answer say of an object. */
+export function objectInfo(headers: Headers): ObjectInfo {
+  const modified = Date.parse(headers.get("last-modified") ?? "");
+  return {
+    size: Number(headers.get("content-length")),
+    ...(!Number.isNaN(modified) && { modified }),
+  };
+}
+
+/** What a successful GET opened. */
+export function openedObject(reply: OpenObjectReply, from: number): OpenObject {
+  const { status, headers, stream, abort } = reply;
+  const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(headers.get("content-range") ?? "");
+  const length = headers.get("content-length");
+  if (status === 206 && range)
+    return { size: Number(range[2]), from: Number(range[1]), body: stream, abort };
+  const size = length === null || status === 206 ? undefined : Number(length);
+  return { size, from: status === 206 ? from : 0, body: stream, abort };
 }
 
 function isRefusal(status: number): boolean {

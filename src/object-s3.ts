@@ -10,7 +10,7 @@ import { digestAlgorithm, digestHex, isDigest, sizeMismatch } from "./digest.ts"
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import { readFault } from "./object-errors.ts";
-import type { OpenObjectReply } from "./object-http.ts";
+import { objectInfo, openedObject } from "./object-http.ts";
 import type { S3Options } from "./object-options.ts";
 import type {
   BlobList,
@@ -71,7 +71,7 @@ export class S3Service implements ObjectService {
     if (from > 0) headers["range"] = `bytes=${from}-`;
     const key = this.#blobKey(digest);
     const reply = await this.#client.send({ method: "GET", key, headers, signal });
-    if ("stream" in reply) return openObject(reply, from);
+    if ("stream" in reply) return openedObject(reply, from);
     throw this.#client.refusal(reply, {
       action: `Cannot read blob "${digest}" of "${this.location}"`,
       missing: "BLOB_MISSING",
@@ -339,25 +339,6 @@ export class S3Service implements ObjectService {
     if (reply.status < 300 || reply.status === 404) return;
     throw this.#client.refusal(reply, { action: `Cannot remove ${what} from "${this.location}"` });
   }
-}
-
-function objectInfo(headers: Headers): ObjectInfo {
-  const modified = Date.parse(headers.get("last-modified") ?? "");
-  return {
-    size: Number(headers.get("content-length")),
-    ...(!Number.isNaN(modified) && { modified }),
-  };
-}
-
-/** What a successful GET opened. */
-export function openObject(reply: OpenObjectReply, from: number): OpenObject {
-  const { status, headers, stream, abort } = reply;
-  const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(headers.get("content-range") ?? "");
-  const length = headers.get("content-length");
-  if (status === 206 && range)
-    return { size: Number(range[2]), from: Number(range[1]), body: stream, abort };
-  const size = length === null || status === 206 ? undefined : Number(length);
-  return { size, from: status === 206 ? from : 0, body: stream, abort };
 }
 
 /** The error for a blob that is to be copied and is not there in its right size. */

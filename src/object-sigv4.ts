@@ -13,6 +13,12 @@ export interface AwsKeys {
   readonly sessionToken?: string | undefined;
 }
 
+/** Credentials that may run out. */
+export interface TimedKeys extends AwsKeys {
+  /** Milliseconds since 1970; undefined for never. */
+  readonly expires?: number | undefined;
+}
+
 /** A request that is to be signed. */
 export interface SignableRequest {
   readonly method: string;

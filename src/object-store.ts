@@ -418,10 +418,16 @@ function isDerived({ mediaType }: Descriptor): boolean {
 }
 
 async function openService(place: ObjectPlace, settings: ObjectSettings): Promise<ObjectService> {
+  const options = await import("./object-options.ts");
+  const { env } = settings;
   if (place.kind === "s3") {
-    const { readS3Options } = await import("./object-options.ts");
     const { S3Service } = await import("./object-s3.ts");
-    return new S3Service(readS3Options(place, settings.env), settings);
+    return new S3Service(options.readS3Options(place, env), settings);
   }
-  throw new CacheportError("NOT_SUPPORTED", `Cannot open "type=${place.kind}" yet`);
+  if (place.kind === "azblob") {
+    const { AzureService } = await import("./object-azure.ts");
+    return new AzureService(options.readAzureOptions(place, env), settings);
+  }
+  const { GithubService } = await import("./object-github.ts");
+  return new GithubService(options.readGithubOptions(place, env), settings);
 }
