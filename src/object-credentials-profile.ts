@@ -80,7 +80,7 @@ async function keysOf(name: string, context: Context): Promise<TimedKeys | undef
     throw refused(
       name,
       "it logs in by SSO, which cacheport does not",
-      `Let the AWS CLI do it: eval "$(aws configure export-credentials --profile ${name} --format env)"`,
+      "The AWS CLI hands its credentials out with aws configure export-credentials, also as the credential_process of another profile",
     );
   return undefined;
 }

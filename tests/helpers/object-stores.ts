@@ -102,3 +102,13 @@ export function githubLocation(version: 1 | 2, scope: string): string {
     `scope=${scope}`,
   ].join(",");
 }
+
+/** The entries of the stand-in, finished or not. */
+export async function githubEntries(): Promise<{ key: string; done: boolean }[]> {
+  return (await (await fetch(`${env("STORES_GHA")}entries`)).json()) as never;
+}
+
+/** Evicts the entries whose keys start so. */
+export async function evictGithub(prefix: string): Promise<void> {
+  await fetch(`${env("STORES_GHA")}entries/${encodeURIComponent(prefix)}`, { method: "DELETE" });
+}
