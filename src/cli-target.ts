@@ -3,10 +3,16 @@
  * JSON value has them as `to` and `moved`.
  */
 import { readdirSync, statSync } from "node:fs";
-import type { ContentWriter, NamedEntry, NameReader, NameUpdate } from "./content-store.ts";
+import type {
+  ContentWriter,
+  EntryName,
+  NamedEntry,
+  NameReader,
+  NameUpdate,
+} from "./content-store.ts";
 import type { Digest } from "./digest.ts";
 import { isCacheportError } from "./errors.ts";
-import { entryLabel, isSameName } from "./layout-index.ts";
+import { entryLabel, sameNameFinder } from "./layout-index.ts";
 import { nameTexts } from "./location-names.ts";
 import { openSource } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
@@ -87,9 +93,10 @@ export class TargetBefore {
   written(roots: readonly WrittenRoot[]): Written {
     const moved: Written["moved"] = [];
     let isKnown = false;
+    const find = sameNameFinder(this.#entries);
     for (const { descriptor, names } of roots) {
       for (const update of names) {
-        const from = this.#meaning(update);
+        const from = meaning(update, find);
         if (from === undefined) continue;
         isKnown = true;
         const name = nameTexts([update])[0];
@@ -103,13 +110,16 @@ export class TargetBefore {
       moved,
     };
   }
+}
 
-  /** What a name meant before. */
-  #meaning(update: NameUpdate): Digest | undefined {
-    if (update.kind === "list") return undefined;
-    if (update.kind === "replace") return update.entry.descriptor.digest;
-    return this.#entries.find((entry) => isSameName(entry, update.name))?.descriptor.digest;
-  }
+/** What a name meant before. */
+function meaning(
+  update: NameUpdate,
+  find: (name: EntryName) => NamedEntry | undefined,
+): Digest | undefined {
+  if (update.kind === "list") return undefined;
+  const entry = update.kind === "replace" ? update.entry : find(update.name);
+  return entry?.descriptor.digest;
 }
 
 /** What can be asked for a name. */

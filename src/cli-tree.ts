@@ -31,8 +31,14 @@ export async function contentTree(
   entry: NamedEntry,
   options: WalkOptions,
 ): Promise<ContentTree> {
+  const { descriptor: root, problem } = entry;
+  if (problem !== undefined) {
+    const { mediaType, digest, size } = root;
+    const none = { platform: null, repeated: false, children: [] };
+    return { name: entryLabel(entry), digest, mediaType, size, problem, ...none };
+  }
   const problems = new Map<Digest, string>();
-  const nodes = await walk(reader, [entry.descriptor], {
+  const nodes = await walk(reader, [root], {
     ...options,
     onBroken: ({ digest }, error) => problems.set(digest, error.message),
   });
@@ -54,7 +60,7 @@ export async function contentTree(
       children: repeated ? [] : node.children.map((child) => build(child, null)),
     };
   };
-  return build(entry.descriptor, entryLabel(entry));
+  return build(root, entryLabel(entry));
 }
 
 /** Draws a tree with lines. */

@@ -226,6 +226,12 @@ async function copyAll(
       );
     }
     const entries = await store.list();
+    const broken = entries.find(({ problem }) => problem !== undefined);
+    if (broken) {
+      throw new CacheportError("DOCUMENT_INVALID", broken.problem ?? "", {
+        hint: "The other entries can be copied one by one",
+      });
+    }
     const roots = entries.map((entry) => ({
       descriptor: entry.descriptor,
       names: fitNames([keepName(entry)], target),

@@ -56,6 +56,11 @@ export interface EntryName {
 export interface NamedEntry extends EntryName {
   /** With the entry's own annotations and platform. */
   descriptor: Descriptor;
+  /**
+   * Why the entry cannot be used, where it is damaged or of a kind that is not supported. Its
+   * descriptor then shows what stands there, unchecked, and nothing is to be read by it.
+   */
+  problem?: string | undefined;
   /** The manifest that this one refers to; such an entry is no tag. */
   subject?: Digest | undefined;
 }

@@ -7,7 +7,7 @@
 import * as v from "valibot";
 import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
-import { goStruct, optional } from "./documents.ts";
+import { goStruct, optional, stringMap } from "./documents.ts";
 import { sortedMap } from "./go-json.ts";
 import { isDocumentType } from "./media-types.ts";
 
@@ -39,8 +39,6 @@ export interface Descriptor {
   isBlob?: boolean | undefined;
 }
 
-const StringMap = v.record(v.string(), v.string());
-
 /** The schema of each field of a platform; an image config has the same fields. */
 export const PLATFORM_ENTRIES = {
   architecture: v.nullish(v.string(), ""),
@@ -66,7 +64,7 @@ export const DescriptorSchema = goStruct({
   digest: DigestSchema,
   size: SizeSchema,
   urls: optional(v.array(v.string())),
-  annotations: optional(StringMap),
+  annotations: optional(stringMap),
   data: optional(v.string()),
   platform: optional(PlatformSchema),
   artifactType: optional(v.string()),

@@ -76,6 +76,28 @@ export const jsonObject = v.custom<JsonObject>(
 export const goStruct = <T extends v.ObjectEntries>(entries: T) =>
   v.pipe(jsonObject, v.transform(goFieldFinder(Object.keys(entries))), v.object(entries));
 
+/**
+ * A map of texts with whatever keys: valibot's own record drops those that JavaScript has
+ * a meaning for, such as `constructor`.
+ */
+export const stringMap = v.pipe(
+  v.custom<Record<string, string>>(
+    isJsonObject,
+    (issue) => `Invalid type: Expected Object but received ${issue.received}`,
+  ),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    for (const [key, value] of Object.entries(dataset.value as JsonObject)) {
+      if (typeof value === "string") continue;
+      const path = { type: "object", origin: "value", input: dataset.value, key, value } as const;
+      addIssue({
+        message: `Invalid type: Expected string but received ${typeof value}`,
+        path: [path],
+      });
+    }
+  }),
+);
+
 /** A field that Go leaves at its zero value when the JSON says null or nothing. */
 export const optional = <T extends v.GenericSchema>(schema: T) =>
   v.pipe(

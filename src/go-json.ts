@@ -32,10 +32,18 @@ export function encodeGoJson(value: unknown): Uint8Array {
   const sound = LONE_SURROGATE.test(text)
     ? JSON.stringify(value, (_key, item) => (typeof item === "string" ? item.toWellFormed() : item))
     : text;
-  return new TextEncoder().encode(
-    sound.replace(/[<>&\u2028\u2029]/g, (character) => ESCAPES[character] as string),
-  );
+  // JavaScript puts keys that are whole numbers first, in the order of the numbers. Only a
+  // map has such keys, and Go writes the keys of a map in the order of their bytes.
+  const ordered = NUMBER_KEY.test(sound) ? rewriteJson(sound, { sortMaps: true }) : sound;
+  return utf8.encode(escapeAsGo(ordered));
 }
+
+function escapeAsGo(text: string): string {
+  return text.replace(/[<>&\u2028\u2029]/g, (character) => ESCAPES[character] as string);
+}
+
+/** A key that is a whole number, in compact JSON. */
+const NUMBER_KEY = /[{,]"(?:0|[1-9]\d*)":/;
 
 const LONE_SURROGATE = /\\ud[89a-f]/;
 
@@ -84,6 +92,116 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
       { cause },
     );
   }
+}
+
+/**
+ * What JavaScript does not keep of JSON text: the place of keys that are whole numbers,
+ * and digits of numbers that are written out or have more of them than fit.
+ */
+const LOSSY =
+  /[{,]\s*"\d+"\s*:|[:,[]\s*-?(?:\d{16,}|\d+(?:\.\d+)?[eE][-+]?\d+|\d+\.\d+)\s*[,}\]]|-0\s*[,}\]]/;
+
+/** Tells whether JSON text, which is known to be valid, may lose something as a value. */
+export function isLossy(text: string): boolean {
+  return LOSSY.test(text);
+}
+
+/** The text of JSON in bytes. */
+export function jsonTextOf(bytes: Uint8Array): string {
+  return decoder.decode(bytes);
+}
+
+/** The tokens of JSON text that is known to be valid; white space is left out. */
+const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s"{}[\],:]+/gs;
+
+/** An object or a list that is being read. */
+interface Frame {
+  readonly isObject: boolean;
+  /** The items that are complete; for an object each with its key and the colon. */
+  readonly items: string[];
+  /** What was read of the item so far. */
+  item: string;
+}
+
+/**
+ * Writes JSON text anew, compact and with Go's escapes, and loses nothing of it: members
+ * keep their order, a member that is there twice stays, and a number keeps its digits.
+ *
+ * @param text Valid JSON.
+ * @param options.sortMaps Puts the members of objects that have whole numbers as keys in
+ *   the order of their keys' bytes.
+ */
+export function rewriteJson(text: string, { sortMaps = false } = {}): string {
+  // By hand, since a document may be nested deeper than the stack.
+  const frames: Frame[] = [{ isObject: false, items: [], item: "" }];
+  for (const [token] of text.matchAll(TOKEN)) {
+    const frame = frames.at(-1) as Frame;
+    if (token === "{" || token === "[") {
+      frames.push({ isObject: token === "{", items: [], item: "" });
+    } else if (token === "}" || token === "]") {
+      if (frame.item !== "") frame.items.push(frame.item);
+      if (sortMaps && frame.isObject && frame.items.some((item) => /^"\d+":/.test(item)))
+        frame.items.sort((a, b) => compareBytes(memberKey(a), memberKey(b)));
+      const whole = frame.items.join(",");
+      frames.pop();
+      const outer = frames.at(-1) as Frame;
+      outer.item += frame.isObject ? `{${whole}}` : `[${whole}]`;
+    } else if (token === ",") {
+      frame.items.push(frame.item);
+      frame.item = "";
+    } else {
+      frame.item += token.startsWith('"') ? rewriteText(token) : token;
+    }
+  }
+  return frames[0]?.item ?? "";
+}
+
+/** A text in quotes with Go's escapes. */
+function rewriteText(quoted: string): string {
+  const text = JSON.parse(quoted) as string;
+  return escapeAsGo(JSON.stringify(text.toWellFormed()));
+}
+
+/** The key of an object's member as it stands in compact text. */
+function memberKey(member: string): string {
+  return JSON.parse(QUOTED.exec(member)?.[0] ?? '""') as string;
+}
+
+const QUOTED = /^"[^"\\]*(?:\\.[^"\\]*)*"/s;
+
+/**
+ * Takes the text of an object or a list apart.
+ *
+ * @param text As {@link rewriteJson} writes it.
+ * @returns The items, or the members as key and value, each as text.
+ */
+export function splitJson(text: string): { key: string | undefined; value: string }[] {
+  const isObject = text.startsWith("{");
+  const found: { key: string | undefined; value: string }[] = [];
+  let depth = 0;
+  let start = 1;
+  const end = (at: number): void => {
+    if (at === start) return;
+    const item = text.slice(start, at);
+    const quoted = isObject ? (QUOTED.exec(item)?.[0] ?? "") : "";
+    found.push({
+      key: isObject ? (JSON.parse(quoted) as string) : undefined,
+      value: isObject ? item.slice(quoted.length + 1) : item,
+    });
+    start = at + 1;
+  };
+  for (const { 0: token, index } of text.matchAll(TOKEN)) {
+    if (token === "{" || token === "[") depth++;
+    else if (token === "}" || token === "]") depth--;
+    if ((token === "," && depth === 1) || depth === 0) end(index);
+  }
+  return found;
+}
+
+/** Joins what {@link splitJson} took apart: the members of an object, in their order. */
+export function joinObject(members: ReadonlyMap<string, string>): string {
+  const texts = [...members].map(([key, value]) => `${rewriteText(JSON.stringify(key))}:${value}`);
+  return `{${texts.join(",")}}`;
 }
 
 /** Tells whether a parsed value is a JSON object (no array, no null). */

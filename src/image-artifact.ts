@@ -8,7 +8,7 @@
 import * as v from "valibot";
 import { DescriptorSchema } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { checkSchema, goStruct, optional } from "./documents.ts";
+import { checkSchema, goStruct, optional, stringMap } from "./documents.ts";
 
 /** A document that lists blobs, mostly in reference to a subject. */
 export interface ArtifactManifest {
@@ -24,7 +24,7 @@ const ArtifactManifestSchema = goStruct({
   artifactType: optional(v.string()),
   blobs: v.nullish(v.array(DescriptorSchema), []),
   subject: optional(DescriptorSchema),
-  annotations: optional(v.record(v.string(), v.string())),
+  annotations: optional(stringMap),
 });
 
 /**

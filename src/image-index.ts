@@ -6,7 +6,7 @@
 import * as v from "valibot";
 import { DescriptorSchema, orderDescriptor } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { checkSchema, goStruct, optional } from "./documents.ts";
+import { checkSchema, goStruct, optional, stringMap } from "./documents.ts";
 import { encodeGoJson, parseJson, sortedMap } from "./go-json.ts";
 
 /** A document that lists manifests; in an index-shaped cache it lists blobs. */
@@ -23,7 +23,7 @@ const ImageIndexSchema = goStruct({
   artifactType: optional(v.string()),
   manifests: v.nullish(v.array(DescriptorSchema), []),
   subject: optional(DescriptorSchema),
-  annotations: optional(v.record(v.string(), v.string())),
+  annotations: optional(stringMap),
 });
 
 /** @throws {CacheportError} DOCUMENT_INVALID */

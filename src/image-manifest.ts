@@ -6,7 +6,7 @@
 import * as v from "valibot";
 import { DescriptorSchema, orderDescriptor } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { checkSchema, goStruct, optional } from "./documents.ts";
+import { checkSchema, goStruct, optional, stringMap } from "./documents.ts";
 import { encodeGoJson, parseJson, sortedMap } from "./go-json.ts";
 
 /** A document with a config and layers: an image, a cache, any artifact. */
@@ -26,7 +26,7 @@ const ImageManifestSchema = goStruct({
   config: optional(DescriptorSchema),
   layers: v.nullish(v.array(DescriptorSchema), []),
   subject: optional(DescriptorSchema),
-  annotations: optional(v.record(v.string(), v.string())),
+  annotations: optional(stringMap),
 });
 
 /** @throws {CacheportError} DOCUMENT_INVALID */

@@ -6,31 +6,32 @@
  * client/ociindex/ociindex.go for the two name annotations.
  */
 import * as v from "valibot";
-import type { EntryName, NamedEntry, NameQuery, NameUpdate, Root } from "./content-store.ts";
-import { DescriptorSchema, orderDescriptor } from "./descriptor.ts";
-import type { Descriptor } from "./descriptor.ts";
-import { isDigest } from "./digest.ts";
+import type { NameQuery, Root } from "./content-store.ts";
 import { checkSchema, jsonObject } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
-import { encodeGoJson, parseJson } from "./go-json.ts";
-import type { JsonObject } from "./go-json.ts";
 import {
-  ANNOTATION_IMAGE_NAME,
-  ANNOTATION_MANIFEST_SUBJECT,
-  ANNOTATION_REF_NAME,
-  isIndexType,
-  OCI_INDEX,
-} from "./media-types.ts";
-import { canonicalName, isTag, normalizeReference } from "./reference.ts";
+  encodeGoJson,
+  isLossy,
+  joinObject,
+  jsonTextOf,
+  parseJson,
+  rewriteJson,
+  splitJson,
+} from "./go-json.ts";
+import type { JsonObject } from "./go-json.ts";
+import { entryText, readEntry } from "./layout-entry.ts";
+import type { IndexEntry } from "./layout-entry.ts";
+import { entryLabel, matchesName, NameTable } from "./layout-names.ts";
+import { isIndexType, OCI_INDEX } from "./media-types.ts";
 
-/** An entry together with its JSON, unknown fields included. */
-export interface IndexEntry extends NamedEntry {
-  readonly raw: JsonObject;
-}
+export type { IndexEntry } from "./layout-entry.ts";
+export { entryLabel, matchesName, parseEntryName, sameNameFinder } from "./layout-names.ts";
 
 /** A parsed index.json. */
 export interface LayoutIndex {
   readonly raw: JsonObject;
+  /** The whole as compact text, where a JavaScript value does not keep all of it. */
+  readonly text?: string | undefined;
   readonly entries: readonly IndexEntry[];
 }
 
@@ -52,7 +53,8 @@ const IndexSchema = v.pipe(
 );
 
 /**
- * Parses an index.json.
+ * Parses an index.json. An entry that cannot be used is kept with its problem: it is no
+ * reason not to use the others.
  *
  * @param what What the bytes are, for the message: `index.json of "cache"`.
  * @throws {CacheportError} DOCUMENT_INVALID
@@ -60,25 +62,23 @@ const IndexSchema = v.pipe(
 export function parseLayoutIndex(bytes: Uint8Array, what: string): LayoutIndex {
   const raw = parseJson(bytes, what);
   const { manifests } = checkSchema(IndexSchema, raw, what);
+  const source = jsonTextOf(bytes);
+  const text = isLossy(source) ? rewriteJson(source) : undefined;
+  const texts = text === undefined ? [] : manifestTexts(text);
   return {
     raw: raw as JsonObject,
-    entries: manifests.map((entry, position) =>
-      toEntry(entry, `${what}, entry ${position + 1} of ${manifests.length}`),
-    ),
+    text,
+    entries: manifests.map((entry, position) => {
+      const where = `${what}, entry ${position + 1} of ${manifests.length}`;
+      return readEntry(entry, texts[position], where);
+    }),
   };
 }
 
-function toEntry(raw: JsonObject, what: string): IndexEntry {
-  const descriptor = checkSchema(DescriptorSchema, raw, what);
-  const annotations = descriptor.annotations ?? {};
-  const subject = annotations[ANNOTATION_MANIFEST_SUBJECT];
-  return {
-    raw,
-    descriptor,
-    refName: annotations[ANNOTATION_REF_NAME] || undefined,
-    imageName: annotations[ANNOTATION_IMAGE_NAME] || undefined,
-    subject: isDigest(subject) ? subject : undefined,
-  };
+function manifestTexts(text: string): string[] {
+  const members = splitJson(text);
+  const manifests = members.findLast(({ key }) => key === "manifests")?.value ?? "";
+  return manifests.startsWith("[") ? splitJson(manifests).map(({ value }) => value) : [];
 }
 
 /** The index of a new layout. */
@@ -91,6 +91,7 @@ export function emptyLayoutIndex(): LayoutIndex {
 
 /** The bytes of an index.json: compact, as BuildKit writes it. */
 export function encodeLayoutIndex(index: LayoutIndex): Uint8Array {
+  if (index.text !== undefined) return encodeExactly(index, index.text);
   const manifests = index.entries.map((entry) => entry.raw);
   const { schemaVersion, mediaType, ...rest } = index.raw;
   return encodeGoJson({
@@ -101,40 +102,17 @@ export function encodeLayoutIndex(index: LayoutIndex): Uint8Array {
   });
 }
 
-/** The annotations that name text becomes, as BuildKit writes them: a tag, or a full image name. */
-export function parseEntryName(text: string): EntryName {
-  const imageName = isTag(text) ? undefined : canonicalName(text);
-  if (imageName === undefined) return { refName: text };
-  const { tag, digest } = normalizeReference(imageName);
-  return { refName: tag ?? `@${digest}`, imageName };
-}
-
-/** How an entry is called in messages and tables: its full name, else its ref.name, else null. */
-export function entryLabel(entry: EntryName): string | null {
-  return entry.imageName ?? entry.refName ?? null;
-}
-
-/** The tag that a full image name ends with. */
-function tagOf(name: string | undefined): string | undefined {
-  if (name === undefined || isTag(name)) return undefined;
-  const canonical = canonicalName(name);
-  return canonical === undefined ? undefined : (normalizeReference(canonical).tag ?? undefined);
-}
-
-/** The names of an entry that are full image names, in canonical form. */
-function fullNames(entry: EntryName): string[] {
-  return [entry.imageName, entry.refName]
-    .filter((name) => name !== undefined && !isTag(name))
-    .map((name) => canonicalName(name as string))
-    .filter((name) => name !== undefined);
-}
-
-/** Tells whether an entry answers to a name: a bare tag, a full image name, or any other exact text. */
-export function matchesName(entry: EntryName, name: string): boolean {
-  if (entry.refName === name || entry.imageName === name) return true;
-  if (isTag(name)) return tagOf(entry.imageName) === name || tagOf(entry.refName) === name;
-  const canonical = canonicalName(name);
-  return canonical !== undefined && fullNames(entry).includes(canonical);
+/** An index.json of which a JavaScript value would lose something, member by member. */
+function encodeExactly(index: LayoutIndex, text: string): Uint8Array {
+  const manifests = `[${index.entries.map(entryText).join(",")}]`;
+  const { schemaVersion, mediaType } = index.raw;
+  const members = new Map([
+    ["schemaVersion", JSON.stringify(schemaVersion || 2)],
+    ["mediaType", JSON.stringify(mediaType || OCI_INDEX)],
+  ]);
+  for (const { key = "", value } of splitJson(text)) if (!members.has(key)) members.set(key, value);
+  members.set("manifests", manifests);
+  return new TextEncoder().encode(joinObject(members));
 }
 
 /** Entries that are there for their own sake, not as a referrer of another manifest. */
@@ -156,20 +134,30 @@ export function resolveEntry(
 ): IndexEntry | undefined {
   const { name, digest } = query;
   if (digest !== undefined) {
-    const same = index.entries.filter((entry) => entry.descriptor.digest === digest);
+    const same = index.entries.filter(
+      (entry) => entry.descriptor.digest === digest && entry.problem === undefined,
+    );
     return same.find((entry) => name !== undefined && matchesName(entry, name)) ?? same[0];
   }
   const entries = tagEntries(index);
   if (name !== undefined) {
     const matches = entries.filter((entry) => matchesName(entry, name));
-    return onlyOne(matches, name, location) ?? notFound(entries, name, location);
+    return usable(onlyOne(matches, name, location) ?? notFound(entries, name, location));
   }
   const latest = entries.filter((entry) => matchesName(entry, "latest"));
-  return (
+  return usable(
     onlyOne(latest, "latest", location) ??
-    onlyOne(entries, undefined, location) ??
-    notFound(entries, undefined, location)
+      onlyOne(entries, undefined, location) ??
+      notFound(entries, undefined, location),
   );
+}
+
+/** @throws {CacheportError} DOCUMENT_INVALID for an entry that cannot be used */
+function usable(entry: IndexEntry): IndexEntry {
+  if (entry.problem === undefined) return entry;
+  throw new CacheportError("DOCUMENT_INVALID", entry.problem, {
+    hint: "The other entries can be used; this one can be removed with cacheport untag",
+  });
 }
 
 /** The first entry when all of them are the same content; undefined when there is none. */
@@ -217,115 +205,18 @@ function listed(names: string[]): string {
  *
  * @throws {CacheportError} NAME_CHANGED when an entry to replace is gone;
  *   NAME_AMBIGUOUS when a bare tag is already the tag of a full name that means
- *   something else, since then neither could be asked for by its tag any more
+ *   something else, since then neither could be asked for by its tag any more;
+ *   DOCUMENT_INVALID when the entry to replace is of no known kind
  */
 export function applyNames(
   index: LayoutIndex,
   roots: readonly Root[],
   location: string,
 ): LayoutIndex {
-  let entries = [...index.entries];
-  for (const { descriptor, names } of roots) {
-    for (const update of names) entries = applyUpdate(entries, descriptor, update, location);
-  }
-  return { raw: index.raw, entries };
-}
-
-function applyUpdate(
-  entries: IndexEntry[],
-  descriptor: Descriptor,
-  update: NameUpdate,
-  location: string,
-): IndexEntry[] {
-  switch (update.kind) {
-    case "list": {
-      const listedAlready = entries.some((entry) => entry.descriptor.digest === descriptor.digest);
-      return listedAlready ? entries : [...entries, makeEntry(descriptor, {})];
-    }
-    case "set": {
-      refuseSharedTag(entries, descriptor, update.name, location);
-      const isSame = (entry: IndexEntry): boolean => isSameName(entry, update.name);
-      return replaceFirst(entries, isSame, makeEntry(descriptor, update.name));
-    }
-    case "replace": {
-      const old = update.entry;
-      const hasNames = (entry: IndexEntry): boolean =>
-        entry.refName === old.refName && entry.imageName === old.imageName;
-      const found = entries.find(
-        (entry) => hasNames(entry) && entry.descriptor.digest === old.descriptor.digest,
-      );
-      if (found) {
-        return replaceFirst(entries, (entry) => entry === found, changeEntry(found, descriptor));
-      }
-      if (entries.some((e) => hasNames(e) && e.descriptor.digest === descriptor.digest)) {
-        return entries;
-      }
-      throw new CacheportError(
-        "NAME_CHANGED",
-        `Cannot replace "${entryLabel(old) ?? old.descriptor.digest}" in "${location}": another process has changed it meanwhile`,
-        { hint: "Run the command again to work on what is there now" },
-      );
-    }
-  }
-}
-
-/** Puts an entry in the place of the first that fits, drops the others, or appends it. */
-function replaceFirst(
-  entries: IndexEntry[],
-  fits: (entry: IndexEntry) => boolean,
-  entry: IndexEntry,
-): IndexEntry[] {
-  const first = entries.findIndex(fits);
-  if (first === -1) return [...entries, entry];
-  return entries.flatMap((old, position) =>
-    position === first ? [entry] : fits(old) ? [] : [old],
-  );
-}
-
-/** Two names are the same when BuildKit would replace one by the other, or both are one full name. */
-export function isSameName(entry: EntryName, name: EntryName): boolean {
-  if (entry.refName === name.refName && entry.imageName === name.imageName) return true;
-  return name.imageName !== undefined && fullNames(entry).includes(name.imageName);
-}
-
-function refuseSharedTag(
-  entries: IndexEntry[],
-  descriptor: Descriptor,
-  name: EntryName,
-  location: string,
-): void {
-  if (name.imageName !== undefined || name.refName === undefined) return;
-  const tag = name.refName;
-  const owner = entries.find(
-    (entry) =>
-      !isSameName(entry, name) &&
-      entry.descriptor.digest !== descriptor.digest &&
-      matchesName(entry, tag),
-  );
-  if (!owner || entries.some((entry) => isSameName(entry, name))) return;
-  throw new CacheportError(
-    "NAME_AMBIGUOUS",
-    `Cannot give the name "${tag}" in "${location}": it is the tag of ${entryLabel(owner)}`,
-    { hint: "Give that full name to replace it, or choose another tag" },
-  );
-}
-
-function makeEntry(descriptor: Descriptor, name: EntryName): IndexEntry {
-  const {
-    [ANNOTATION_REF_NAME]: _refName,
-    [ANNOTATION_IMAGE_NAME]: _imageName,
-    ...annotations
-  } = descriptor.annotations ?? {};
-  if (name.refName !== undefined) annotations[ANNOTATION_REF_NAME] = name.refName;
-  if (name.imageName !== undefined) annotations[ANNOTATION_IMAGE_NAME] = name.imageName;
-  return toEntry(orderDescriptor({ ...descriptor, annotations }) as JsonObject, "entry");
-}
-
-/** Points an entry to other content; what described only the old content goes. */
-function changeEntry(entry: IndexEntry, descriptor: Descriptor): IndexEntry {
-  const { mediaType, digest, size } = descriptor;
-  const { data: _data, urls: _urls, artifactType: _artifactType, ...rest } = entry.raw;
-  return toEntry({ ...rest, mediaType, digest, size }, "entry");
+  const table = new NameTable(index.entries, location);
+  for (const { descriptor, names } of roots)
+    for (const update of names) table.apply(descriptor, update);
+  return { ...index, entries: table.toEntries() };
 }
 
 /** An index without the entries that fit. */
@@ -334,7 +225,7 @@ export function removeEntries(
   fits: (entry: IndexEntry) => boolean,
 ): LayoutIndex {
   return {
-    raw: index.raw,
+    ...index,
     entries: index.entries.filter((entry) => !fits(entry)),
   };
 }
@@ -346,7 +237,7 @@ export function sameIndex(a: LayoutIndex, b: LayoutIndex): boolean {
     a.entries.every((entry, position) => {
       const other = b.entries[position] as IndexEntry;
       // A name that is given again is another object with the same text.
-      return entry.raw === other.raw || JSON.stringify(entry.raw) === JSON.stringify(other.raw);
+      return entry.raw === other.raw || entryText(entry) === entryText(other);
     })
   );
 }

@@ -48,22 +48,20 @@ export async function listEntries(
       refName: entry.refName ?? null,
       imageName: entry.imageName ?? null,
     };
+    if (entry.problem !== undefined) return { ...common, ...NOTHING, problem: entry.problem };
     try {
       const { mediaType, ...rest } = await describe(reader, entry.descriptor, options);
       return { ...common, mediaType, ...rest, problem: null };
     } catch (error) {
       if (!isCacheportError(error) || error.code === "INTERRUPTED") throw error;
       const platform = entry.descriptor.platform ?? null;
-      return {
-        ...common,
-        kind: null,
-        platform,
-        contentSize: null,
-        problem: error.message,
-      };
+      return { ...common, ...NOTHING, platform, problem: error.message };
     }
   });
 }
+
+/** What is known of an entry that cannot be used. */
+const NOTHING = { kind: null, platform: null, contentSize: null };
 
 type Description = Pick<ListedEntry, "kind" | "platform" | "contentSize" | "mediaType">;
 

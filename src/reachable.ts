@@ -36,6 +36,8 @@ export async function findReachable(
   referrers: Referrers,
   options: WalkOptions,
 ): Promise<Set<Digest>> {
+  const broken = entries.find(({ problem }) => problem !== undefined);
+  if (broken) throw refusal(reader, new CacheportError("DOCUMENT_INVALID", broken.problem ?? ""));
   const reached = new Set<Digest>();
   const documents = new Set<Digest>();
   /** Many may refer to one. */

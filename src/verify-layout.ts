@@ -59,6 +59,20 @@ async function verifyMarker(folder: string, problems: ProblemList): Promise<void
   }
 }
 
+/**
+ * Reports entries that cannot be used.
+ *
+ * @returns The others.
+ */
+export function usableEntries(
+  entries: readonly NamedEntry[],
+  problems: ProblemList,
+): readonly NamedEntry[] {
+  for (const { problem } of entries)
+    if (problem !== undefined) problems.add("ENTRY_INVALID", null, problem);
+  return entries.filter(({ problem }) => problem === undefined);
+}
+
 /** Warns of names that stand for two things, of which nobody gets the second. */
 export function verifyNames(entries: readonly NamedEntry[], problems: ProblemList): void {
   const first = new Map<string, NamedEntry>();

@@ -11,6 +11,7 @@ export type Severity = "error" | "warning" | "note";
 /** Each code with its severity and what it stands for. The codes are stable. */
 export const PROBLEMS = {
   MANIFEST_MISSING: ["error", "a name points to content that is not there"],
+  ENTRY_INVALID: ["error", "an entry of index.json cannot be used"],
   BLOB_MISSING: ["error", "a document lists content that is not there"],
   DIGEST_MISMATCH: ["error", "the bytes have another digest"],
   SIZE_MISMATCH: ["error", "there are more or fewer bytes than a descriptor says"],

@@ -17,7 +17,7 @@ import { noProgress } from "./progress.ts";
 import type { ProgressReporter } from "./progress.ts";
 import { verifyBlob } from "./verify-blobs.ts";
 import { verifyDocument } from "./verify-documents.ts";
-import { verifyLayoutFiles, verifyNames } from "./verify-layout.ts";
+import { usableEntries, verifyLayoutFiles, verifyNames } from "./verify-layout.ts";
 import { ProblemList } from "./verify-problem.ts";
 import type { Problem } from "./verify-problem.ts";
 import { nameType, walk } from "./walk.ts";
@@ -58,7 +58,8 @@ export async function verifyStore(
   options: VerifyOptions,
 ): Promise<VerifyResult> {
   const problems = new ProblemList();
-  const entries = roots ?? (await store.list());
+  const listing = roots ?? (await store.list());
+  const entries = usableEntries(listing, problems);
   verifyNames(entries, problems);
   const nodes = await readAll(store, entries, options, problems);
   verifyRoots(entries, nodes, problems);
@@ -89,7 +90,7 @@ export async function verifyStore(
   const sound = await hashAll(store, blobs, diffIds, options, problems);
   if (options.folder !== undefined) {
     const reached = new Set(listed.map(({ digest }) => digest));
-    const isAll = roots === undefined;
+    const isAll = roots === undefined && entries.length === listing.length;
     await verifyLayoutFiles(options.folder, isAll ? reached : undefined, problems);
   }
   const good = [...documents.map((node) => node.descriptor), ...sound];

@@ -98,6 +98,18 @@ test("a non-distributable zstd layer has no Docker type and keeps its own", () =
   expect(JSON.parse(new TextDecoder().decode(bytes)).manifests[0].mediaType).toBe(foreign);
 });
 
+test("annotations with any key are kept, in the order of their bytes", () => {
+  const keys = ["9", "10", "__proto__", "constructor", "prototype", "toString", "a", "1.5", "-1"];
+  const annotations = `{${keys.map((key) => `"${key}":"v${key}"`).join(",")}}`;
+  const layers = `[{"mediaType":"${layer.mediaType}","digest":"${layer.digest}","size":1,"annotations":${annotations}}]`;
+  const json = `{"mediaType":"${OCI_MANIFEST}","config":${JSON.stringify(config)},"layers":${layers}}`;
+  const cache = parseCacheManifest(new TextEncoder().encode(json), "manifest") as CacheManifest;
+  const text = new TextDecoder().decode(encodeCacheManifest(cache, "oci-index").bytes);
+  // Go sorts the keys of a map by their bytes.
+  const sorted = keys.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  expect(text).toContain(`"annotations":{${sorted.map((key) => `"${key}":"v${key}"`).join(",")}}`);
+});
+
 test("annotations are sorted and escaped as Go does, urls and platform keep Go's order", () => {
   const annotations = { b: "<&>", a: "1" };
   const platform = { os: "linux", architecture: "arm64", variant: "v8" };

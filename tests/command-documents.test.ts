@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
-import { addBlob, blobFile, writeLayout } from "./helpers/layout.ts";
+import { addBlob, blobFile, readIndex, snapshot, writeLayout } from "./helpers/layout.ts";
 import { tempFolder } from "./helpers/temp.ts";
 
 const OCI_INDEX = "application/vnd.oci.image.index.v1+json";
@@ -75,4 +75,67 @@ describe("an artifact manifest", () => {
       expect((await cacheport(["verify", target])).code).toBe(0);
     },
   );
+});
+
+describe("an entry of index.json that cannot be used", () => {
+  /** A layout with a sound image and an odd entry. */
+  const layoutWith = (odd: object): string => {
+    const layout = tempFolder();
+    const named = (name: string) => ({
+      annotations: { "org.opencontainers.image.ref.name": name },
+    });
+    const good = { ...addImage(layout, "good").manifest, ...named("good") };
+    writeLayout(layout, [good, { mediaType: OCI_MANIFEST, ...odd, ...named("odd") }]);
+    return layout;
+  };
+
+  test.each([
+    ["a digest of another algorithm", { digest: `blake3:${"ab".repeat(32)}`, size: 10 }],
+    ["a digest that is cut short", { digest: "sha256:abcd", size: 10 }],
+    ["a negative size", { digest: `sha256:${"0".repeat(64)}`, size: -5 }],
+    ["neither digest nor size", {}],
+  ])("with %s is shown, and the others are used", async (_what, odd) => {
+    const layout = layoutWith(odd);
+    const [good, shown] = (await cacheport(["ls", layout, "--json"])).json();
+    expect([good.kind, good.problem]).toEqual(["artifact", null]);
+    expect([shown.kind, shown.refName]).toEqual([null, "odd"]);
+    expect(shown.digest).toBe((odd as { digest?: string }).digest ?? "");
+    expect(shown.problem).toContain("entry 2 of 2");
+    expect((await cacheport(["ls", layout, "--tree"])).stdout).toContain("entry 2 of 2");
+
+    const target = join(tempFolder(), "target");
+    expect((await cacheport(["copy", `${layout}:good`, target])).code).toBe(0);
+    expect((await cacheport(["verify", `${layout}:good`])).code).toBe(0);
+
+    const verified = await cacheport(["verify", layout, "--json"]);
+    expect(verified.code).toBe(4);
+    expect(verified.json().problems.map((problem: any) => problem.code)).toEqual(["ENTRY_INVALID"]);
+    expect(verified.json().blobs).toBe(3);
+  });
+
+  test("makes refuse what would need it, with nothing changed", async () => {
+    const layout = layoutWith({ digest: `blake3:${"ab".repeat(32)}`, size: 10 });
+    const before = snapshot(layout);
+    const target = join(tempFolder(), "target");
+    for (const args of [
+      ["copy", `${layout}:odd`, target],
+      ["copy", "--all", layout, target],
+      ["verify", `${layout}:odd`],
+      ["gc", layout, "--grace", "0"],
+      ["copy", `${layout}:good`, `${layout}:odd`],
+    ]) {
+      const run = await cacheport(args);
+      expect([args.join(" "), run.code]).toEqual([args.join(" "), 4]);
+      expect(run.stderr).toContain("blake3");
+    }
+    expect(existsSync(target)).toBe(false);
+    expect(snapshot(layout)).toEqual(before);
+  });
+
+  test("stays as it is when others get a name beside it", async () => {
+    const layout = layoutWith({ digest: `blake3:${"ab".repeat(32)}`, size: 10, x: 1.5 });
+    const odd = JSON.stringify(readIndex(layout).manifests[1]);
+    expect((await cacheport(["copy", `${layout}:good`, `${layout}:again`])).code).toBe(0);
+    expect(JSON.stringify(readIndex(layout).manifests[1])).toBe(odd);
+  });
 });

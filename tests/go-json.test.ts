@@ -1,5 +1,15 @@
 import { describe, expect, test } from "bun:test";
-import { compareBytes, encodeGoJson, goFields, parseJson, sortedMap } from "../src/go-json.ts";
+import {
+  compareBytes,
+  encodeGoJson,
+  goFields,
+  isLossy,
+  joinObject,
+  parseJson,
+  rewriteJson,
+  sortedMap,
+  splitJson,
+} from "../src/go-json.ts";
 import { failure } from "./helpers/errors.ts";
 
 const text = (value: unknown): string => new TextDecoder().decode(encodeGoJson(value));
@@ -35,6 +45,52 @@ describe("encodeGoJson", () => {
       expect(encoded).not.toMatch(/[<>&\u2028\u2029]/);
       expect(JSON.parse(encoded)).toEqual({ [value]: [value] });
     }
+  });
+});
+
+describe("rewriteJson", () => {
+  test.each([
+    [
+      ' { "a" : [ 1.0 , -0, 1E+2,  12345678901234567890 ] } ',
+      '{"a":[1.0,-0,1E+2,12345678901234567890]}',
+    ],
+    ['{"b":1,"a":2,"10":3,"9":4,"b":5}', '{"b":1,"a":2,"10":3,"9":4,"b":5}'],
+    [
+      String.raw`{"\u003c\u0041":"a\/\"{}[],: <\ud800"}`,
+      String.raw`{"\u003cA":"a/\"{}[],: \u003c` + '\ufffd"}',
+    ],
+    ['[[],{},[{}],""]', '[[],{},[{}],""]'],
+    ["null", "null"],
+    ['"x"', '"x"'],
+  ])("keeps all of %s", (from, to) => {
+    expect(rewriteJson(from)).toBe(to);
+  });
+
+  test("of a text that is deep beyond reason is no crash", () => {
+    const deep = `${"[".repeat(200_000)}${"]".repeat(200_000)}`;
+    expect(rewriteJson(deep)).toBe(deep);
+    expect(splitJson(deep)).toHaveLength(1);
+  });
+
+  test("splitJson and joinObject take apart and join", () => {
+    const text = '{"a":{"b":[1,2]},"c,\\"}":"}","d":[]}';
+    const parts = splitJson(text);
+    expect(parts.map(({ key }) => key)).toEqual(["a", 'c,"}', "d"]);
+    expect(joinObject(new Map(parts.map(({ key, value }) => [key as string, value])))).toBe(text);
+    expect(splitJson("[]")).toEqual([]);
+    expect(splitJson("[1,[2,3]]").map(({ value }) => value)).toEqual(["1", "[2,3]"]);
+  });
+
+  test.each(["1.5", "-0", "1e5", "12345678901234567", "0.1"])("%s is lossy", (number) => {
+    for (const text of [`{"a":${number}}`, `[${number} , 2]`]) expect(isLossy(text)).toBe(true);
+  });
+
+  test.each([
+    '{"a":"x:1.5","b":[1,2]}',
+    '{"size":123456789012345}',
+    '{"a":"2024-01-01T00:00:00.5Z"}',
+  ])("%s is not", (text) => {
+    expect(isLossy(text)).toBe(false);
   });
 });
 

@@ -16,7 +16,7 @@ import {
   sameIndex,
 } from "../src/layout-index.ts";
 import type { LayoutIndex } from "../src/layout-index.ts";
-import { OCI_MANIFEST } from "../src/media-types.ts";
+import { OCI_INDEX, OCI_MANIFEST } from "../src/media-types.ts";
 import { failure } from "./helpers/errors.ts";
 import { fixture } from "./helpers/temp.ts";
 
@@ -49,13 +49,17 @@ const BAD = [
   ["an entry that is no object", '{"manifests":[1]}', "manifests.0"],
   ["a manifest", `{"mediaType":"${OCI_MANIFEST}"}`, "Expected an image index"],
   ["schema version 1", '{"schemaVersion":1,"manifests":[]}', "schemaVersion"],
-  [
-    "a digest with a path",
-    '{"manifests":[{"digest":"sha256:../../x","size":1}]}',
-    "entry 1 of 1: field digest",
-  ],
-  ["a negative size", `{"manifests":[{"digest":"${digest("x")}","size":-1}]}`, "size"],
-  ["a size that is no number", `{"manifests":[{"digest":"${digest("x")}","size":"1"}]}`, "size"],
+] as const;
+
+const UNUSABLE = [
+  ["a digest with a path", { digest: "sha256:../../x", size: 1 }, "field digest"],
+  ["a digest of another algorithm", { digest: `blake3:${"ab".repeat(32)}`, size: 1 }, "digest"],
+  ["a digest in upper case", { digest: `sha256:${"AB".repeat(32)}`, size: 1 }, "field digest"],
+  ["no digest", { size: 1 }, "field digest"],
+  ["a negative size", { digest: digest("x"), size: -1 }, "field size"],
+  ["a size that is no number", { digest: digest("x"), size: "1" }, "field size"],
+  ["a platform that is none", { ...entry("x"), platform: "linux" }, "field platform"],
+  ["an annotation that is no text", { ...entry("x"), annotations: { a: 1 } }, "annotations.a"],
 ] as const;
 
 describe("parseLayoutIndex", () => {
@@ -64,6 +68,30 @@ describe("parseLayoutIndex", () => {
     expect(error.code).toBe("DOCUMENT_INVALID");
     expect(error.message).toContain(reason);
     expect(error.message).not.toContain("\n");
+  });
+
+  test.each(UNUSABLE)("keeps an entry with %s, and the others with it", (_what, value, reason) => {
+    const named = { annotations: ref("odd"), ...value };
+    const { entries } = index(entry("a", ref("good")), named, entry("b", ref("fine")));
+    expect(entries.map(({ problem }) => problem !== undefined)).toEqual([false, true, false]);
+    expect(entries[1]?.problem).toContain(`entry 2 of 3: `);
+    expect(entries[1]?.problem).toContain(reason);
+    expect(entries[1]?.descriptor.digest).toBe(
+      ((value as { digest?: string }).digest ?? "") as never,
+    );
+  });
+
+  test("an unusable entry resolves to its problem, keeps its bytes and is not replaced", async () => {
+    const odd = { mediaType: "m", digest: "blake3:x", size: 1, annotations: ref("odd") };
+    const before = index(entry("a", ref("good")), odd);
+    expect(resolveEntry(before, { name: "good" }, "l")?.refName).toBe("good");
+    const error = await failure(() => resolveEntry(before, { name: "odd" }, "l"));
+    expect([error.code, error.exitCode]).toEqual(["DOCUMENT_INVALID", 4]);
+    const after = applyNames(before, [root("b", { kind: "set", name: { refName: "good" } })], "l");
+    expect(JSON.parse(text(after)).manifests[1]).toEqual(odd);
+    const set = [root("b", { kind: "set" as const, name: { refName: "odd" } })];
+    expect((await failure(() => applyNames(before, set, "l"))).message).toContain("Cannot replace");
+    expect(removeEntries(before, (e) => e.refName === "odd").entries).toHaveLength(1);
   });
 
   test("accepts what older programs write: no mediaType, manifests null", () => {
@@ -197,6 +225,46 @@ describe("applyNames", () => {
         z: 1,
       },
     ]);
+  });
+
+  test("digits, order and odd keys of what is not known are kept to the letter", () => {
+    const unknown = `"x":{"10":1,"9":[1.50,-0,1e400,12345678901234567890123],"a":{"__proto__":"\\u003c"}}`;
+    const first = `{"mediaType":"m","digest":"${digest("a")}","size":1,"annotations":{"b":"v","9":"w","10":"x","org.opencontainers.image.ref.name":"a"},${unknown}}`;
+    const second = `{"size":2,"digest":"${digest("b")}","mediaType":"m","data":"","n":3.0,"annotations":{"org.opencontainers.image.ref.name":"b"}}`;
+    const json = `{ "schemaVersion": 2,\n "mediaType":"${OCI_INDEX}",${unknown},"manifests":[${first}, ${second}],"n":0.10}`;
+    const before = parseLayoutIndex(bytes(json), "x");
+    const replace = root("c", { kind: "replace", entry: before.entries[1] as never });
+    const after = applyNames(before, [replace, root("d", { kind: "list" })], "l");
+    expect(text(after)).toBe(
+      `{"schemaVersion":2,"mediaType":"${OCI_INDEX}",${unknown},"manifests":[${first},` +
+        `{"size":2,"digest":"${digest("c")}","mediaType":"application/vnd.oci.image.manifest.v1+json","n":3.0,"annotations":{"org.opencontainers.image.ref.name":"b"}},` +
+        `${JSON.stringify(entry("d"))}],"n":0.10}`,
+    );
+    expect(sameIndex(before, parseLayoutIndex(bytes(json), "x"))).toBe(true);
+  });
+
+  test("the work grows as the number of names does", () => {
+    const work = (count: number): number => {
+      let reads = 0;
+      const counted = index(
+        ...Array.from({ length: count }, (_, n) => entry(`old ${n}`, ref(`old-${n}`))),
+      ).entries.map(
+        (each) =>
+          new Proxy(each, {
+            get(target, key) {
+              reads++;
+              return Reflect.get(target, key);
+            },
+          }),
+      );
+      const names = Array.from({ length: count }, (_, n) =>
+        root(`new ${n}`, { kind: "set" as const, name: { refName: `new-${n}` } }),
+      );
+      const after = applyNames({ raw: {}, entries: counted }, names, "l");
+      expect(after.entries).toHaveLength(2 * count);
+      return reads;
+    };
+    expect(work(400)).toBeLessThan(5 * work(100));
   });
 
   test("replacing an entry that has moved fails, one that has become the same does not", async () => {
