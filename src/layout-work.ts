@@ -10,6 +10,7 @@
  * there removes it.
  */
 import { lstat, mkdir, rm, rmdir, unlink } from "node:fs/promises";
+import { statSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
 import { HeldFolder } from "./layout-folder.ts";
@@ -310,9 +311,20 @@ async function removeDeadRuns(parent: string, own: string): Promise<string[]> {
  * cannot be removed stays.
  */
 export async function removeDeadRunsNear(path: string): Promise<void> {
-  const { uid } = userInfo();
+  const uid = ownUser();
+  if (uid === undefined) return;
   const places = [resolve(path), dirname(resolve(path)), resolve(tmpdir())];
   for (const place of new Set(places)) await sweep(place, uid).catch(() => {});
+}
+
+/** The user that this process runs as; undefined where the system does not tell. */
+function ownUser(): number | undefined {
+  try {
+    return userInfo().uid;
+  } catch {
+    // A container may know the user by number alone, without a name or a home.
+    return statSync("/proc/self", { throwIfNoEntry: false })?.uid;
+  }
 }
 
 async function sweep(place: string, uid: number): Promise<void> {

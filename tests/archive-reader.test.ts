@@ -196,7 +196,7 @@ describe("LayoutArchive", () => {
   test.each(NO_LAYOUTS)("refuses %s", async (_title, members, code, hint) => {
     const error = await failure(() => LayoutArchive.open(tarFile(makeTar(members))));
     expect(error.code).toBe(code as never);
-    expect(error.hint ?? "").toMatch(hint);
+    expect(error.hint ?? error.remedy?.do ?? "").toMatch(hint);
   });
 
   test("names what is not there, and a folder", async () => {

@@ -103,12 +103,7 @@ describe("names", () => {
 
   test("a digest without an entry resolves to the blob, its type told from the content", async () => {
     const path = join(tempFolder(), "layout");
-    const manifest = encode({
-      schemaVersion: 2,
-      mediaType: OCI_MANIFEST,
-      config: {},
-      layers: [],
-    });
+    const manifest = encode({ schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [] });
     const config = encode({ config: {}, rootfs: {} });
     const text = new TextEncoder().encode("plain");
     await writing(path, async (writer) => {
