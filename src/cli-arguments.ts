@@ -8,12 +8,13 @@
 import type { Arguments, OperandSpec, OptionSpec } from "./cli-command.ts";
 import { CacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
+import { foreignOption, foreignValue } from "./cli-foreign.ts";
 import { nearest } from "./cli-suggestion.ts";
 import { BYTES_SYNTAX, DURATION_SYNTAX, parseBytes, parseDuration } from "./units.ts";
 
 /** What the parser knows of a command. */
 export interface ArgumentsSpec {
-  /** The command's name, for messages. */
+  /** The command's name, for messages; empty for the program itself. */
   readonly command: string;
   readonly options: readonly OptionSpec[];
   readonly operands: readonly OperandSpec[];
@@ -259,18 +260,25 @@ export function quote(word: string): string {
 function usage(
   spec: ArgumentsSpec,
   reason: string,
-  hint = `Run cacheport ${spec.command} --help to see how it is used`,
+  hint = spec.command === ""
+    ? "Run cacheport --help to see the commands"
+    : `Run cacheport ${spec.command} --help to see how it is used`,
 ): CacheportError {
-  return new CacheportError("USAGE", `Cannot run command ${quote(spec.command)}: ${reason}`, {
-    hint,
-  });
+  const what = spec.command === "" ? "cacheport" : `command ${quote(spec.command)}`;
+  return new CacheportError("USAGE", `Cannot run ${what}: ${reason}`, { hint });
 }
 
 function unknownOption(spec: ArgumentsSpec, shown: string, cluster = shown): CacheportError {
   const names = spec.options.map(({ name }) => `--${name}`);
   // `-json` is one dash short of `--json`.
   const meant = nearest(cluster.length > 2 ? `--${cluster.replace(/^-+/, "")}` : shown, names);
-  return usage(spec, `there is no option ${quote(shown)}`, meant && `Did you mean ${meant}?`);
+  return usage(
+    spec,
+    `there is no option ${quote(shown)}`,
+    foreignOption(spec.command, cluster) ??
+      foreignOption(spec.command, shown) ??
+      (meant && `Did you mean ${meant}?`),
+  );
 }
 
 function badChoice(
@@ -283,6 +291,6 @@ function badChoice(
   return usage(
     spec,
     `${what} takes ${choices.join(", ")}, not ${quote(value)}`,
-    meant && `Did you mean ${meant}?`,
+    foreignValue(what.replace("option ", ""), value) ?? (meant && `Did you mean ${meant}?`),
   );
 }

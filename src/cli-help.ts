@@ -1,7 +1,9 @@
 /** Renders `--help` from the command table. Gives text; prints nothing. */
 import type { CommandEntry, CommandSpec, OperandSpec, OptionSpec } from "./cli-command.ts";
-import { sharedOptions } from "./cli-options.ts";
+import { sharedOptions, takesLocations } from "./cli-options.ts";
 import { bold, pad, wrap } from "./cli-text.ts";
+import { ENVIRONMENT, optionText, optionUsage, TOPICS, withChoices } from "./cli-topics.ts";
+import type { Topic } from "./cli-topics.ts";
 import { DESCRIPTION, NAME, VERSION } from "./version.ts";
 
 /** How the help is to look. */
@@ -18,15 +20,8 @@ export const EXIT_CODE_MEANINGS: readonly (readonly [number, string])[] = [
   [2, "Wrong usage: the command line or a reference is not right"],
   [3, "Not found, or ambiguous: a location, a name, a platform, a blob"],
   [4, "Invalid content: a digest that does not match, problems that verify found"],
-  [5, "A registry refused: not authorized, denied"],
+  [5, "A registry refused: not authorized, denied, or not in this form"],
   [130, "Interrupted by a signal"],
-];
-
-/** The variables that change what every command does. */
-export const ENVIRONMENT: readonly (readonly [string, string])[] = [
-  ["NO_COLOR", "Set to anything: no colours"],
-  ["FORCE_COLOR", "Set to anything but 0: colours without a terminal too"],
-  ["CACHEPORT_DEBUG", "Set to 1: show where in the program an error arose"],
 ];
 
 const JSON_NOTE =
@@ -49,8 +44,15 @@ export function programHelp(entries: readonly CommandEntry[], style: HelpStyle):
       list(
         [
           ...listed.map(({ name, summary }) => [name, summary] as const),
-          ["help", "Show this help, or that of a command"] as const,
+          ["help", "Show this help, or that of a command or a topic"] as const,
         ],
+        width,
+      ),
+    ],
+    [
+      "Topics",
+      list(
+        TOPICS.map(({ name, summary }) => [`help ${name}`, summary]),
         width,
       ),
     ],
@@ -65,7 +67,7 @@ export function programHelp(entries: readonly CommandEntry[], style: HelpStyle):
       ),
     ],
     ["Exit codes", exitCodes(width)],
-    ["Environment", list(ENVIRONMENT, width)],
+    ["Environment", list(ENVIRONMENT.slice(0, 3), width)],
     [
       undefined,
       wrap(
@@ -84,6 +86,15 @@ export function commandHelp(command: CommandSpec, style: HelpStyle): string {
     ["Usage", wrap(usageLine(command), width - 4).map(hanging)],
     ["Description", wrap(command.description, width - 2).map(indent)],
     [
+      "Examples",
+      command.examples.flatMap((example, index) => [
+        ...(index > 0 ? [""] : []),
+        ...wrap(`# ${example.description}`, width - 2).map(indent),
+        // Never wrapped, so that it can be copied as it stands.
+        `  ${example.command}`,
+      ]),
+    ],
+    [
       "Operands",
       list(
         command.operands.map((operand) => [
@@ -93,20 +104,48 @@ export function commandHelp(command: CommandSpec, style: HelpStyle): string {
         width,
       ),
     ],
-    ["Options", options(command.options, width)],
-    ["Shared options", options(sharedOptions(command), width)],
     [
-      "Examples",
-      command.examples.flatMap((example, index) => [
-        ...(index > 0 ? [""] : []),
-        ...wrap(`# ${example.description}`, width - 2).map(indent),
-        // Never wrapped, so that it can be copied as it stands.
-        `  ${example.command}`,
-      ]),
+      undefined,
+      takesLocations(command)
+        ? wrap(`${NAME} help locations shows how these are written.`, width - 2).map(indent)
+        : [],
+    ],
+    ["Options", options(command.options, width)],
+    [
+      "Shared options",
+      [
+        ...wrap(sharedOptions(command).map(optionWord).join(", "), width - 2).map(indent),
+        ...wrap(`${NAME} help options explains them.`, width - 2).map(indent),
+      ],
     ],
     ["Exit codes", exitCodes(width)],
     ["JSON", wrap(JSON_NOTE, width - 2).map(indent)],
   ]);
+}
+
+/** The help on a topic. */
+export function topicHelp(topic: Topic, style: HelpStyle): string {
+  const width = textWidth(style);
+  return sections(style, [
+    [undefined, wrap(`${topic.summary}.`, width)],
+    ...topic.parts.map(
+      (part) =>
+        [
+          undefined,
+          typeof part === "string" ? wrap(part, width - 2).map(indent) : terms(part, width),
+        ] as const,
+    ),
+  ]);
+}
+
+/** Terms that may be whole commands, with their meaning beside them or below. */
+function terms(items: readonly (readonly [string, string])[], width: number): string[] {
+  return items.some(([term]) => term.length > width / 2)
+    ? items.flatMap(([term, text]) => [
+        `  ${term}`,
+        ...wrap(text, width - 6).map((line) => `      ${line}`),
+      ])
+    : list(items, width);
 }
 
 /** `cacheport convert SRC [DST] [OPTION...]`. */
@@ -121,24 +160,14 @@ function operandUsage({ name, optional, repeat }: OperandSpec): string {
   return optional ? `[${text}]` : text;
 }
 
-/** `-q, --quiet`, `    --jobs N`. */
-export function optionUsage({ name, short, value }: OptionSpec): string {
-  const head = short ? `-${short}, ` : "    ";
-  return `${head}--${name}${value ? ` ${value}` : ""}`;
-}
-
-/** A description with the values that can be chosen. */
-export function withChoices(description: string, choices: readonly string[] | undefined): string {
-  return choices ? `${description}: ${choices.join(", ")}` : description;
+/** `-q/--quiet`, `--jobs N`: an option as one word of a line. */
+function optionWord({ name, short, value }: OptionSpec): string {
+  return `${short ? `-${short}/` : ""}--${name}${value ? ` ${value}` : ""}`;
 }
 
 function options(specs: readonly OptionSpec[], width: number): string[] {
   return list(
-    specs.map((option) => [
-      optionUsage(option),
-      withChoices(option.description, option.choices) +
-        (option.repeat ? "; may be given several times" : ""),
-    ]),
+    specs.map((option) => [optionUsage(option), optionText(option)]),
     width,
   );
 }
@@ -167,7 +196,7 @@ function list(items: readonly (readonly [term: string, text: string])[], width: 
 /** Titles and their lines, a blank line between sections; empty ones are left out. */
 function sections(
   style: HelpStyle,
-  parts: readonly (readonly [title: string | undefined, lines: string[]])[],
+  parts: readonly (readonly [title: string | undefined, lines: readonly string[]])[],
 ): string {
   return parts
     .filter(([, lines]) => lines.length > 0)

@@ -1,14 +1,10 @@
 /** Writes the manual page, cacheport(1), from the command table. */
 import { defineCommand, loadCommands } from "./cli-command.ts";
 import type { CommandSpec, OptionSpec } from "./cli-command.ts";
-import {
-  ENVIRONMENT,
-  EXIT_CODE_MEANINGS,
-  optionUsage,
-  usageLine,
-  withChoices,
-} from "./cli-help.ts";
+import { EXIT_CODE_MEANINGS, usageLine } from "./cli-help.ts";
 import { LEADING_OPTIONS } from "./cli-options.ts";
+import { ENVIRONMENT, optionText, optionUsage, TOPICS, withChoices } from "./cli-topics.ts";
+import type { Topic } from "./cli-topics.ts";
 import { DESCRIPTION, NAME, VERSION } from "./version.ts";
 
 /** The page in roff, with the man macros. Source: man(7). */
@@ -27,6 +23,9 @@ export function manPage(commands: readonly CommandSpec[]): string {
     ...LEADING_OPTIONS.flatMap(optionLines),
     ".SH EXIT STATUS",
     ...EXIT_CODE_MEANINGS.flatMap(([code, text]) => item(`${code}`, text)),
+    ...TOPICS.filter(({ name }) => ["locations", "login", "errors"].includes(name)).flatMap(
+      topicLines,
+    ),
     ".SH ENVIRONMENT",
     ...ENVIRONMENT.flatMap(([name, text]) => item(name, text)),
     "",
@@ -53,8 +52,19 @@ function commandLines(command: CommandSpec): string[] {
 }
 
 function optionLines(option: OptionSpec): string[] {
-  const text = withChoices(option.description, option.choices);
-  return item(optionUsage(option).trim(), text);
+  return item(optionUsage(option).trim(), optionText(option));
+}
+
+/** A topic of the help as a section. */
+function topicLines({ name, parts }: Topic): string[] {
+  return [
+    `.SH ${name.toUpperCase()}`,
+    ...parts.flatMap((part) =>
+      typeof part === "string"
+        ? [".PP", roff(part)]
+        : part.flatMap(([term, text]) => item(term, text)),
+    ),
+  ];
 }
 
 /** A term and, indented below it, what it means. */

@@ -58,7 +58,7 @@ const EVERY_COMMAND = [
   {
     name: "progress",
     value: "MODE",
-    choices: ["auto", "tty", "plain", "json", "none"],
+    choices: ["auto", "tty", "plain", "json", "rawjson", "none"],
     description: "How to show progress on standard error (default auto)",
   },
   {
@@ -68,6 +68,7 @@ const EVERY_COMMAND = [
   },
   {
     name: "jobs",
+    short: "j",
     value: "N",
     description: `Blobs to work on at once (default ${DEFAULT_JOBS})`,
   },

@@ -105,7 +105,9 @@ export function takesColors(stream: OutputStream, env: Host["env"]): boolean {
 
 /** The mode that is meant by `--progress` and `--quiet`. */
 export function progressMode(args: Arguments<"quiet", "progress">, host: Host): ProgressMode {
-  const asked = args.value("progress") as ProgressMode | "auto" | undefined;
+  const asked = args.value("progress") as ProgressMode | "auto" | "rawjson" | undefined;
+  // As buildx calls it.
+  if (asked === "rawjson") return "json";
   if (asked !== undefined && asked !== "auto") return asked;
   if (args.flag("quiet")) return "none";
   const bars = host.stderr.isTerminal && host.env["TERM"] !== "dumb";

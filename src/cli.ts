@@ -4,7 +4,7 @@ import type { CommandEntry, CommandSpec } from "./cli-command.ts";
 import { COMMANDS } from "./command-table.ts";
 import { CacheportError, interrupted, systemCode, systemError } from "./errors.ts";
 import type { HelpStyle } from "./cli-help.ts";
-import { commandHelp, programHelp } from "./cli-help.ts";
+import { foreignCommand } from "./cli-foreign.ts";
 import type { Host } from "./cli-output.ts";
 import { createContext, Output, takesColors } from "./cli-output.ts";
 import { LEADING_OPTIONS, sharedOptions, takesLocations } from "./cli-options.ts";
@@ -60,7 +60,8 @@ async function dispatch(
 ): Promise<number> {
   const { command, rest } = findCommand(argv, LEADING_OPTIONS);
   if (command === undefined) {
-    if (hasFlag(rest, "--version", "-V")) {
+    // Alone, -v can only be meant as docker and others have it.
+    if (hasFlag(rest, "--version", "-V") || (rest.length === 1 && rest[0] === "-v")) {
       const value = { name: NAME, version: VERSION };
       await output.result(value, () => `${NAME} ${VERSION}`);
       return 0;
@@ -71,8 +72,13 @@ async function dispatch(
   }
   if (command === "help") {
     const topic = findCommand(rest, LEADING_OPTIONS).command;
+    const { TOPICS } = await import("./cli-topics.ts");
+    const text = TOPICS.find(({ name }) => name === topic);
     if (topic === undefined) await showProgramHelp(output, commands, host);
-    else await showHelp(output, await load(topic, commands), host);
+    else if (text) {
+      const { topicHelp } = await import("./cli-help.ts");
+      await output.result(text, () => topicHelp(text, helpStyle(host.stdout, host)));
+    } else await showHelp(output, await load(topic, commands), host);
     return 0;
   }
   const spec = await load(command, commands);
@@ -121,11 +127,12 @@ async function noCommand(
 ): Promise<number> {
   if (argv.length > 0) {
     const options = [...LEADING_OPTIONS, { name: "version", short: "V", description: "" }];
-    parseArguments({ command: NAME, operands: [], options }, argv);
+    parseArguments({ command: "", operands: [], options }, argv);
     throw new CacheportError("USAGE", `Cannot run ${NAME}: no command is given`, {
       hint: `Run ${NAME} --help to see the commands`,
     });
   }
+  const { programHelp } = await import("./cli-help.ts");
   host.stderr.say(programHelp(commands, helpStyle(host.stderr, host)));
   return 2;
 }
@@ -141,7 +148,9 @@ async function load(name: string, commands: readonly CommandEntry[]): Promise<Co
   const listed = commands.filter((one) => !one.hidden).map((one) => one.name);
   const meant = nearest(name, [...listed, "help"]);
   throw new CacheportError("USAGE", `Cannot run command ${quote(name)}: there is no such command`, {
-    hint: meant ? `Did you mean ${meant}?` : `Run ${NAME} --help to see the commands`,
+    hint:
+      foreignCommand(name) ??
+      (meant ? `Did you mean ${meant}?` : `Run ${NAME} --help to see the commands`),
   });
 }
 
@@ -150,12 +159,14 @@ async function showProgramHelp(
   commands: readonly CommandEntry[],
   host: Host,
 ): Promise<void> {
+  const { programHelp } = await import("./cli-help.ts");
   const listed = commands.filter((entry) => !entry.hidden);
   const value = listed.map(({ name, summary }) => ({ name, summary }));
   await output.result(value, () => programHelp(commands, helpStyle(host.stdout, host)));
 }
 
 async function showHelp(output: Output, spec: CommandSpec, host: Host): Promise<void> {
+  const { commandHelp } = await import("./cli-help.ts");
   const value = { ...spec, sharedOptions: sharedOptions(spec) };
   await output.result(value, () => commandHelp(spec, helpStyle(host.stdout, host)));
 }

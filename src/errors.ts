@@ -56,7 +56,7 @@ export const EXIT_CODES = {
   /** A registry does not do at all what was asked of it: 405. */
   REGISTRY_UNSUPPORTED: 5,
   /** A registry does not take a document in this form. */
-  REGISTRY_REJECTED: 1,
+  REGISTRY_REJECTED: 5,
   /** A registry could not be reached, or failed after all retries. */
   REGISTRY_FAILED: 1,
   /** An object store refused: 401, 403, wrong or expired credentials. */
@@ -101,6 +101,8 @@ export type Remedy =
 export interface ErrorDetails {
   /** What to do next: one sentence, or what the edge makes one of. */
   hint?: string | Remedy | undefined;
+  /** A server refused it, so that the exit code is that of a refusal whatever the code. */
+  refused?: boolean | undefined;
   /** The failure below this one. */
   cause?: unknown;
 }
@@ -114,18 +116,21 @@ export class CacheportError extends Error {
   readonly code: ErrorCode;
   readonly hint: string | undefined;
   readonly remedy: Remedy | undefined;
+  /** True where a server has refused what a code with another meaning says. */
+  readonly refused: boolean;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, "cause" in details ? { cause: details.cause } : undefined);
     this.code = code;
-    const { hint } = details;
+    const { hint, refused = false } = details;
+    this.refused = refused;
     this.hint = typeof hint === "string" ? hint : undefined;
     this.remedy = typeof hint === "string" ? undefined : hint;
   }
 
   /** The exit code of a command that ends with this error. */
   get exitCode(): number {
-    return EXIT_CODES[this.code];
+    return this.refused ? EXIT_CODES.REGISTRY_DENIED : EXIT_CODES[this.code];
   }
 }
 

@@ -14,7 +14,8 @@ import { nameType } from "./walk.ts";
 export const PLATFORM_OPTION = {
   name: "platform",
   value: "OS/ARCH[/VARIANT]",
-  description: "Take the manifest for this platform from an index; local for this machine's",
+  description:
+    "Take the manifest for this platform from an index; local for this machine's, all for the whole index",
 } as const satisfies OptionSpec;
 
 /** A location's store and what was found in it. Close the store. */
@@ -40,7 +41,9 @@ export async function resolveSource(
   const { store, location, query } = await openSource(source, settings, options);
   try {
     const resolved = await store.resolve(query);
-    const platform = args?.value("platform");
+    const asked = args?.value("platform");
+    // An index is taken whole unless one platform is asked for.
+    const platform = asked === "all" ? undefined : asked;
     const descriptor =
       platform === undefined
         ? await nameType(store, resolved.descriptor, settings)

@@ -143,11 +143,10 @@ export function refusalError(refusal: Refusal, context: RefusalContext): Cachepo
   const words = serverWords(refusal, context.redact);
   const text = faults.map(({ message }) => message).join(" ");
   const fail = (code: ErrorCode, reason: string, hint?: string | Remedy) =>
-    new CacheportError(
-      code,
-      `${context.action}: ${reason} (${words})`,
-      hint === undefined ? {} : { hint },
-    );
+    new CacheportError(code, `${context.action}: ${reason} (${words})`, {
+      hint,
+      refused: code === "NO_SPACE",
+    });
 
   if (/immutab|cannot be overwritten/i.test(text)) {
     return fail(

@@ -1,9 +1,16 @@
 /** Sizes and durations as people write and read them. Pure: text in, values out. */
 
-/** Bytes in one unit, by the unit's name in lower case: decimal (SI) and binary (IEC). */
+/**
+ * Bytes in one unit, by the unit's name in lower case: decimal (SI), binary (IEC), and the
+ * letter alone, which is binary as in GNU's tools and in docker's options.
+ */
 const BYTE_UNITS: Readonly<Record<string, number>> = {
   "": 1,
   b: 1,
+  k: 2 ** 10,
+  m: 2 ** 20,
+  g: 2 ** 30,
+  t: 2 ** 40,
   kb: 1e3,
   mb: 1e6,
   gb: 1e9,
@@ -16,16 +23,15 @@ const BYTE_UNITS: Readonly<Record<string, number>> = {
 
 /** What a size looks like, for messages. */
 export const BYTES_SYNTAX =
-  "a size is a number of bytes or one with a unit, such as 1024, 500MB (10^6) or 4MiB (2^20)";
+  "a size is a number of bytes or one with a unit, such as 1024, 500MB (10^6), 4MiB or 4M (2^20)";
 
 /** What a duration looks like, for messages. */
 export const DURATION_SYNTAX =
-  "a duration is numbers with units from the largest to the smallest, such as 90s, 30m, 1h30m or 7d";
+  "a duration is numbers with units from the largest to the smallest, such as 90s, 30m, 1h30m, 7d or 7days";
 
 /**
- * Reads a size: `1024`, `500MB` (10^6), `4MiB` (2^20), `1.5 GB`. Units are read in
- * any case. A bare `K`, `M` or `G` is refused, for half of the tools mean powers of
- * ten by it and the other half powers of two.
+ * Reads a size: `1024`, `500MB` (10^6), `4MiB` and `4M` (2^20), `1.5 GB`. Units are read
+ * in any case.
  *
  * @returns Whole bytes, or undefined when the text is no size or is above 2^53.
  */
@@ -60,11 +66,11 @@ export function formatBytes(bytes: number): string {
 
 /** Milliseconds in one unit, from the largest to the smallest. */
 const TIME_UNITS = [
-  ["w", 604_800_000],
-  ["d", 86_400_000],
-  ["h", 3_600_000],
-  ["m", 60_000],
-  ["s", 1000],
+  ["w(?:eeks?)?", 604_800_000],
+  ["d(?:ays?)?", 86_400_000],
+  ["h(?:ours?|rs?)?", 3_600_000],
+  ["m(?:in(?:ute)?s?)?", 60_000],
+  ["s(?:ec(?:ond)?s?)?", 1000],
   ["ms", 1],
 ] as const;
 
@@ -73,7 +79,7 @@ const DURATION = new RegExp(
 );
 
 /**
- * Reads a duration: `90s`, `30m`, `1h30m`, `1.5h`, `7d`, `2w`, `250ms`, or `0`.
+ * Reads a duration: `90s`, `30m`, `1h30m`, `1.5h`, `7d`, `7days`, `2w`, `250ms`, or `0`.
  *
  * @returns Whole milliseconds, or undefined when the text is no duration.
  */

@@ -166,10 +166,10 @@ describe("typed values", () => {
   );
 
   test("bad sizes and durations say what good ones look like", async () => {
-    const args = parse(["x", "--size=5G", "--older-than=soon"]);
+    const args = parse(["x", "--size=5Q", "--older-than=soon"]);
     expect((await failure(() => args.bytes("size"))).message).toContain("4MiB");
     expect((await failure(() => args.duration("older-than"))).message).toBe(
-      'Cannot use "soon" for option --older-than: a duration is numbers with units from the largest to the smallest, such as 90s, 30m, 1h30m or 7d',
+      'Cannot use "soon" for option --older-than: a duration is numbers with units from the largest to the smallest, such as 90s, 30m, 1h30m, 7d or 7days',
     );
   });
 });

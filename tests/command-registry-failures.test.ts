@@ -104,12 +104,12 @@ test.each([
   [
     "PUT",
     answer(400, "TAG_INVALID", "tag main exists and is immutable"),
-    [1, "REGISTRY_REJECTED", "Choose another tag"],
+    [5, "REGISTRY_REJECTED", "Choose another tag"],
   ],
   [
     "PUT",
     answer(403, "DENIED", "would exceed the storage quota"),
-    [1, "NO_SPACE", "ask for a larger quota"],
+    [5, "NO_SPACE", "ask for a larger quota"],
   ],
   [
     "PUT",

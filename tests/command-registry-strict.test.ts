@@ -75,7 +75,7 @@ test.each([
   const at = fresh();
   const source = odd();
   const run = await ask(strict, [command, source, `${at}:main`, "--json", ...more]);
-  expect(run.code).toBe(1);
+  expect(run.code).toBe(5);
   const { code, message, hint } = run.json().error;
   expect(code).toBe("REGISTRY_REJECTED");
   expect(message).toBe(
@@ -95,7 +95,7 @@ test("a refusal in place leaves the tag", async () => {
   const at = fresh();
   load(strict, at.slice(at.indexOf("/") + 1), fixture("app-image-manifest"), "main");
   const run = await ask(strict, ["convert", `${at}:main`, "--to=oci-index"]);
-  expect(run.code).toBe(1);
+  expect(run.code).toBe(5);
   expect(run.stderr).toContain(`convert ${at}:main ${at}:main --to image-manifest`);
   expect(tagsOf(at)).toEqual({ main: IMAGE });
 });

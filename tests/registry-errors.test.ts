@@ -1,5 +1,5 @@
-import { hintOf } from "../src/cli-hints.ts";
 import { describe, expect, test } from "bun:test";
+import { hintOf } from "../src/cli-hints.ts";
 import { DOCKER_LIST, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST } from "../src/media-types.ts";
 import { listsBlobs, parseFaults, refusalError } from "../src/registry-errors.ts";
 import type { RefusalContext } from "../src/registry-errors.ts";
