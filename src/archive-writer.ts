@@ -27,7 +27,10 @@ import type {
   BlobSource,
   ContentReader,
   ContentWriter,
+  EntryName,
   NamedEntry,
+  NameRemoval,
+  NameWriter,
   PutOptions,
   PutOutcome,
   Root,
@@ -47,6 +50,7 @@ import {
   applyNames,
   emptyLayoutIndex,
   encodeLayoutIndex,
+  removalFilter,
   removeEntries,
   sameIndex,
 } from "./layout-index.ts";
@@ -104,7 +108,7 @@ export interface LayoutArchiveWriterOptions {
 type ChangeIndex = (index: LayoutIndex) => LayoutIndex;
 
 /** Writes a layout into a tar. */
-export class LayoutArchiveWriter implements ContentWriter {
+export class LayoutArchiveWriter implements ContentWriter, NameWriter {
   readonly location: string;
   readonly defers = true;
   readonly #target: ArchiveTarget;
@@ -223,6 +227,20 @@ export class LayoutArchiveWriter implements ContentWriter {
       { signal, jobs },
     );
     return removed;
+  }
+
+  async setNames(
+    descriptor: Descriptor,
+    names: readonly EntryName[],
+    read: () => Promise<Uint8Array>,
+    options: PutOptions = {},
+  ): Promise<void> {
+    const updates = names.map((name) => ({ kind: "set" as const, name }));
+    await this.publish([{ descriptor, bytes: await read(), names: updates }], options);
+  }
+
+  async removeName(removal: NameRemoval): Promise<boolean> {
+    return (await this.removeNames(removalFilter(removal))).length > 0;
   }
 
   async close(): Promise<void> {

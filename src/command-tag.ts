@@ -1,17 +1,13 @@
 /** `cacheport tag` and `cacheport untag`: names of content that is there, given and removed. */
 import { defineCommand } from "./cli-command.ts";
-import type { EntryName, NamedEntry, NameUpdate, Store } from "./content-store.ts";
+import type { EntryName, NamedEntry, NameRemoval, NameUpdate, Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
-import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
-import type { LayoutArchiveWriter } from "./archive-writer.ts";
-import { LayoutDirectoryWriter } from "./layout-directory.ts";
 import { entryLabel, matchesName, parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
 import { locationQuery, openSource, openWriter, storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { canonicalName, isTag } from "./reference.ts";
-import { RegistryRepository } from "./registry.ts";
 import { resolveSource } from "./location-source.ts";
 import { nameTexts } from "./location-names.ts";
 import { formatWritten, TargetBefore } from "./cli-target.ts";
@@ -123,15 +119,9 @@ async function giveNames(
   if (location.kind === "stream") throw notInPlace("tag", location);
   const writer = await openWriter(location, settings);
   try {
-    if (writer instanceof LayoutDirectoryWriter) {
-      await writer.setNames(descriptor, names, { onNames: before.onNames });
-      return;
-    }
-    const bytes = await store.read(descriptor, settings.limits.config);
-    const updates = names.map(setName);
-    await before.lookUp(updates, settings, writer);
-    const { onNames } = before;
-    await writer.publish([{ descriptor, bytes, names: updates }], { ...settings, onNames });
+    const read = (): Promise<Uint8Array> => store.read(descriptor, settings.limits.config);
+    await before.lookUp(names.map(setName), settings, writer);
+    await writer.setNames(descriptor, names, read, { ...settings, onNames: before.onNames });
   } finally {
     await writer.close();
   }
@@ -148,12 +138,8 @@ function notInPlace(verb: string, { text }: Location): CacheportError {
 }
 
 /** A name that is to go. */
-interface Removal {
+interface Removal extends NameRemoval {
   location: Location;
-  name: string;
-  digest: Digest;
-  /** The entries that have the name; none in a registry. */
-  entries: NamedEntry[];
 }
 
 /** `cacheport untag LOC...`: removes names. */
@@ -250,24 +236,11 @@ function refuseSeveral(
   );
 }
 
-async function removeName(
-  { location, name, digest, entries }: Removal,
-  settings: StoreSettings,
-): Promise<void> {
+async function removeName(removal: Removal, settings: StoreSettings): Promise<void> {
+  const { location } = removal;
   const writer = await openWriter(location, settings);
   try {
-    if (writer instanceof RegistryRepository) {
-      await writer.deleteTag(name);
-      return;
-    }
-    const isSame = (a: NamedEntry, b: NamedEntry): boolean =>
-      a.refName === b.refName && a.imageName === b.imageName;
-    const layout = writer as LayoutDirectoryWriter | LayoutArchiveWriter;
-    const removed = await layout.removeNames(
-      (entry) =>
-        entry.descriptor.digest === digest && entries.some((other) => isSame(other, entry)),
-    );
-    if (removed.length > 0) return;
+    if (await writer.removeName(removal)) return;
     throw new CacheportError(
       "NAME_CHANGED",
       `Cannot untag "${location.text}": another process has changed it meanwhile`,

@@ -157,3 +157,35 @@ export interface ContentWriter {
   /** Removes temporary files and releases the rest. May be called twice. */
   close(): Promise<void>;
 }
+
+/** A name that is to go. */
+export interface NameRemoval {
+  /** As the user wrote it. */
+  readonly name: string;
+  readonly digest: Digest;
+  /** The entries that have the name; none in a registry. */
+  readonly entries: readonly NamedEntry[];
+}
+
+/** Gives and takes names of content that the place holds already. */
+export interface NameWriter {
+  /**
+   * Gives names.
+   *
+   * @param read Reads the document, for places that take a name only together with it.
+   * @throws {CacheportError} BLOB_MISSING, SIZE_MISMATCH, NAME_AMBIGUOUS, LOCK_TIMEOUT, ...
+   */
+  setNames(
+    descriptor: Descriptor,
+    names: readonly EntryName[],
+    read: () => Promise<Uint8Array>,
+    options?: PutOptions,
+  ): Promise<void>;
+  /**
+   * Takes a name away; the content stays.
+   *
+   * @returns False when nothing had it any more.
+   * @throws {CacheportError} NAME_NOT_FOUND, NOT_SUPPORTED, REGISTRY_DENIED, LOCK_TIMEOUT, ...
+   */
+  removeName(removal: NameRemoval): Promise<boolean>;
+}

@@ -14,6 +14,8 @@ import type {
   EntryName,
   NamedEntry,
   NameQuery,
+  NameRemoval,
+  NameWriter,
   PutOptions,
   PutOutcome,
   Resolved,
@@ -36,7 +38,7 @@ import {
   readIndexForUpdate,
   updateIndexFile,
 } from "./layout-index-file.ts";
-import { applyNames, removeEntries, resolveEntry } from "./layout-index.ts";
+import { applyNames, removalFilter, removeEntries, resolveEntry } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
 import { join, resolve } from "./paths.ts";
 
@@ -203,7 +205,7 @@ export interface LayoutWriterOptions {
 const DEFAULT_JOBS = 4;
 
 /** Writes to a layout folder. Nothing is changed in it before the first blob is put. */
-export class LayoutDirectoryWriter implements ContentWriter {
+export class LayoutDirectoryWriter implements ContentWriter, NameWriter {
   readonly location: string;
   readonly #root: string;
   readonly #blobs: BlobWriter;
@@ -269,7 +271,7 @@ export class LayoutDirectoryWriter implements ContentWriter {
   }
 
   /**
-   * Gives names to content that is in the layout.
+   * Gives names to content that is in the layout, without reading it.
    *
    * @throws {CacheportError} BLOB_MISSING, SIZE_MISMATCH, NAME_AMBIGUOUS, and those
    *   of {@link updateIndexFile}
@@ -277,6 +279,7 @@ export class LayoutDirectoryWriter implements ContentWriter {
   async setNames(
     descriptor: Descriptor,
     names: readonly EntryName[],
+    _read?: () => Promise<Uint8Array>,
     options: PutOptions = {},
   ): Promise<void> {
     const layout = await LayoutDirectory.open(this.#root, {
@@ -315,6 +318,10 @@ export class LayoutDirectoryWriter implements ContentWriter {
       return removeEntries(index, fits);
     });
     return removed;
+  }
+
+  async removeName(removal: NameRemoval): Promise<boolean> {
+    return (await this.removeNames(removalFilter(removal))).length > 0;
   }
 
   async close(): Promise<void> {

@@ -6,7 +6,7 @@
  * client/ociindex/ociindex.go for the two name annotations.
  */
 import * as v from "valibot";
-import type { NameQuery, Root } from "./content-store.ts";
+import type { NamedEntry, NameQuery, NameRemoval, Root } from "./content-store.ts";
 import { checkSchema, jsonObject } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
 import {
@@ -217,6 +217,15 @@ export function applyNames(
   for (const { descriptor, names } of roots)
     for (const update of names) table.apply(descriptor, update);
   return { ...index, entries: table.toEntries() };
+}
+
+/** Tells of an entry whether a removal means it. */
+export function removalFilter({ digest, entries }: NameRemoval): (entry: NamedEntry) => boolean {
+  return (entry) =>
+    entry.descriptor.digest === digest &&
+    entries.some(
+      ({ refName, imageName }) => refName === entry.refName && imageName === entry.imageName,
+    );
 }
 
 /** An index without the entries that fit. */

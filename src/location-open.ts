@@ -6,7 +6,7 @@
 import { statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { Arguments, CommandContext } from "./cli-command.ts";
-import type { ContentWriter, EntryName, NameQuery, Store } from "./content-store.ts";
+import type { ContentWriter, EntryName, NameQuery, NameWriter, Store } from "./content-store.ts";
 import { DEFAULT_LIMITS } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
 import { parseEntryName } from "./layout-index.ts";
@@ -224,7 +224,7 @@ export async function openWriter(
   location: Location,
   settings: StoreSettings,
   options: ArchiveOptions = {},
-): Promise<ContentWriter> {
+): Promise<ContentWriter & NameWriter> {
   refuseArchiveOptions(location, options);
   const { jobs, lockTimeout, signal } = settings;
   switch (location.kind) {

@@ -7,8 +7,11 @@ import type {
   BlobLocation,
   BlobSource,
   ContentWriter,
+  EntryName,
   NamedEntry,
   NameQuery,
+  NameRemoval,
+  NameWriter,
   PutOptions,
   PutOutcome,
   Resolved,
@@ -55,7 +58,7 @@ const CHUNK_SIZE = 32 * 1024 * 1024;
 const SMALL_BLOB = 1024 * 1024;
 
 /** A repository of a registry, for reading and for writing. */
-export class RegistryRepository implements Store, ContentWriter {
+export class RegistryRepository implements Store, ContentWriter, NameWriter {
   readonly location: string;
   readonly #client: RepositoryClient;
   readonly #options: RegistryOptions;
@@ -269,6 +272,23 @@ export class RegistryRepository implements Store, ContentWriter {
         else await putDocument(this.#client, tag, descriptor, bytes);
       },
     });
+  }
+
+  /** Gives tags; a registry takes one with the document alone. */
+  async setNames(
+    descriptor: Descriptor,
+    names: readonly EntryName[],
+    read: () => Promise<Uint8Array>,
+    options: PutOptions = {},
+  ): Promise<void> {
+    const updates = names.map((name) => ({ kind: "set" as const, name }));
+    await this.publish([{ descriptor, bytes: await read(), names: updates }], options);
+  }
+
+  /** Deletes a tag, as {@link RegistryRepository.deleteTag}. */
+  async removeName({ name }: NameRemoval): Promise<boolean> {
+    await this.deleteTag(name);
+    return true;
   }
 
   async close(): Promise<void> {
