@@ -35,7 +35,8 @@ export const ROOMS: readonly Room[] = [
   {
     name: "layout",
     holds: "layout folders: index, lock, writer, temporaries",
-    doors: "directory durable files folder index index-file lock marker trash work",
+    doors:
+      "directory durable files folder index index-file index-update lock marker reader trash work",
   },
   { name: "archive", holds: "layouts in tar files", doors: "file format reader unpacked writer" },
   { name: "registry", holds: "the client of registries", doors: "failures limits" },

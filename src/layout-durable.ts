@@ -2,13 +2,25 @@
  * Files of a layout: written so that they are there whole or not at all, also after a
  * crash of the machine, and read without following links or waiting for pipes.
  */
-import { constants } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  openSync,
+  read,
+  readSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import type { Stats } from "node:fs";
 import { open, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { platform } from "node:process";
+import { mapLimit } from "./concurrency.ts";
 import { checkDocumentSize } from "./documents.ts";
 import { CacheportError, interrupted } from "./errors.ts";
+import { systemCalls } from "./layout-system.ts";
 
 /** Brings the entries of a folder to the disk: files that were made, renamed or removed in it. */
 export async function syncFolder(path: string): Promise<void> {
@@ -19,6 +31,63 @@ export async function syncFolder(path: string): Promise<void> {
     await folder.sync();
   } finally {
     await folder.close();
+  }
+}
+
+/** Files from which on one call that syncs the whole file system costs less than one for each. */
+const MANY = 16;
+
+/** Files that are synced at once where each is. */
+const SYNCS_AT_ONCE = 16;
+
+/**
+ * Brings the bytes of files to the disk.
+ *
+ * @param folder A folder of the file system that all of them lie on.
+ * @throws The error of the failed system call.
+ */
+export async function syncFiles(paths: readonly string[], folder: string): Promise<void> {
+  if (paths.length >= MANY && syncFileSystem(folder)) return;
+  await mapLimit(paths, SYNCS_AT_ONCE, async (path) => {
+    const file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  });
+}
+
+/** Brings all files of a file system to the disk. @returns False where that cannot be asked for */
+function syncFileSystem(folder: string): boolean {
+  const syncfs = systemCalls()?.syncfs;
+  if (!syncfs) return false;
+  const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    // Whatever the reason of a failure is, syncing each file tells it.
+    return syncfs(fd) === 0;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Writes a new file, which is not on the disk before {@link syncFiles}.
+ *
+ * @param path Must not exist.
+ * @param mode Permission bits.
+ * @throws The error of the failed system call; the file is removed.
+ */
+export function writeUnsynced(path: string, bytes: Uint8Array, mode: number): void {
+  const fd = openSync(path, "wx", 0o600);
+  try {
+    for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
+    fchmodSync(fd, mode);
+  } catch (error) {
+    unlinkSync(path);
+    throw error;
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -88,40 +157,65 @@ export async function readRegularFile(
   limit: number,
   what: string,
 ): Promise<FileContent> {
-  const file = await openRegularFile(path, what);
+  const fd = openRegular(path, what);
   try {
-    const stats = await file.stat();
+    const stats = fstatSync(fd);
     checkDocumentSize(stats.size, limit, what);
     const bytes = new Uint8Array(stats.size);
-    let read = 0;
-    while (read < bytes.length) {
-      const { bytesRead } = await file.read(bytes, read, bytes.length - read, read);
-      if (bytesRead === 0) break;
-      read += bytesRead;
+    let done = 0;
+    while (done < bytes.length) {
+      const count = await readPart(fd, bytes, done);
+      if (count === 0) break;
+      done += count;
     }
-    const after = await file.stat();
+    const after = fstatSync(fd);
     const stable =
-      read === after.size && after.size === stats.size && after.mtimeMs === stats.mtimeMs;
-    return { bytes: bytes.subarray(0, read), stats, stable };
+      done === after.size && after.size === stats.size && after.mtimeMs === stats.mtimeMs;
+    return { bytes: bytes.subarray(0, done), stats, stable };
   } finally {
-    await file.close();
+    closeSync(fd);
   }
 }
 
 /**
- * Opens a regular file for reading, and nothing else.
+ * Bytes up to which this thread reads by itself: waking another one takes longer than
+ * reading them, and for a whole small command the first thread to wake has to be made.
+ */
+const READ_HERE = 1024 * 1024;
+
+async function readPart(fd: number, bytes: Uint8Array, from: number): Promise<number> {
+  const left = bytes.length - from;
+  if (bytes.length <= READ_HERE) return readSync(fd, bytes, from, left, from);
+  return readAsync(fd, bytes, { offset: from, length: left, position: from });
+}
+
+/** Reads on another thread. */
+function readAsync(
+  fd: number,
+  bytes: Uint8Array,
+  options: { offset: number; length: number; position: number },
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    read(fd, bytes, options, (error, count) => {
+      if (error) reject(error);
+      else resolve(count);
+    });
+  });
+}
+
+/**
+ * Opens a regular file for reading, and nothing else. The descriptor is the caller's to close.
  *
  * @param what What the file is, for the message.
  * @throws {CacheportError} IO_FAILED when it is no regular file
  * @throws The error of the failed system call: ENOENT, ELOOP for a symbolic link, ...
  */
-async function openRegularFile(path: string, what: string): Promise<FileHandle> {
+function openRegular(path: string, what: string): number {
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
   // The two flags do not exist on Windows, where they are undefined: 0 in an OR.
-  const file = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  const stats = await file.stat();
-  if (stats.isFile()) return file;
-  await file.close();
+  const fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
   throw new CacheportError("IO_FAILED", `Cannot read ${what}: it is not a regular file`);
 }
 
@@ -162,14 +256,14 @@ export function streamRegularFile(
 }
 
 async function readAt(path: string, what: string, position: number): Promise<Uint8Array> {
-  const file = await openRegularFile(path, what);
+  const fd = openRegular(path, what);
   try {
-    const { size } = await file.stat();
+    const { size } = fstatSync(fd);
     const buffer = new Uint8Array(Math.min(STREAM_CHUNK, Math.max(size - position, 0)));
     if (buffer.length === 0) return buffer;
-    const { bytesRead } = await file.read(buffer, 0, buffer.length, position);
-    return buffer.subarray(0, bytesRead);
+    const options = { offset: 0, length: buffer.length, position };
+    return buffer.subarray(0, await readAsync(fd, buffer, options));
   } finally {
-    await file.close();
+    closeSync(fd);
   }
 }

@@ -100,6 +100,11 @@ export class HeldFolder {
     return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
+  /** The names in it alone, in no order: cheap where there are thousands. */
+  async names(): Promise<string[]> {
+    return readdir(`${this.#base}/`);
+  }
+
   /** Tells whether it has an entry of this name, whatever that is. */
   async has(name: string): Promise<boolean> {
     return lstat(this.entry(name)).then(

@@ -1,33 +1,16 @@
 /**
- * The `index.json` and the `oci-layout` file of a layout folder on disk: read while
- * others write, and changed so that no change of anybody is lost.
- *
- * BuildKit rewrites index.json in place, under an flock on `index.json.lock`. A
- * reader without the lock can therefore see a torn file. A writer that renames a new
- * file into place must hold the lock: a BuildKit that has the old file open would
- * write its change into a file that nobody finds any more.
+ * The `index.json` and the `oci-layout` file of a layout folder on disk, read while
+ * others write: BuildKit rewrites index.json in place, so that a reader, who takes no
+ * lock, can see a torn file.
  */
+import { existsSync, statSync } from "node:fs";
 import type { Stats } from "node:fs";
-import { readdir, rename, stat, unlink } from "node:fs/promises";
-import { readRegularFile, syncFolder, writeDurably } from "./layout-durable.ts";
+import { readRegularFile } from "./layout-durable.ts";
 import type { FileContent } from "./layout-durable.ts";
-import {
-  CacheportError,
-  interrupted,
-  isCacheportError,
-  systemCode,
-  systemError,
-} from "./errors.ts";
-import { acquireLock, DEFAULT_LOCK_TIMEOUT } from "./layout-lock.ts";
-import {
-  emptyLayoutIndex,
-  encodeLayoutIndex,
-  parseLayoutIndex,
-  sameIndex,
-} from "./layout-index.ts";
+import { CacheportError, isCacheportError, systemCode, systemError } from "./errors.ts";
+import { emptyLayoutIndex, parseLayoutIndex } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
-import { checkLayoutMarker, LAYOUT_MARKER } from "./layout-marker.ts";
-import { isTemporaryIndexFile, temporaryIndexFile } from "./layout-work.ts";
+import { checkLayoutMarker } from "./layout-marker.ts";
 import { join } from "./paths.ts";
 
 /** Bytes of an index.json that are accepted: some hundred thousand entries. */
@@ -39,9 +22,10 @@ const MARKER_LIMIT = 64 * 1024;
 /** Milliseconds between the readings of a torn index.json; BuildKit's write takes far less. */
 const REREAD_AFTER = [2, 5, 10, 25, 50, 100];
 
-const INDEX = "index.json";
-const MARKER = "oci-layout";
-const LOCK = "index.json.lock";
+/** The file of a layout that lists its entries. */
+export const INDEX = "index.json";
+/** The file that says that a folder is a layout. */
+export const MARKER = "oci-layout";
 
 /**
  * Reads the index.json of a layout folder, without a lock. A torn file is read
@@ -92,18 +76,21 @@ export function noFolder(location: string): CacheportError {
 
 /** Tells whether a path leads to a folder. */
 export async function isFolder(path: string): Promise<boolean> {
-  const stats = await stat(path).catch(() => undefined);
-  return stats?.isDirectory() === true;
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 /** An index.json together with the file that it was read from. */
-interface IndexContent {
+export interface IndexContent {
   readonly index: LayoutIndex;
   readonly stats: Stats;
 }
 
 /** Reads index.json; undefined when there is none, or when it is empty and that counts as none. */
-async function readIndex(
+export async function readIndex(
   folder: string,
   location: string,
   { emptyIsNone }: { emptyIsNone: boolean },
@@ -166,84 +153,5 @@ export async function hasLayoutMarker(folder: string, location: string = folder)
 
 /** Tells whether a folder has an index.json, whatever is in it. */
 export async function hasIndexFile(folder: string): Promise<boolean> {
-  const stats = await stat(join(folder, INDEX)).catch(() => undefined);
-  return stats !== undefined;
-}
-
-/** How to change an index.json. */
-export interface UpdateOptions {
-  /** Milliseconds to wait for the lock. */
-  lockTimeout?: number | undefined;
-  signal?: AbortSignal | undefined;
-  /** The folder as the user wrote it, for messages. */
-  location?: string | undefined;
-}
-
-/**
- * Changes the index.json of a layout folder: under the lock it is read, changed,
- * written to a temporary file, synced and renamed into place. A missing or empty
- * one counts as an index without entries. Writes a missing `oci-layout` too. A
- * change that changes nothing writes nothing.
- *
- * The lock is held for this alone, since BuildKit fails at once when it is held.
- *
- * @param change Gives the new index; is called again when another program
- *   interfered, and may throw to leave everything as it is.
- * @returns The index that is there now.
- * @throws {CacheportError} LOCK_TIMEOUT, DOCUMENT_INVALID, LAYOUT_INVALID, NO_SPACE,
- *   PERMISSION_DENIED, INTERRUPTED, and what `change` throws
- */
-export async function updateIndexFile(
-  folder: string,
-  change: (index: LayoutIndex) => LayoutIndex,
-  { lockTimeout = DEFAULT_LOCK_TIMEOUT, signal, location = folder }: UpdateOptions = {},
-): Promise<LayoutIndex> {
-  if (!(await isFolder(folder))) throw noFolder(location);
-  for (;;) {
-    if (signal?.aborted) throw interrupted();
-    const lock = await acquireLock(join(folder, LOCK), {
-      timeout: lockTimeout,
-      signal,
-    });
-    try {
-      const old = await readIndex(folder, location, { emptyIsNone: true });
-      const before = old?.index ?? emptyLayoutIndex();
-      const after = change(before);
-      await removeLeftovers(folder);
-      await ensureLayoutMarker(folder, location);
-      if (old && sameIndex(before, after)) return before;
-      const temporary = temporaryIndexFile(folder, INDEX);
-      const mode = old ? old.stats.mode & 0o777 : 0o644;
-      const bytes = encodeLayoutIndex(after);
-      await writeDurably(temporary, bytes, mode, old?.stats);
-      // BuildKit removes the lock file after it has given the lock back. When that
-      // hit the file that was locked here, somebody else may hold a lock on a new
-      // one by now: then all is done again, with what is there by then.
-      if (!(await lock.isCurrent())) {
-        await unlink(temporary);
-        continue;
-      }
-      await rename(temporary, join(folder, INDEX));
-      await syncFolder(folder);
-      return after;
-    } catch (error) {
-      throw systemError(`Cannot write index.json of "${location}"`, error);
-    } finally {
-      await lock.release();
-    }
-  }
-}
-
-/** Removes what a run that died under the lock has left. */
-async function removeLeftovers(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (isTemporaryIndexFile(name)) await unlink(join(folder, name)).catch(() => {});
-  }
-}
-
-async function ensureLayoutMarker(folder: string, location: string): Promise<void> {
-  if (await hasLayoutMarker(folder, location)) return;
-  const temporary = temporaryIndexFile(folder, MARKER);
-  await writeDurably(temporary, LAYOUT_MARKER, 0o644);
-  await rename(temporary, join(folder, MARKER));
+  return existsSync(join(folder, INDEX));
 }

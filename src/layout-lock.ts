@@ -6,7 +6,6 @@
  * Source: BuildKit client/ociindex/ociindex.go: it opens the file with O_CREATE,
  * tries the lock once, and removes the file after use, readers included.
  */
-import { dlopen } from "bun:ffi";
 import {
   closeSync,
   constants,
@@ -20,8 +19,9 @@ import {
 import { link, lstat, open, readFile, rename, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { hostname } from "node:os";
-import { arch, kill, pid, platform } from "node:process";
+import { kill, pid } from "node:process";
 import { CacheportError, interrupted, systemCode, systemError } from "./errors.ts";
+import { systemCalls } from "./layout-system.ts";
 
 /** A lock that is held. */
 export interface FileLock {
@@ -67,34 +67,12 @@ const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-type Flock = (fd: number, operation: number) => number;
-
-/** The C libraries that may have flock, by platform; a name that does not exist costs a failed open. */
-function libraries(): string[] {
-  if (platform === "darwin") return ["libSystem.B.dylib"];
-  if (platform !== "linux") return [];
-  const machine = arch === "arm64" ? "aarch64" : "x86_64";
-  return ["libc.so.6", `libc.musl-${machine}.so.1`];
-}
-
-let loaded: { flock: Flock | undefined } | undefined;
-
 /** The system's flock, or undefined where there is none or it cannot be called. */
 function systemFlock(): Flock | undefined {
-  loaded ??= { flock: undefined };
-  if (loaded.flock) return loaded.flock;
-  for (const library of libraries()) {
-    try {
-      const { symbols } = dlopen(library, {
-        flock: { args: ["i32", "i32"], returns: "i32" },
-      });
-      return (loaded.flock = symbols.flock);
-    } catch {
-      // Another C library, or a system that forbids the machine code that a foreign call needs.
-    }
-  }
-  return undefined;
+  return systemCalls()?.flock;
 }
+
+type Flock = NonNullable<ReturnType<typeof systemCalls>>["flock"];
 
 /** Tells whether locks are the system's own, which BuildKit takes too. */
 export function hasFlock(): boolean {

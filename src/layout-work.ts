@@ -160,18 +160,18 @@ export class RunFolder {
   private constructor(
     path: string,
     lock: FileLock,
-    { near, madeRoot, sawTrash = false }: { near: string; madeRoot?: string; sawTrash?: boolean },
+    { near, madeRoot, sawTrash = false }: { near: string[]; madeRoot?: string; sawTrash?: boolean },
   ) {
     this.path = path;
     this.#lock = lock;
     this.madeRoot = madeRoot;
     this.sawTrash = sawTrash;
-    this.#sweeping = removeDeadRunsNear(near);
+    this.#sweeping = sweepAll(near);
   }
 
   /**
    * Makes a run folder in a layout, and its root where that is missing, and removes those
-   * of dead runs there, beside the layout and in TMPDIR.
+   * of dead runs there and beside the layout.
    *
    * @param root Path of the layout folder.
    * @throws {CacheportError} PERMISSION_DENIED, NO_SPACE, LAYOUT_INVALID, IO_FAILED
@@ -189,7 +189,11 @@ export class RunFolder {
       });
       const names = await removeDeadRuns(parent, path);
       const sawTrash = names.some(isTrashName);
-      return new RunFolder(path, lock, { near: root, sawTrash, ...(madeRoot && { madeRoot }) });
+      return new RunFolder(path, lock, {
+        near: [root, dirname(resolve(root))],
+        sawTrash,
+        ...(madeRoot && { madeRoot }),
+      });
     } catch (error) {
       throw systemError(`Cannot make folder "${path}"`, error);
     }
@@ -197,7 +201,8 @@ export class RunFolder {
 
   /**
    * Makes a run folder in a folder that exists: in TMPDIR, or where a finished file is
-   * to be renamed to. In a layout it goes where {@link RunFolder.open} puts it.
+   * to be renamed to. In a layout it goes where {@link RunFolder.open} puts it. Those of
+   * dead runs there and in TMPDIR are removed.
    *
    * @throws {CacheportError} PERMISSION_DENIED, NO_SPACE, LAYOUT_INVALID, IO_FAILED
    */
@@ -212,7 +217,7 @@ export class RunFolder {
         await mkdir(path, { recursive: true, mode: 0o700 });
         return acquireLock(join(path, LOCK));
       });
-      return new RunFolder(path, lock, { near: folder });
+      return new RunFolder(path, lock, { near: [folder, tmpdir()] });
     } catch (error) {
       const failure = systemError(`Cannot make a temporary folder in "${folder}"`, error);
       if (resolve(folder) !== resolve(tmpdir())) throw failure;
@@ -311,10 +316,14 @@ async function removeDeadRuns(parent: string, own: string): Promise<string[]> {
  * cannot be removed stays.
  */
 export async function removeDeadRunsNear(path: string): Promise<void> {
+  await sweepAll([path, dirname(resolve(path)), tmpdir()]);
+}
+
+async function sweepAll(places: readonly string[]): Promise<void> {
   const uid = ownUser();
   if (uid === undefined) return;
-  const places = [resolve(path), dirname(resolve(path)), resolve(tmpdir())];
-  for (const place of new Set(places)) await sweep(place, uid).catch(() => {});
+  for (const place of new Set(places.map((path) => resolve(path))))
+    await sweep(place, uid).catch(() => {});
 }
 
 /** The user that this process runs as; undefined where the system does not tell. */
@@ -330,7 +339,7 @@ function ownUser(): number | undefined {
 async function sweep(place: string, uid: number): Promise<void> {
   const folder = HeldFolder.openRoot(place);
   try {
-    for (const { name } of await folder.list()) {
+    for (const name of await folder.names()) {
       const isRun = RUN_ANYWHERE.pattern.test(name);
       if (!isRun && !FILE_LOCK.pattern.test(name)) continue;
       // In TMPDIR anybody may put anything, and root would be let to remove it.

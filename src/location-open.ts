@@ -169,7 +169,7 @@ async function openStore(
   const { limits, jobs } = settings;
   switch (location.kind) {
     case "directory": {
-      const { LayoutDirectory } = await import("./layout-directory.ts");
+      const { LayoutDirectory } = await import("./layout-reader.ts");
       return LayoutDirectory.open(location.path, { limits, jobs });
     }
     case "archive":

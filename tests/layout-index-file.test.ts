@@ -17,12 +17,8 @@ import {
 import { join } from "node:path";
 import { digestOf } from "../src/digest.ts";
 import { acquireLock } from "../src/layout-lock.ts";
-import {
-  hasLayoutMarker,
-  readIndexFile,
-  readIndexForUpdate,
-  updateIndexFile,
-} from "../src/layout-index-file.ts";
+import { hasLayoutMarker, readIndexFile, readIndexForUpdate } from "../src/layout-index-file.ts";
+import { updateIndexFile } from "../src/layout-index-update.ts";
 import { applyNames, removeEntries } from "../src/layout-index.ts";
 import type { LayoutIndex } from "../src/layout-index.ts";
 import { OCI_MANIFEST } from "../src/media-types.ts";
@@ -315,7 +311,7 @@ describe("updateIndexFile", () => {
     const script = join(folder, "writer.ts");
     writeFileSync(
       script,
-      `import { updateIndexFile } from ${JSON.stringify(join(SOURCE, "layout-index-file.ts"))};
+      `import { updateIndexFile } from ${JSON.stringify(join(SOURCE, "layout-index-update.ts"))};
        import { applyNames } from ${JSON.stringify(join(SOURCE, "layout-index.ts"))};
        import { digestOf } from ${JSON.stringify(join(SOURCE, "digest.ts"))};
        for (let round = 0; round < 5; round++) {

@@ -133,7 +133,10 @@ describe.each(SOURCES)("write() from %s", (_, sourceOf) => {
   test("writes SHA-512", async () => {
     const root = tempFolder();
     const bytes = content(2_000_000);
-    await withWriter(root, (writer) => writer.write(describing(bytes, "sha512"), sourceOf(bytes)));
+    await withWriter(root, async (writer) => {
+      await writer.write(describing(bytes, "sha512"), sourceOf(bytes));
+      await writer.syncFolders();
+    });
     expect(readdirSync(join(root, "blobs", "sha512"))).toHaveLength(1);
   });
 
@@ -178,6 +181,7 @@ describe.each(SOURCES)("write() from %s", (_, sourceOf) => {
       expect(error.code).toBe("NO_SPACE");
       expect(error.message).toContain(digestOf(bytes));
       await writer.write(describing(content(1000)), { bytes: content(1000) });
+      await writer.syncFolders();
     });
     expect(readdirSync(join(root, "blobs", "sha256"))).toHaveLength(1);
   });
@@ -185,7 +189,7 @@ describe.each(SOURCES)("write() from %s", (_, sourceOf) => {
 
 test("a disposable file is moved, any other stays", async () => {
   const root = tempFolder();
-  const bytes = content(5000);
+  const bytes = content(2_000_000);
   const disposable = inFile(bytes, { disposable: true });
   const inode = statSync(disposable.path).ino;
   await withWriter(root, (writer) =>
@@ -212,13 +216,14 @@ test.skipIf(!canMount)("a disposable file of another file system is copied", asy
   const location = { path, offset: 0, size: bytes.length, disposable: true };
   const root = tempFolder();
   let told = 0;
-  await withWriter(root, (writer) =>
-    writer.write(
+  await withWriter(root, async (writer) => {
+    await writer.write(
       describing(bytes),
       { store: storeOf({ location }) },
       { onBytes: (n) => (told += n) },
-    ),
-  );
+    );
+    await writer.syncFolders();
+  });
   const copy = readFileSync(join(root, blobPath(digestOf(bytes))));
   expect(Buffer.compare(copy, bytes)).toBe(0);
   expect(told).toBe(5000);
@@ -257,6 +262,7 @@ test("a blob of the right size is skipped unread, one of a wrong size is replace
   chmodSync(path, 0o444);
   await withWriter(root, async (writer) => {
     expect(await writer.write(descriptor, { bytes })).toBe("copied");
+    await writer.syncFolders();
   });
   expect(Buffer.compare(readFileSync(path), bytes)).toBe(0);
 });
@@ -303,9 +309,56 @@ test("a blob that another program removed is noticed before it is named", async 
   const bytes = content(100);
   await withWriter(root, async (writer) => {
     await writer.write(describing(bytes), { bytes });
+    await writer.syncFolders();
     writer.assertPresent();
     rmSync(join(root, blobPath(digestOf(bytes))));
     expect((await failure(() => writer.assertPresent())).code).toBe("BLOB_MISSING");
+  });
+});
+
+describe("many small blobs", () => {
+  const COUNT = 40;
+  const blobs = Array.from({ length: COUNT }, (_, i) => Buffer.from(`blob ${i}`));
+
+  test("are written once each, and are at their names only together", async () => {
+    const root = join(tempFolder(), "layout");
+    await withWriter(root, async (writer) => {
+      for (const bytes of blobs)
+        expect(await writer.write(describing(bytes), { bytes })).toBe("copied");
+      for (const bytes of blobs)
+        expect(await writer.write(describing(bytes), { bytes })).toBe("skipped");
+      expect(existsSync(join(root, blobPath(digestOf(blobs[0] as Buffer))))).toBe(false);
+      await writer.syncFolders();
+      writer.assertPresent();
+      await writer.syncFolders();
+    });
+    for (const bytes of blobs) {
+      const path = join(root, blobPath(digestOf(bytes)));
+      expect(readFileSync(path).equals(bytes)).toBe(true);
+      expect(statSync(path).mode & 0o777).toBe(0o444);
+    }
+    expect(readdirSync(root)).toEqual(["blobs"]);
+  });
+
+  test("leave nothing when they are never named", async () => {
+    const root = join(tempFolder(), "layout");
+    await withWriter(root, async (writer) => {
+      for (const bytes of blobs) await writer.write(describing(bytes), { bytes });
+    });
+    expect(existsSync(root)).toBe(false);
+  });
+
+  test("the same blob twice at once is one blob", async () => {
+    const root = join(tempFolder(), "layout");
+    const bytes = content(10);
+    await withWriter(root, async (writer) => {
+      await Promise.all(
+        Array.from({ length: 8 }, () => writer.write(describing(bytes), { bytes })),
+      );
+      await writer.syncFolders();
+    });
+    expect(readdirSync(join(root, "blobs", "sha256"))).toHaveLength(1);
+    expect(readdirSync(root)).toEqual(["blobs"]);
   });
 });
 
