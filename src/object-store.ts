@@ -12,9 +12,12 @@ import type {
   BlobLocation,
   BlobSource,
   ContentWriter,
+  EntryName,
   NamedEntry,
   NameQuery,
+  NameRemoval,
   NameUpdate,
+  NameWriter,
   PutOptions,
   PutOutcome,
   Resolved,
@@ -54,7 +57,7 @@ export interface NamedCache {
 }
 
 /** An object store, for reading and for writing. */
-export class ObjectStore implements Store, ContentWriter {
+export class ObjectStore implements Store, ContentWriter, NameWriter {
   readonly service: ObjectService;
   readonly #place: ObjectPlace;
   readonly #settings: ObjectSettings;
@@ -202,13 +205,25 @@ export class ObjectStore implements Store, ContentWriter {
     }
   }
 
+  async setNames(
+    descriptor: Descriptor,
+    names: readonly EntryName[],
+    read: () => Promise<Uint8Array>,
+    options: PutOptions = {},
+  ): Promise<void> {
+    const updates = names.map((name) => ({ kind: "set" as const, name }));
+    await this.publish([{ descriptor, bytes: await read(), names: updates }], options);
+  }
+
   /**
-   * Removes names; blobs stay.
+   * Removes a name; blobs stay.
    *
    * @throws {CacheportError} NOT_SUPPORTED, STORE_DENIED, STORE_FAILED
    */
-  async removeName(name: string): Promise<void> {
-    await this.service.removeDocument(name);
+  async removeName({ name, entries }: NameRemoval): Promise<boolean> {
+    const names = entries.map(({ refName }) => refName ?? name);
+    for (const each of new Set(names)) await this.service.removeDocument(each);
+    return names.length > 0;
   }
 
   async close(): Promise<void> {
