@@ -27,7 +27,6 @@ import type {
   BlobSource,
   ContentReader,
   ContentWriter,
-  EntryName,
   NamedEntry,
   NameRemoval,
   NameWriter,
@@ -35,6 +34,7 @@ import type {
   PutOutcome,
   Root,
 } from "./content-store.ts";
+import { namedRoot } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent, parseDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
@@ -229,14 +229,8 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
     return removed;
   }
 
-  async setNames(
-    descriptor: Descriptor,
-    names: readonly EntryName[],
-    read: () => Promise<Uint8Array>,
-    options: PutOptions = {},
-  ): Promise<void> {
-    const updates = names.map((name) => ({ kind: "set" as const, name }));
-    await this.publish([{ descriptor, bytes: await read(), names: updates }], options);
+  async setNames(...[descriptor, names, read, options]: Parameters<NameWriter["setNames"]>) {
+    await this.publish([await namedRoot(descriptor, names, read)], options);
   }
 
   async removeName(removal: NameRemoval): Promise<boolean> {

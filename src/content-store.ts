@@ -189,3 +189,13 @@ export interface NameWriter {
    */
   removeName(removal: NameRemoval): Promise<boolean>;
 }
+
+/** What gives names to a document where only a write of the document itself can. */
+export async function namedRoot(
+  descriptor: Descriptor,
+  names: readonly EntryName[],
+  read: () => Promise<Uint8Array>,
+): Promise<Root> {
+  const updates = names.map((name) => ({ kind: "set" as const, name }));
+  return { descriptor, bytes: await read(), names: updates };
+}

@@ -24,6 +24,7 @@ import type {
   Root,
   Store,
 } from "./content-store.ts";
+import { namedRoot } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent, createHasher, digestOf } from "./digest.ts";
 import type { Digest } from "./digest.ts";
@@ -211,8 +212,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
     read: () => Promise<Uint8Array>,
     options: PutOptions = {},
   ): Promise<void> {
-    const updates = names.map((name) => ({ kind: "set" as const, name }));
-    await this.publish([{ descriptor, bytes: await read(), names: updates }], options);
+    await this.publish([await namedRoot(descriptor, names, read)], options);
   }
 
   /**

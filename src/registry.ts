@@ -18,6 +18,7 @@ import type {
   Root,
   Store,
 } from "./content-store.ts";
+import { namedRoot } from "./content-store.ts";
 import { isDocument } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent } from "./digest.ts";
@@ -281,8 +282,7 @@ export class RegistryRepository implements Store, ContentWriter, NameWriter {
     read: () => Promise<Uint8Array>,
     options: PutOptions = {},
   ): Promise<void> {
-    const updates = names.map((name) => ({ kind: "set" as const, name }));
-    await this.publish([{ descriptor, bytes: await read(), names: updates }], options);
+    await this.publish([await namedRoot(descriptor, names, read)], options);
   }
 
   /** Deletes a tag, as {@link RegistryRepository.deleteTag}. */
