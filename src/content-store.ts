@@ -40,6 +40,20 @@ export interface ContentReader {
    * @throws {CacheportError} BLOB_MISSING
    */
   open(descriptor: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+  /**
+   * Writes content as it is stored into an open, empty file, NOT checked: for stores
+   * whose bytes can get there without a trip through this program.
+   *
+   * @param fd The file, whose position is its end.
+   * @param reached Is told the number of bytes that have come into it since the last call.
+   * @throws {CacheportError} BLOB_MISSING, SIZE_MISMATCH, ...; the file then has a part
+   */
+  save?(
+    descriptor: Descriptor,
+    fd: number,
+    reached: (count: number) => void,
+    signal?: AbortSignal,
+  ): Promise<void>;
   /** Where the content lies in a local file, or undefined where it does not. NOT checked. */
   locate(descriptor: Descriptor): Promise<BlobLocation | undefined>;
 }

@@ -5,6 +5,7 @@
  */
 import { closeSync, lstatSync, openSync, readSync, renameSync } from "node:fs";
 import { open, rm, rmdir, utimes } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import type { BlobLocation, BlobSource, PutOptions, PutOutcome } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import {
@@ -176,14 +177,23 @@ export class BlobWriter {
       await this.#writeBytes(descriptor, source.bytes, options);
       return "copied";
     }
-    const found = await source.store.locate(descriptor);
+    const { store } = source;
+    const found = await store.locate(descriptor);
     if (found && found.size <= GATHERED) {
       await this.#writeBytes(descriptor, await readRange(found, descriptor), options);
       // Otherwise the disk would hold it twice.
       if (found.disposable) await rm(found.path, { force: true });
     } else if (found) await this.#takeFile(descriptor, found, options);
-    else {
-      const stream = await source.store.open(descriptor, options.signal);
+    else if (store.save && descriptor.size > GATHERED) {
+      await this.#writeGrowing(descriptor, options, async (file, grown) => {
+        const reached = (count: number): void => {
+          grown(count);
+          options.onBytes?.(count);
+        };
+        await store.save?.(descriptor, file.fd, reached, options.signal);
+      });
+    } else {
+      const stream = await store.open(descriptor, options.signal);
       await this.#writeStream(descriptor, stream, options);
     }
     return "copied";
@@ -246,21 +256,36 @@ export class BlobWriter {
     });
   }
 
-  /**
-   * Writes a stream. A large one is hashed from the page cache while it grows, on a
-   * thread of its own: the thread that takes in the streams has no time for hashes.
-   */
   async #writeStream(
     descriptor: Descriptor,
     stream: ReadableStream<Uint8Array>,
     options: PutOptions,
   ): Promise<void> {
-    const { digest, size } = descriptor;
     const { signal } = options;
-    if (size <= GATHERED) {
+    if (descriptor.size <= GATHERED) {
       const rest = await gather(stream, descriptor, options);
       return this.#writeBytes(descriptor, rest, { signal });
     }
+    await this.#writeGrowing(descriptor, options, async (file, grown) => {
+      const write = async (bytes: Uint8Array): Promise<void> => {
+        await writeAll(file, bytes);
+        grown(bytes.length);
+      };
+      await write(await gather(stream, descriptor, options, write));
+    });
+  }
+
+  /**
+   * Writes a large file, which is hashed from the page cache while it grows, on a
+   * thread of its own: the thread that takes in the bytes has no time for hashes.
+   *
+   * @param fill Fills it from its start, and says how many bytes have come.
+   */
+  async #writeGrowing(
+    { digest, size }: Descriptor,
+    { signal }: PutOptions,
+    fill: (file: FileHandle, grown: (count: number) => void) => Promise<void>,
+  ): Promise<void> {
     await this.#viaTemporary(digest, async (temporary) => {
       const file = await open(temporary, "wx", 0o600);
       const growth = new Growth();
@@ -271,15 +296,11 @@ export class BlobWriter {
       // Should writing fail first, nobody is left to see this one fail.
       hashed.catch(() => {});
       try {
-        const write = async (bytes: Uint8Array): Promise<void> => {
-          await writeAll(file, bytes);
-          growth.advance(bytes.length);
-        };
-        await write(await gather(stream, descriptor, options, write));
+        await fill(file, (count) => growth.advance(count));
         growth.end();
         await file.chmod(0o444);
         const [result] = await Promise.all([hashed, file.sync()]);
-        checkResult(descriptor, result);
+        checkResult({ digest, size }, result);
       } finally {
         growth.end();
         await file.close();
@@ -416,7 +437,10 @@ async function seal(path: string, descriptor: Descriptor): Promise<void> {
 }
 
 /** @throws {CacheportError} SIZE_MISMATCH, DIGEST_MISMATCH */
-function checkResult({ digest, size }: Descriptor, actual: FileJobResult): void {
+function checkResult(
+  { digest, size }: Pick<Descriptor, "digest" | "size">,
+  actual: FileJobResult,
+): void {
   if (actual.size !== size) throw sizeMismatch({ digest, size }, actual.size);
   if (actual.digest !== digest) throw digestMismatch(digest, actual.digest);
 }

@@ -31,7 +31,8 @@ import type { NormalizedReference } from "./reference.ts";
 import { deleteManifest, deleteTag } from "./registry-delete.ts";
 import type { TagDeletion } from "./registry-delete.ts";
 import { DocumentCache } from "./registry-documents.ts";
-import { openDownload } from "./registry-download.ts";
+import { openDownload, saveDownload } from "./registry-download.ts";
+import type { DownloadOptions } from "./registry-download.ts";
 import { StoreFeed, bytesFeed, fileFeed } from "./registry-feed.ts";
 import type { BlobFeed } from "./registry-feed.ts";
 import { hostGate } from "./registry-limits.ts";
@@ -108,16 +109,35 @@ export class RegistryRepository implements Store, ContentWriter, NameWriter {
       : await this.#download(descriptor, true, signal);
   }
 
+  async save(
+    descriptor: Descriptor,
+    fd: number,
+    reached: (count: number) => void,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const how = this.#downloadOptions(descriptor, true, signal);
+    await saveDownload(this.#client.transport, descriptor, how, fd, reached);
+  }
+
   #download(
     descriptor: Descriptor,
     gated: boolean,
     signal: AbortSignal | undefined,
   ): Promise<ReadableStream<Uint8Array>> {
-    return openDownload(this.#client.transport, descriptor, {
+    const how = this.#downloadOptions(descriptor, gated, signal);
+    return openDownload(this.#client.transport, descriptor, how);
+  }
+
+  #downloadOptions(
+    descriptor: Descriptor,
+    gated: boolean,
+    signal: AbortSignal | undefined,
+  ): DownloadOptions {
+    return {
       calls: this.#client.content("GET", descriptor, "pull", signal),
       gated,
       refuse: (reply) => this.#readRefusal(descriptor, reply),
-    });
+    };
   }
 
   #readRefusal(descriptor: Descriptor, reply: Reply): Promise<CacheportError> {

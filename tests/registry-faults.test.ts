@@ -1,6 +1,9 @@
 /** A registry that fails in every way: each ends in success or in a coded error, in time. */
 import { beforeAll, describe, expect, test } from "bun:test";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { verifiedStream } from "../src/blob-check.ts";
+import { checkContent } from "../src/digest.ts";
 import { failure } from "./helpers/errors.ts";
 import {
   describeBytes,
@@ -9,6 +12,7 @@ import {
   readAll,
   started,
 } from "./helpers/registry-client.ts";
+import { tempFolder } from "./helpers/temp.ts";
 import {
   TestRegistry,
   TestServer,
@@ -38,13 +42,28 @@ function fresh(options = {}) {
   return { name, repository, content: registry.repository(name) };
 }
 
-describe("download", () => {
+describe.each(["a stream", "a file"])("download into %s", (kind) => {
   function filled(options = {}) {
     const found = fresh(options);
     found.content.blobs.set(layer.digest, LAYER);
     const fault = (one: Omit<Fault, "path">) =>
       registry.faults.push({ path: new RegExp(`${found.name}/blobs`), ...one });
-    const read = async () => readAll(verifiedStream(await found.repository.open(layer), layer));
+    const read = async (): Promise<Uint8Array> => {
+      if (kind === "a stream")
+        return await readAll(verifiedStream(await found.repository.open(layer), layer));
+      const path = join(tempFolder(), "blob");
+      const fd = openSync(path, "wx");
+      let told = 0;
+      try {
+        await found.repository.save(layer, fd, (bytes) => (told += bytes));
+      } finally {
+        closeSync(fd);
+      }
+      const bytes = readFileSync(path);
+      expect(told).toBe(bytes.length);
+      checkContent(bytes, layer);
+      return bytes;
+    };
     return { ...found, fault, read };
   }
 
@@ -163,7 +182,7 @@ describe("download", () => {
 describe("documents", () => {
   test.each(["cut", "500", "drip"])("%s passes", async (kind) => {
     const { name, repository } = fresh({ deadlineMs: 1500 });
-    registry.addManifest(name, { layers: [] }, "latest");
+    registry.addManifest(name, { schemaVersion: 2, layers: [] }, "latest");
     const act = kind === "cut" ? cutAfter(5) : drip(50);
     registry.faults.push({
       method: "GET",
