@@ -93,7 +93,7 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   ],
   [
     "operations",
-    `cache-read convert copy explain* gc image-choose inspect list merge prune reachable
+    `cache-read convert copy expire explain* gc image-choose inspect list merge prune reachable
      recompress* self-check* serve* verify* walk`,
   ],
   ["edge", `cli* command* inspect-* location* main version`],

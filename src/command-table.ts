@@ -52,6 +52,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./command-prune.ts")).pruneCommand,
   },
   {
+    name: "expire",
+    summary: "Remove caches by age, count and name",
+    load: async () => (await import("./command-expire.ts")).expireCommand,
+  },
+  {
     name: "merge",
     summary: "Merge several caches into one",
     load: async () => (await import("./command-merge.ts")).mergeCommand,

@@ -181,6 +181,21 @@ export interface NameRemoval {
   readonly entries: readonly NamedEntry[];
 }
 
+/** Deletes documents by their digests, in places that keep them whether a name reaches them or not. */
+export interface ManifestDeleter {
+  /**
+   * Deletes a manifest with all names that stand for it.
+   *
+   * @throws {CacheportError} BLOB_NOT_FOUND, REGISTRY_UNSUPPORTED, REGISTRY_DENIED, REGISTRY_FAILED
+   */
+  deleteManifest(digest: Digest): Promise<void>;
+}
+
+/** Tells whether a place deletes manifests by digest. */
+export function deletesManifests(place: object): place is ManifestDeleter {
+  return "deleteManifest" in place;
+}
+
 /** Gives and takes names of content that the place holds already. */
 export interface NameWriter {
   /**

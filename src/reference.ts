@@ -159,6 +159,17 @@ export function isTag(text: string): boolean {
   return ANCHORED_TAG.test(text);
 }
 
+/** The tag of a name: of an image name its tag, of a tag itself; undefined for any other text. */
+export function tagOfName(name: string): string | undefined {
+  if (isTag(name)) return name;
+  try {
+    return normalizeReference(name).tag ?? undefined;
+  } catch (error) {
+    if (error instanceof CacheportError) return undefined;
+    throw error;
+  }
+}
+
 /** Parses a text; messages show it as the user wrote it. */
 function parseAs(text: string, written: string): Reference {
   if (text.length > MAX_TEXT_LENGTH)

@@ -20,7 +20,7 @@ import type { Document } from "./document.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { isDocumentType } from "./media-types.ts";
-import { isTag, normalizeReference } from "./reference.ts";
+import { tagOfName } from "./reference.ts";
 import { PendingContent } from "./serve-pending.ts";
 import { nameType, walk } from "./walk.ts";
 
@@ -101,7 +101,7 @@ export class ServedRepository {
   /** All tags, sorted. */
   async tags(): Promise<string[]> {
     const only = this.#options.only;
-    if (only?.name !== undefined) return [tagOf(only.name) ?? "latest"];
+    if (only?.name !== undefined) return [tagOfName(only.name) ?? "latest"];
     if (only?.digest !== undefined) return ["latest"];
     const entries = await this.#store.list();
     return [...new Set(entries.flatMap(entryTag))].toSorted();
@@ -323,17 +323,8 @@ function describeBytes({ mediaType, digest }: Descriptor, bytes: Uint8Array): Do
 /** The tag that an entry has, in a repository of any name. */
 function entryTag({ refName, imageName, subject }: NamedEntry): string[] {
   if (subject) return [];
-  const tag = tagOf(imageName ?? "") ?? tagOf(refName ?? "");
+  const tag = tagOfName(imageName ?? "") ?? tagOfName(refName ?? "");
   return tag === undefined ? [] : [tag];
-}
-
-function tagOf(name: string): string | undefined {
-  if (isTag(name)) return name;
-  try {
-    return normalizeReference(name).tag ?? undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** A location that is yet to be made is an empty repository where it may be written. */
