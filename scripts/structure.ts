@@ -40,7 +40,7 @@ export const ROOMS: readonly Room[] = [
   },
   { name: "archive", holds: "layouts in tar files", doors: "file format reader unpacked writer" },
   { name: "registry", holds: "the client of registries", doors: "failures limits" },
-  { name: "object", holds: "object stores: s3, azblob, gha", doors: "place store" },
+  { name: "object", holds: "object stores: s3, azblob, gha", doors: "gc place store" },
   {
     name: "location",
     holds: "what stands on the command line for a place, and opening it",
@@ -58,7 +58,7 @@ export const ROOMS: readonly Room[] = [
     holds: "what only inspect needs",
     doors: "dot files html mermaid text layer labels",
   },
-  { name: "verify", holds: "what only verify needs", doors: "problem" },
+  { name: "verify", holds: "what only verify needs", doors: "objects problem" },
   { name: "recompress", holds: "what only recompression needs", doors: "image" },
   { name: "explain", holds: "builds, their steps, and why a step is not cached", doors: "*" },
   {

@@ -4,22 +4,26 @@ import { CacheportError } from "./errors.ts";
 import { collectGarbage, DEFAULT_GRACE } from "./gc.ts";
 import type { GarbageReport } from "./gc.ts";
 import type { Location } from "./location.ts";
-import { storeSettings } from "./location-open.ts";
+import { openSource, storeSettings } from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
+import type { ObjectStore } from "./object-store.ts";
 import { printable } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport gc LAYOUT`: removes what no name reaches. */
 export const gcCommand = defineCommand({
   name: "gc",
-  summary: "Remove the blobs of a layout folder that no name reaches",
+  summary: "Remove the blobs of a layout folder or an object store that no name reaches",
   description:
-    "Removes every blob that no entry of index.json reaches through indexes, manifests, caches in every shape, subjects and referrers, and what interrupted writers left behind. Nothing is removed when something reachable cannot be read or is of a type that is not known. What is younger than the grace period stays, since a running export writes blobs before it names them. Blobs are moved aside first, the folder is watched until it has been at rest for two seconds (or the grace period, if shorter; at most --lock-timeout), and what a name reaches by then is put back. --grace 0 skips that: it is for when nobody else writes.",
-  operands: [{ name: "LAYOUT", description: "A layout folder", kind: "location" }],
+    "Removes every blob that no entry of index.json reaches through indexes, manifests, caches in every shape, subjects and referrers, and what interrupted writers left behind. Nothing is removed when something reachable cannot be read or is of a type that is not known. What is younger than the grace period stays, since a running export writes blobs before it names them. Blobs are moved aside first, the folder is watched until it has been at rest for two seconds (or the grace period, if shorter; at most --lock-timeout), and what a name reaches by then is put back. --grace 0 skips that: it is for when nobody else writes.\n\nIn an object store names and ages are looked at twice, and the grace is 48 hours: an export that finds a blob younger than touch_refresh (24h) names it at its end without writing it again, so a shorter grace is for when nobody exports. The names of all prefixes that share the blobs must be under the one that is given.",
+  operands: [
+    { name: "LAYOUT", description: "A layout folder, or an object store", kind: "location" },
+  ],
   options: [
     {
       name: "grace",
       value: "DURATION",
-      description: "Keep what was written since (default 1h)",
+      description: "Keep what was written since (default 1h; 48h in an object store)",
     },
     {
       name: "dry-run",
@@ -42,7 +46,18 @@ export const gcCommand = defineCommand({
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const folder = layoutFolder(args.location(0));
+    const location = args.location(0);
+    if (location.kind === "object") {
+      refuseName(location);
+      const report = await collectObjectStore(location, settings, {
+        grace: args.duration("grace"),
+        dryRun: args.flag("dry-run"),
+      });
+      for (const note of garbageNotes(report)) context.note(note);
+      await context.result(report, () => formatReport(report));
+      return;
+    }
+    const folder = layoutFolder(location);
     const report = await collectGarbage(folder, {
       ...settings,
       grace: args.duration("grace") ?? DEFAULT_GRACE,
@@ -53,6 +68,32 @@ export const gcCommand = defineCommand({
     await context.result(report, () => formatReport(report));
   },
 });
+
+/**
+ * Removes from an object store what no name reaches.
+ *
+ * @param options.grace Milliseconds; 48 hours unless given.
+ * @throws {CacheportError} GC_REFUSED, NOT_SUPPORTED, STORE_DENIED, ...
+ */
+export async function collectObjectStore(
+  location: Location,
+  settings: StoreSettings,
+  { grace, dryRun }: { grace: number | undefined; dryRun: boolean },
+): Promise<GarbageReport> {
+  const { collectObjects, OBJECT_GRACE } = await import("./object-gc.ts");
+  const { store } = await openSource(location, settings);
+  try {
+    const collected = await collectObjects(store as ObjectStore, {
+      grace: grace ?? OBJECT_GRACE,
+      dryRun,
+      jobs: settings.jobs,
+      signal: settings.signal,
+    });
+    return { ...collected, dryRun, leftovers: [], postponed: 0, leftAlone: [] };
+  } finally {
+    await store.close();
+  }
+}
 
 /** @throws {CacheportError} NOT_SUPPORTED for anything but a folder, USAGE for a name */
 function layoutFolder(location: Location): string {
@@ -73,11 +114,18 @@ function layoutFolder(location: Location): string {
       { hint },
     );
   }
-  if (location.name === undefined && location.digest === undefined) return location.path;
+  refuseName(location);
+  return location.path;
+}
+
+/** @throws {CacheportError} USAGE */
+function refuseName(location: Extract<Location, { kind: "directory" | "object" }>): void {
+  if (location.name === undefined && location.digest === undefined) return;
+  const isFolder = location.kind === "directory";
   throw new CacheportError(
     "USAGE",
-    `Cannot collect garbage in "${location.text}": it names one entry, and gc works on the whole layout`,
-    { hint: `Write: cacheport gc ${location.path}` },
+    `Cannot collect garbage in "${location.text}": it names one entry, and gc works on the whole ${isFolder ? "layout" : "store"}`,
+    { hint: isFolder ? `Write: cacheport gc ${location.path}` : "Leave out the name" },
   );
 }
 

@@ -2,6 +2,8 @@
 import { defineCommand } from "./cli-command.ts";
 import type { CommandContext } from "./cli-command.ts";
 import type { ContentReader, NamedEntry, NameQuery, Store } from "./content-store.ts";
+import { totalSize } from "./descriptor.ts";
+import type { Descriptor } from "./descriptor.ts";
 import { shortDigest } from "./digest.ts";
 import { matchesName } from "./layout-index.ts";
 import { listEntries } from "./list.ts";
@@ -48,13 +50,37 @@ export const lsCommand = defineCommand({
         await printTree(context, store, entries, settings);
       } else {
         const listed = await listEntries(store, entries, settings);
-        await context.result(listed, () => renderTable(listed, context, args.flag("digests")));
+        const isAll = query.name === undefined && query.digest === undefined;
+        const unreached = isAll ? ((await store.unreached?.()) ?? []) : [];
+        await context.result([...listed, ...unreached.map(unreachedEntry)], () =>
+          [
+            renderTable(listed, context, args.flag("digests")),
+            unreached.length === 0
+              ? ""
+              : `${unreached.length} blobs (${formatBytes(totalSize(unreached))}) that no name reaches\n`,
+          ].join(""),
+        );
       }
     } finally {
       await store.close();
     }
   },
 });
+
+/** A blob that no name reaches, as a line of the listing. */
+function unreachedEntry({ digest, mediaType, size }: Descriptor): ListedEntry {
+  return {
+    digest,
+    mediaType,
+    size,
+    kind: null,
+    refName: null,
+    imageName: null,
+    platform: null,
+    contentSize: size,
+    problem: "no name reaches this blob",
+  };
+}
 
 /** The entries that a query asks for; all without one. */
 async function namedEntries(
@@ -64,8 +90,8 @@ async function namedEntries(
 ): Promise<NamedEntry[]> {
   const { name, digest } = query;
   const isAll = name === undefined && digest === undefined;
-  // A repository may have thousands of tags, each of which costs a request.
-  if (isAll || kind !== "registry") {
+  // A repository may have thousands of tags, each of which costs a request, and so may a bucket.
+  if (isAll || (kind !== "registry" && kind !== "object")) {
     const entries = (await store.list()).filter(
       (entry) =>
         (digest === undefined || entry.descriptor.digest === digest) &&

@@ -1,7 +1,7 @@
 /** `cacheport prune`: limits, names and what is collected after; which results go is prune.ts. */
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
-import { garbageNotes } from "./command-gc.ts";
+import { collectObjectStore, garbageNotes } from "./command-gc.ts";
 import type { NameUpdate } from "./content-store.ts";
 import { checkPresence } from "./convert.ts";
 import { parseDigest } from "./digest.ts";
@@ -29,7 +29,7 @@ export const pruneCommand = defineCommand({
   name: "prune",
   summary: "Drop results from a cache by size and age",
   description:
-    "Writes a smaller cache under the same name. What goes are results of steps, the oldest first and of the same age the largest; a layer goes with the last result that needs it, and a result that costs no layer of its own stays. What is left, BuildKit imports as before; what went, it builds anew. Limits that hold nothing back change nothing, and a cache of which nothing would be left stays as it is: untag removes its name.\n\nOnly the cache's own documents are written. The blobs stay in the store until gc; --gc runs it on a folder at once.",
+    "Writes a smaller cache under the same name. What goes are results of steps, the oldest first and of the same age the largest; a layer goes with the last result that needs it, and a result that costs no layer of its own stays. What is left, BuildKit imports as before; what went, it builds anew. Limits that hold nothing back change nothing, and a cache of which nothing would be left stays as it is: untag removes its name.\n\nOnly the cache's own documents are written. The blobs stay in the store until gc; --gc runs it on a folder or an object store at once.",
   operands: [{ name: "LOC", description: "The cache to prune", kind: "location" }],
   options: [
     {
@@ -63,12 +63,12 @@ export const pruneCommand = defineCommand({
     },
     {
       name: "gc",
-      description: "Then remove what no name reaches, from a layout folder",
+      description: "Then remove what no name reaches, from a layout folder or an object store",
     },
     {
       name: "grace",
       value: "DURATION",
-      description: "With --gc: keep what was written since (default 1h)",
+      description: "With --gc: keep what was written since (default 1h; 48h in an object store)",
     },
     { name: "dry-run", description: "Say what would go and write nothing" },
   ],
@@ -128,10 +128,10 @@ function checkUsage(args: Arguments<"gc", "grace">, location: Location): void {
     if (args.value("grace") === undefined) return;
     throw new CacheportError("USAGE", "Cannot use --grace here: it goes with --gc");
   }
-  if (location.kind !== "directory") {
+  if (location.kind !== "directory" && location.kind !== "object") {
     throw new CacheportError(
       "NOT_SUPPORTED",
-      `Cannot use --gc on "${location.text}": it is for layout folders`,
+      `Cannot use --gc on "${location.text}": it is for layout folders and object stores`,
       {
         hint: "Leave out --gc: what is not named any more, a registry collects itself and copy --all --rewrite leaves out of an archive",
       },
@@ -215,13 +215,20 @@ async function collect(
   settings: StoreSettings,
   { location }: ResolvedSource,
 ): Promise<GarbageReport | null> {
-  const { path } = location as { path: string };
   if (args.flag("dry-run")) {
+    const place = location.kind === "directory" ? location.path : location.text;
     context.note(
-      `What gc would remove is known only once the cache is pruned; cacheport gc ${path} --dry-run tells it then`,
+      `What gc would remove is known only once the cache is pruned; cacheport gc ${place} --dry-run tells it then`,
     );
     return null;
   }
+  if (location.kind === "object") {
+    const options = { grace: args.duration("grace"), dryRun: false };
+    const collected = await collectObjectStore(location, settings, options);
+    for (const note of garbageNotes(collected)) context.note(note);
+    return collected;
+  }
+  const { path } = location as { path: string };
   const { collectGarbage, DEFAULT_GRACE } = await import("./gc.ts");
   const collected = await collectGarbage(path, {
     ...settings,

@@ -43,7 +43,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "gc",
-    summary: "Remove the blobs of a layout folder that no name reaches",
+    summary: "Remove the blobs of a layout folder or an object store that no name reaches",
     load: async () => (await import("./command-gc.ts")).gcCommand,
   },
   {

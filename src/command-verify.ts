@@ -3,11 +3,14 @@ import { availableParallelism } from "node:os";
 import { defineCommand } from "./cli-command.ts";
 import type { CommandContext } from "./cli-command.ts";
 import type { NamedEntry, NameQuery, Store } from "./content-store.ts";
-import { EXIT_CODES } from "./errors.ts";
+import { CacheportError, EXIT_CODES } from "./errors.ts";
+import type { Location } from "./location.ts";
 import { openSource, storeSettings } from "./location-open.ts";
 import { colored, printable } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
+import type { ObjectStore } from "./object-store.ts";
 import { verifyStore } from "./verify.ts";
+import type { VerifyObjectsOptions } from "./verify-objects.ts";
 import type { VerifyResult } from "./verify.ts";
 import { PROBLEMS } from "./verify-problem.ts";
 import type { Problem, Severity } from "./verify-problem.ts";
@@ -23,12 +26,19 @@ const CODES = Object.entries(PROBLEMS)
 export const verifyCommand = defineCommand({
   name: "verify",
   summary: "Check digests, sizes, media types and what BuildKit would refuse",
-  description: `Hashes everything that a name reaches, or all names without one, and checks it: sizes, media types, the shape of the documents, and for a cache every rule by which BuildKit refuses it or silently drops a part. It never stops at the first fault. Exit code 4 when there are errors; warnings and notes do not count.\n\nThe codes of the problems:\n${CODES}`,
+  description: `Hashes everything that a name reaches, or all names without one, and checks it: sizes, media types, the shape of the documents, and for a cache every rule by which BuildKit refuses it or silently drops a part. It never stops at the first fault. Exit code 4 when there are errors; warnings and notes do not count.\n\nIn an object store one list tells what is there and in which size, and layers are read with --deep only; what the store's own rules remove by age is told with its date.\n\nThe codes of the problems:\n${CODES}`,
   operands: [{ name: "LOC", description: "What to verify", kind: "location" }],
   options: [
     {
       name: "deep",
-      description: "Decompress layers as well and check their diffIDs",
+      description:
+        "Decompress layers as well and check their diffIDs; in an object store, read layers at all",
+    },
+    {
+      name: "lifecycle",
+      value: "DAYS",
+      description:
+        "Say when a rule that removes objects of this age breaks a cache in an object store",
     },
   ],
   examples: [
@@ -49,7 +59,7 @@ export const verifyCommand = defineCommand({
     const settings = await storeSettings(context, args);
     const { store, location, query } = await openSource(args.location(0), settings);
     try {
-      const result = await verifyStore(store, await rootsOf(store, query), {
+      const options = {
         ...settings,
         // Hashing is bound by the processors, unless the user says otherwise.
         jobs:
@@ -59,7 +69,13 @@ export const verifyCommand = defineCommand({
         deep: args.flag("deep"),
         folder: location.kind === "directory" ? location.path : undefined,
         progress: context.progress,
-      });
+      };
+      const lifecycleDays = args.integer("lifecycle", { min: 1, max: 36_500 });
+      if (lifecycleDays !== undefined && location.kind !== "object") throw notByAge(location);
+      const result =
+        location.kind === "object"
+          ? await verifyObjectStore(store, query.name, { ...options, lifecycleDays })
+          : await verifyStore(store, await rootsOf(store, query), options);
       await context.result(result, () => formatResult(result, context));
       return result.ok ? 0 : EXIT_CODES.VERIFY_FAILED;
     } finally {
@@ -67,6 +83,24 @@ export const verifyCommand = defineCommand({
     }
   },
 });
+
+async function verifyObjectStore(
+  store: Store,
+  name: string | undefined,
+  options: VerifyObjectsOptions,
+): Promise<VerifyResult> {
+  const { verifyObjects } = await import("./verify-objects.ts");
+  const objects = store as ObjectStore;
+  const names = name === undefined ? undefined : objects.namesIn(name);
+  return await verifyObjects(objects, names, options);
+}
+
+function notByAge({ text }: Location): CacheportError {
+  return new CacheportError(
+    "USAGE",
+    `Cannot use --lifecycle on "${text}": only object stores remove things by their age`,
+  );
+}
 
 async function rootsOf(store: Store, query: NameQuery): Promise<NamedEntry[] | undefined> {
   if (query.name === undefined && query.digest === undefined) return undefined;

@@ -108,6 +108,8 @@ export interface Store extends ContentReader, NameReader {
    * the descriptor names: object stores have no manifests.
    */
   stored?(descriptor: Descriptor): Promise<Uint8Array | undefined>;
+  /** The blobs that no name reaches, where the place can tell at the price of a list. */
+  unreached?(): Promise<Descriptor[] | undefined>;
   /** Releases files, connections and temporary folders. May be called twice. */
   close(): Promise<void>;
 }

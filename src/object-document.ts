@@ -38,6 +38,17 @@ export interface DerivedCache {
   readonly layers: readonly Descriptor[];
 }
 
+/** A name, and what it stands for. */
+export interface NamedCache {
+  readonly name: string;
+  /** As it is stored. */
+  readonly stored: Uint8Array;
+  /** Undefined when it cannot be read. */
+  readonly cache: DerivedCache | undefined;
+  readonly descriptor: Descriptor;
+  readonly error?: CacheportError;
+}
+
 /**
  * Derives the image manifest and the cache config that BuildKit would have exported
  * elsewhere from an object store's document.

@@ -28,34 +28,24 @@ import { namedRoot } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent, createHasher, digestOf } from "./digest.ts";
 import type { Digest } from "./digest.ts";
+import { UNKNOWN_TYPE } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { encodeImageIndex } from "./image-index.ts";
 import { CACHE_CONFIG, isDocumentType, OCI_INDEX, OCI_MANIFEST } from "./media-types.ts";
+import { KnownBlobs } from "./object-blobs.ts";
 import { deriveCache, encodeObjectDocument, isSameLayers, plainDiffId } from "./object-document.ts";
-import type { DerivedCache } from "./object-document.ts";
+import type { DerivedCache, NamedCache } from "./object-document.ts";
 import { openDownload } from "./object-download.ts";
+import { unreachedBlobs } from "./object-gc.ts";
 import { DEFAULT_NAME, nameAttribute, splitNames } from "./object-place.ts";
 import type { ObjectPlace } from "./object-place.ts";
 import type { ObjectInfo, ObjectService, ObjectSettings } from "./object-service.ts";
 
-/** Blobs that a list may name before each one is asked for by itself. */
-const MOST_LISTED = 20_000;
-/** Blobs that are asked for by themselves before a list is worth it. */
-const FEW = 2;
+export type { NamedCache } from "./object-document.ts";
+export type { BlobList, LifecycleRule, ObjectName } from "./object-service.ts";
 
 /** What a document that cannot be read stands for: its error, whenever it is asked for. */
 type Held = { readonly bytes: Uint8Array } | { readonly error: CacheportError };
-
-/** A name, and what it stands for. */
-export interface NamedCache {
-  readonly name: string;
-  /** As it is stored. */
-  readonly stored: Uint8Array;
-  /** Undefined when it cannot be read. */
-  readonly cache: DerivedCache | undefined;
-  readonly descriptor: Descriptor;
-  readonly error?: CacheportError;
-}
 
 /** An object store, for reading and for writing. */
 export class ObjectStore implements Store, ContentWriter, NameWriter {
@@ -70,8 +60,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
   readonly #stored = new Map<Digest, Uint8Array>();
   /** Where blobs of which no diffID is known came from. */
   readonly #sources = new Map<Digest, BlobSource>();
-  #blobs: Promise<Map<Digest, ObjectInfo> | undefined> | undefined;
-  #asked = 0;
+  readonly #known: KnownBlobs;
   #prepared: Promise<void> | undefined;
   /** What {@link publish} had to leave out, in sentences. */
   readonly notes: string[] = [];
@@ -79,6 +68,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
   /** @param service The store itself, for tests; otherwise see {@link open}. */
   constructor(service: ObjectService, place: ObjectPlace, settings: ObjectSettings) {
     this.service = service;
+    this.#known = new KnownBlobs(service);
     this.#place = place;
     this.#settings = settings;
   }
@@ -99,7 +89,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
   async stat(descriptor: Descriptor): Promise<number | undefined> {
     const held = this.#documents.get(descriptor.digest);
     if (held) return descriptor.size;
-    return (await this.#find(descriptor.digest))?.size;
+    return (await this.#known.find(descriptor.digest))?.size;
   }
 
   async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
@@ -138,6 +128,11 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
     return (await this.caches()).map(({ name, descriptor }) => ({ refName: name, descriptor }));
   }
 
+  async unreached(): Promise<Descriptor[] | undefined> {
+    const blobs = await unreachedBlobs(this, await this.caches());
+    return blobs?.map(({ digest, size }) => ({ mediaType: UNKNOWN_TYPE, digest, size }));
+  }
+
   /**
    * Reads all caches that have a name.
    *
@@ -149,15 +144,23 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
     return found.flat();
   }
 
+  /** Reads the caches that some names stand for. @throws {CacheportError} NAME_NOT_FOUND for none */
+  async cachesOf(names: readonly string[]): Promise<NamedCache[]> {
+    const found = await mapLimit(names, this.#settings.jobs, (name) => this.#load(name));
+    if (found.flat().length === 0) throw await this.#noName(names.join(";"));
+    return found.flat();
+  }
+
+  /** The names that a text stands for when it is read. */
+  namesIn(text: string): string[] {
+    const names = splitNames(this.service.kind, text);
+    return this.service.readsAllNames ? names : names.slice(0, 1);
+  }
+
   async resolve({ name, digest }: NameQuery): Promise<Resolved> {
     if (digest !== undefined) return await this.#resolveDigest(digest);
-    const wanted = name ?? DEFAULT_NAME;
-    const all = splitNames(this.service.kind, wanted);
-    const names = this.service.readsAllNames ? all : all.slice(0, 1);
-    const caches = (await mapLimit(names, this.#settings.jobs, (one) => this.#load(one))).flat();
-    const [first] = caches;
-    if (!first) throw await this.#noName(names.join(";"));
-    const descriptor = caches.length === 1 ? first.descriptor : this.#combine(caches);
+    const names = this.namesIn(name ?? DEFAULT_NAME);
+    const descriptor = this.#combine(await this.cachesOf(names));
     const own = names.length === 1 ? names[0] : undefined;
     return { descriptor, entry: own === undefined ? undefined : { refName: own, descriptor } };
   }
@@ -176,7 +179,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
     if (descriptor.annotations?.["containerd.io/uncompressed"] === undefined)
       this.#sources.set(digest, source);
     await this.#prepare();
-    const there = await this.#find(digest, options.signal);
+    const there = await this.#known.find(digest, options.signal);
     if (there?.size === size) {
       await this.#refresh(descriptor, there, options.signal);
       return "skipped";
@@ -188,7 +191,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
     } else {
       await this.service.write(descriptor, source, { ...options, replace: there !== undefined });
     }
-    (await this.#blobs)?.set(digest, { size });
+    this.#known.add(digest, { size });
     return "copied";
   }
 
@@ -206,6 +209,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
     }
   }
 
+  /** Gives a cache further names. @throws {CacheportError} as {@link publish} */
   async setNames(
     descriptor: Descriptor,
     names: readonly EntryName[],
@@ -218,6 +222,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
   /**
    * Removes a name; blobs stay.
    *
+   * @returns False when there was none.
    * @throws {CacheportError} NOT_SUPPORTED, STORE_DENIED, STORE_FAILED
    */
   async removeName({ name, entries }: NameRemoval): Promise<boolean> {
@@ -265,7 +270,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
     }
   }
 
-  /** Makes an index of several caches, which are read as one. */
+  /** One cache as it is, or an index of several, which are read as one. */
   #combine(caches: readonly NamedCache[]): Descriptor {
     const distinct = new Map(caches.map(({ descriptor }) => [descriptor.digest, descriptor]));
     const [only] = distinct.values();
@@ -280,8 +285,8 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
   async #resolveDigest(digest: Digest): Promise<Resolved> {
     const info = await this.service.has(digest);
     if (info) {
-      const mediaType = "application/octet-stream";
-      return { descriptor: { mediaType, digest, size: info.size }, entry: undefined };
+      const descriptor = { mediaType: UNKNOWN_TYPE, digest, size: info.size };
+      return { descriptor, entry: undefined };
     }
     for (const { name, cache, descriptor } of await this.caches()) {
       if (descriptor.digest === digest) return { descriptor, entry: { refName: name, descriptor } };
@@ -307,25 +312,6 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
             : "No cache is there; check the prefixes, which are taken as they are, without a slash between them",
       },
     );
-  }
-
-  /** Size and age of a blob: the first few by themselves, then all from one list. */
-  async #find(digest: Digest, signal?: AbortSignal): Promise<ObjectInfo | undefined> {
-    if (this.#asked++ < FEW && !this.#blobs) return await this.service.has(digest, signal);
-    this.#blobs ??= this.#listBlobs();
-    const blobs = await this.#blobs;
-    return (
-      blobs?.get(digest) ??
-      (blobs && this.#isComplete ? undefined : await this.service.has(digest, signal))
-    );
-  }
-
-  #isComplete = false;
-
-  async #listBlobs(): Promise<Map<Digest, ObjectInfo> | undefined> {
-    const list = await this.service.blobs(MOST_LISTED);
-    this.#isComplete = list?.complete === true;
-    return list && new Map(list.blobs);
   }
 
   /** Makes a blob young that the store's rules might soon remove. */
