@@ -236,7 +236,7 @@ async function copyAll(
       descriptor: entry.descriptor,
       names: fitNames([keepName(entry)], target),
     }));
-    if (target.kind === "registry") refuseClashes(roots);
+    if (target.kind === "registry" || target.kind === "object") refuseClashes(roots);
     const sourceOf = (written: string): string => {
       const entry = entries.find((_, position) =>
         nameTexts(roots[position]?.names ?? []).some((name) => written.endsWith(`:${name}`)),

@@ -51,7 +51,10 @@ export const tagCommand = defineCommand({
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const names = args.operands.slice(1).map(checkedName);
+    const isObject = args.location(0).kind === "object";
+    const given = args.operands.slice(1);
+    // In an object store any text is a name.
+    const names = isObject ? given.map((refName) => ({ refName })) : given.map(checkedName);
     const source = await resolveSource(args.location(0), settings, undefined);
     const { store, location } = source;
     // The entry's own annotations go with it.
@@ -201,17 +204,24 @@ async function findRemoval(location: Location, settings: StoreSettings): Promise
   }
   const { store } = await openSource(location, settings);
   try {
-    const { descriptor } = await store.resolve({ name, digest: wanted });
+    const { descriptor, entry: found } = await store.resolve({ name, digest: wanted });
     const { digest } = descriptor;
-    const entries = (isRegistry ? [] : await store.list()).filter(
-      (entry) =>
-        entry.descriptor.digest === digest && (name === undefined || matchesName(entry, name)),
-    );
+    const all =
+      isRegistry || location.kind === "object"
+        ? []
+        : (await store.list()).filter(
+            (entry) =>
+              entry.descriptor.digest === digest &&
+              (name === undefined || matchesName(entry, name)),
+          );
+    const entries = location.kind === "object" && found ? [found] : all;
     refuseSeveral(text, name, entries);
     if (!isRegistry && entries.length === 0) {
       throw new CacheportError(
         "NAME_NOT_FOUND",
-        `Cannot untag "${text}": no entry of index.json has it`,
+        location.kind === "object"
+          ? `Cannot untag "${text}": it is not one name`
+          : `Cannot untag "${text}": no entry of index.json has it`,
       );
     }
     return { location, name: name ?? `@${digest}`, digest, entries };

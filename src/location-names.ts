@@ -65,7 +65,8 @@ export function fitNames(
   target: Location,
   tags: readonly string[] = [],
 ): NameUpdate[] {
-  if (target.kind === "object") return updates.flatMap((update) => objectNames(update, target));
+  if (target.kind === "object")
+    return updates.flatMap((update) => objectNames(update, target, tags));
   if (target.kind !== "registry") return [...updates];
   const { domain, path } = target.reference;
   const repository = formatReference({ domain, path, tag: null, digest: null });
@@ -84,14 +85,22 @@ export function fitNames(
   );
 }
 
-/** The names of a list; a full image name is only its tag where the target gives the place. */
+/**
+ * The names of a list. What the user gave is a name as it stands, also where it looks like
+ * that of an image; of an image name that content has elsewhere the tag is left.
+ */
 function objectNames(
   update: NameUpdate,
   { place }: Extract<Location, { kind: "object" }>,
+  given: readonly string[],
 ): NameUpdate[] {
   if (update.kind !== "set") return [update];
   const { refName, imageName } = update.name;
-  const text = refName ?? imageName ?? DEFAULT_NAME;
+  const own = given.find((text) => {
+    const parsed = parseEntryName(text);
+    return parsed.imageName === imageName && parsed.refName === refName;
+  });
+  const text = own ?? refName ?? imageName ?? DEFAULT_NAME;
   return splitNames(place.kind, text).map((name) => ({ kind: "set", name: { refName: name } }));
 }
 

@@ -121,7 +121,8 @@ async function removeBlobs(
 }
 
 function isOld({ modified }: ObjectInfo, now: number, grace: number): boolean {
-  return modified !== undefined && now - modified >= grace;
+  // Stores round their times up, so that what was just written may seem to be of tomorrow.
+  return grace === 0 || (modified !== undefined && now - modified >= grace);
 }
 
 /** @throws {CacheportError} GC_REFUSED */

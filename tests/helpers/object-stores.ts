@@ -21,13 +21,15 @@ export async function askS3(
   path: string,
   body?: Uint8Array | string,
 ): Promise<Response> {
-  const url = new URL(env("STORES_S3") + path);
+  const url = new URL(env("STORES_S3") + path.replaceAll(":", "%3A"));
   const headers = signRequest(
     { method, url, payload: "UNSIGNED-PAYLOAD" },
     { accessKeyId: env("STORES_S3_KEY"), secretAccessKey: env("STORES_S3_SECRET") },
     { region: env("STORES_S3_REGION"), service: "s3", date: new Date() },
   );
-  return await fetch(url, { method, headers, body: (body as string) ?? null });
+  const response = await fetch(url, { method, headers, body: (body as string) ?? null });
+  if ([401, 403].includes(response.status)) throw new Error(`S3 refuses ${method} ${path}`);
+  return response;
 }
 
 /** Makes a bucket and gives the attributes of a cache in it, without a name. */
