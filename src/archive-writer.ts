@@ -21,8 +21,8 @@ import {
   writeArchiveFile,
 } from "./archive-output.ts";
 import type { ArchiveWriteOptions } from "./archive-output.ts";
-import { toByteStream } from "./blob-stream.ts";
-import { compressionLevel, compressStream } from "./blob-compression.ts";
+import { compressionLevel } from "./blob-compression.ts";
+import { compress as pack } from "./blob-pack.ts";
 import type {
   BlobSource,
   ContentReader,
@@ -413,7 +413,7 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
     const chunks =
       compress === undefined || compress === "uncompressed"
         ? tar
-        : compressStream(toByteStream(tar), compress, compressionLevel(compress, undefined));
+        : pack(tar, compress, compressionLevel(compress, undefined));
     for await (const chunk of chunks) if (chunk.length > 0) await sink(chunk);
   }
 

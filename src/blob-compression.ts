@@ -1,15 +1,14 @@
 /**
- * Compressed layers as streams: what they are, their bytes unpacked, and packed
- * again with the same result every time.
+ * Compressed layers as streams: what they are, and their bytes unpacked. Packing is in
+ * blob-pack.ts.
  *
  * Sources: RFC 1952 (gzip), RFC 8878 (zstd); BuildKit util/compression/compression.go
  * (detectCompressionType) and attrs.go (the levels).
  */
-import { availableParallelism } from "node:os";
-import type { ZlibOptions } from "node:zlib";
 import { CacheportError } from "./errors.ts";
 import type { Compression } from "./media-types.ts";
 import { readChunks } from "./blob-check.ts";
+import { noteDroppedChunk, toByteStream } from "./blob-stream.ts";
 
 /** The levels of each compression: the range that BuildKit documents, and the default. */
 const LEVELS = {
@@ -18,30 +17,6 @@ const LEVELS = {
   // 0 stands for the default, as in libzstd.
   zstd: { min: 0, max: 22, default: 3 },
 } as const;
-
-/**
- * Bytes of input in one zstd frame. Of 800 MB of files 1 MiB makes 2.0 % more than
- * 4 MiB, and 2 MiB 0.7 %; every block under way takes the memory of several frames.
- */
-const FRAME_SIZE = 2 * 1024 * 1024;
-
-/** Bytes of input that are deflated at once. */
-const DEFLATE_SIZE = 1024 * 1024;
-
-/** How far back deflate can refer, in bytes (RFC 1951, section 2). */
-const DEFLATE_WINDOW = 32 * 1024;
-
-/** Blocks compressed at once, over all streams: the cores are busy and memory is bounded. */
-const IN_FLIGHT = Math.min(availableParallelism() + 1, 8);
-
-/**
- * Chunks of up to 512 KiB that are unpacked ahead: that goes on while its reader
- * hashes what was unpacked.
- */
-const READ_AHEAD = 3;
-
-/** No time, no name, "Unix": the same whatever the input. */
-const GZIP_HEADER = Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3);
 
 /**
  * Tells a compression from the first bytes of a stream, as BuildKit and containerd
@@ -74,6 +49,12 @@ export function compressionLevel(compression: "gzip" | "zstd", level: number | u
   );
 }
 
+/** Bytes that gzip is unpacked into at once: the rate is the best from here on. */
+const GUNZIP_CHUNK = 256 * 1024;
+
+/** Bytes that are unpacked before somebody asks for them. */
+const READ_AHEAD = 1024 * 1024;
+
 /**
  * Unpacks a stream: gzip of several members, zstd of several frames. Memory is
  * bounded whatever the sizes.
@@ -81,43 +62,38 @@ export function compressionLevel(compression: "gzip" | "zstd", level: number | u
  * @param compression What the stream is; told from its first bytes when undefined.
  * @param what What the stream is, for the message: `layer "sha256:..."`.
  * @returns A stream that fails with COMPRESSION_INVALID when the bytes are damaged,
- *   cut short or followed by anything else (zeros too, which BuildKit refuses as
- *   well), and with the source's own error when the source fails.
+ *   cut short or followed by anything else than zeros behind gzip, with which some
+ *   programs fill up blocks, and with the source's own error when the source fails.
  */
 export function decompressStream(
   stream: ReadableStream<Uint8Array>,
   compression: Compression | undefined,
   what: string,
 ): ReadableStream<Uint8Array> {
-  return toStream(decompress(stream, compression, what), stream, READ_AHEAD);
+  return toByteStream(decompress(readChunks(stream), compression, what), {
+    source: stream,
+    ahead: 1,
+  });
 }
 
-async function* decompress(
-  stream: ReadableStream<Uint8Array>,
+/** Unpacks chunks as {@link decompressStream} does; ending it early ends the source. */
+export async function* decompress(
+  source: AsyncGenerator<Uint8Array, void, void>,
   expected: Compression | undefined,
   what: string,
-): AsyncGenerator<Uint8Array> {
-  const { head, rest } = await peek(stream, 4);
+): AsyncGenerator<Uint8Array, void, void> {
+  const { head, rest } = await peek(source, 4);
   const compression = expected ?? detectCompression(head);
   if (compression === "uncompressed") {
     yield* rest;
     return;
   }
-  let failure: { cause: unknown } | undefined;
-  const packed = toStream(
-    noteFailure(rest, (cause) => (failure = { cause })),
-    stream,
-    1,
-  );
-  // node:zlib's counterparts take a truncated zstd stream and zeros after gzip.
-  const unpacked: ReadableStream<Uint8Array> = packed.pipeThrough(
-    // Its type asks for less general chunks than it takes.
-    new DecompressionStream(compression) as unknown as ByteTransform,
-  );
+  const failure: { cause?: unknown } = {};
   try {
-    yield* readChunks(unpacked);
+    const noted = noteFailure(rest, failure);
+    yield* compression === "gzip" ? gunzip(noted) : unzstd(noted);
   } catch (cause) {
-    if (failure) throw failure.cause;
+    if ("cause" in failure) throw failure.cause;
     throw new CacheportError(
       "COMPRESSION_INVALID",
       `Cannot decompress ${what}: it is no valid ${compression} (${reasonOf(cause)})`,
@@ -129,7 +105,71 @@ async function* decompress(
   }
 }
 
+/** Unpacks zstd; node:zlib's counterpart takes a truncated stream for a whole one. */
+async function* unzstd(
+  chunks: AsyncGenerator<Uint8Array, void, void>,
+): AsyncGenerator<Uint8Array, void, void> {
+  const unpacked: ReadableStream<Uint8Array> = toByteStream(chunks, { ahead: 1 }).pipeThrough(
+    // Its type asks for less general chunks than it takes.
+    new DecompressionStream("zstd") as unknown as ByteTransform,
+  );
+  for await (const chunk of readChunks(unpacked)) {
+    yield chunk;
+    noteDroppedChunk(chunk.length);
+  }
+}
+
 type ByteTransform = ReadableWritablePair<Uint8Array, Uint8Array>;
+
+/** Unpacks gzip on the runtime's own threads, while the caller works on what was unpacked before. */
+async function* gunzip(
+  chunks: AsyncGenerator<Uint8Array, void, void>,
+): AsyncGenerator<Uint8Array, void, void> {
+  // Loaded here: it takes as long as all of cacheport, and only few commands need it.
+  const { createGunzip } = await import("node:zlib");
+  const options = { chunkSize: GUNZIP_CHUNK, highWaterMark: READ_AHEAD };
+  const unpacker = createGunzip(options);
+  const write = (chunk: Uint8Array): Promise<void> =>
+    new Promise((resolve) => {
+      // An error comes out at the other end; a stream that was destroyed calls nobody back.
+      unpacker.once("close", resolve);
+      unpacker.write(chunk, () => {
+        unpacker.off("close", resolve);
+        resolve();
+      });
+    });
+  const feed = async (): Promise<void> => {
+    let fed = 0;
+    let isBehind = false;
+    for await (const chunk of chunks) {
+      if (unpacker.destroyed && !isBehind) return;
+      let tail = chunk;
+      if (!isBehind) {
+        await write(chunk);
+        fed += chunk.length;
+        // It stops at zeros behind a member and counts what it has taken.
+        const left = unpacker.writableFinished ? 0 : fed - unpacker.bytesWritten;
+        if (left === 0 || unpacker.destroyed) continue;
+        isBehind = true;
+        tail = chunk.subarray(chunk.length - left);
+      }
+      if (tail.some((byte) => byte !== 0)) throw new Error("there is something behind its end");
+    }
+    unpacker.end();
+  };
+  const fed = feed().catch((error: unknown) => void unpacker.destroy(error as Error));
+  try {
+    for await (const chunk of unpacker) {
+      yield chunk as Uint8Array;
+      noteDroppedChunk((chunk as Uint8Array).length);
+    }
+    await fed;
+    if (unpacker.errored) throw unpacker.errored;
+  } finally {
+    unpacker.destroy();
+    await chunks.return();
+  }
+}
 
 /** What a failed decompressor says, in a form that stands in brackets. */
 function reasonOf(cause: unknown): string {
@@ -139,10 +179,9 @@ function reasonOf(cause: unknown): string {
 
 /** Reads until there are some bytes; they come again with the rest. */
 async function peek(
-  stream: ReadableStream<Uint8Array>,
+  chunks: AsyncGenerator<Uint8Array, void, void>,
   length: number,
-): Promise<{ head: Uint8Array; rest: AsyncGenerator<Uint8Array> }> {
-  const chunks = readChunks(stream);
+): Promise<{ head: Uint8Array; rest: AsyncGenerator<Uint8Array, void, void> }> {
   const first: Uint8Array[] = [];
   let size = 0;
   while (size < length) {
@@ -156,203 +195,24 @@ async function peek(
 
 async function* chain(
   first: readonly Uint8Array[],
-  rest: AsyncGenerator<Uint8Array>,
-): AsyncGenerator<Uint8Array> {
+  rest: AsyncGenerator<Uint8Array, void, void>,
+): AsyncGenerator<Uint8Array, void, void> {
   try {
     yield* first;
     yield* rest;
   } finally {
-    await rest.return(undefined);
+    await rest.return();
   }
 }
 
 async function* noteFailure(
   chunks: AsyncIterable<Uint8Array>,
-  note: (cause: unknown) => void,
-): AsyncGenerator<Uint8Array> {
+  failure: { cause?: unknown },
+): AsyncGenerator<Uint8Array, void, void> {
   try {
     yield* chunks;
   } catch (cause) {
-    note(cause);
+    failure.cause = cause;
     throw cause;
   }
 }
-
-/**
- * A stream of what a generator makes out of another stream. Cancelling it ends the
- * generator and the other stream.
- *
- * @param ahead How many chunks to make before somebody asks for them.
- */
-function toStream(
-  chunks: AsyncGenerator<Uint8Array>,
-  source: ReadableStream<Uint8Array>,
-  ahead: number,
-): ReadableStream<Uint8Array> {
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const { done, value } = await chunks.next();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      },
-      async cancel(reason) {
-        await chunks.return(undefined);
-        // A generator that was never started has not taken hold of its source.
-        if (!source.locked) await source.cancel(reason);
-      },
-    },
-    { highWaterMark: ahead },
-  );
-}
-
-/**
- * Packs a stream on all cores. The result depends on the bytes and the level alone,
- * not on how they arrive nor on the number of cores: gzip is one member whose blocks
- * were deflated apart, each knowing the bytes before it; zstd is a row of frames of
- * 4 MiB of input. Every reader of the formats takes both.
- *
- * @param level See {@link compressionLevel}.
- */
-export function compressStream(
-  stream: ReadableStream<Uint8Array>,
-  compression: "gzip" | "zstd",
-  level: number,
-): ReadableStream<Uint8Array> {
-  const packed = compression === "gzip" ? packGzip(stream, level) : packZstd(stream, level);
-  return toStream(packed, stream, 0);
-}
-
-async function* packZstd(
-  stream: ReadableStream<Uint8Array>,
-  level: number,
-): AsyncGenerator<Uint8Array> {
-  yield* inOrder(blocks(stream, FRAME_SIZE), ({ bytes }) => Bun.zstdCompress(bytes, { level }));
-}
-
-async function* packGzip(
-  stream: ReadableStream<Uint8Array>,
-  level: number,
-): AsyncGenerator<Uint8Array> {
-  // Loaded here: it takes as long as all of cacheport, and only packing needs it.
-  const zlib = await import("node:zlib");
-  const { Z_FINISH, Z_SYNC_FLUSH } = zlib.constants;
-  let checksum = 0;
-  let length = 0;
-  let dictionary: Uint8Array | undefined;
-  yield GZIP_HEADER;
-  yield* inOrder(blocks(stream, DEFLATE_SIZE), ({ bytes, isLast }) => {
-    checksum = zlib.crc32(bytes, checksum);
-    length += bytes.length;
-    const before = dictionary;
-    dictionary = bytes.slice(-DEFLATE_WINDOW);
-    return deflate(zlib, bytes, {
-      level,
-      chunkSize: DEFLATE_SIZE / 2,
-      // A block that is not the last ends on a whole byte, so that the next can follow.
-      finishFlush: isLast ? Z_FINISH : Z_SYNC_FLUSH,
-      ...(before && { dictionary: before }),
-    });
-  });
-  const trailer = new DataView(new ArrayBuffer(8));
-  trailer.setUint32(0, checksum, true);
-  trailer.setUint32(4, length % 2 ** 32, true);
-  yield new Uint8Array(trailer.buffer);
-}
-
-function deflate(
-  { deflateRaw }: typeof import("node:zlib"),
-  bytes: Uint8Array,
-  options: ZlibOptions,
-): Promise<Uint8Array> {
-  const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
-  deflateRaw(bytes, options, (error, result) => {
-    if (error) reject(error);
-    else resolve(result);
-  });
-  return promise;
-}
-
-/** A piece of a stream, as long as all others unless it is the last. */
-interface Block {
-  /** At the start of a buffer of its own, until it is compressed. */
-  bytes: Uint8Array;
-  isLast: boolean;
-}
-
-/** Cuts a stream into blocks of one size, whatever the chunks that it comes in; at least one. */
-async function* blocks(stream: ReadableStream<Uint8Array>, size: number): AsyncGenerator<Block> {
-  let buffer = takeBuffer(size);
-  let filled = 0;
-  for await (const chunk of readChunks(stream)) {
-    for (let at = 0; at < chunk.length;) {
-      // Only what is followed by more is known not to be the last.
-      if (filled === size) {
-        yield { bytes: buffer, isLast: false };
-        buffer = takeBuffer(size);
-        filled = 0;
-      }
-      const part = chunk.subarray(at, at + size - filled);
-      buffer.set(part, filled);
-      filled += part.length;
-      at += part.length;
-    }
-  }
-  yield { bytes: buffer.subarray(0, filled), isLast: true };
-}
-
-/** Buffers that are to be used again: fresh memory for each block costs a tenth of the work. */
-const spareBuffers: Uint8Array[] = [];
-
-function takeBuffer(size: number): Uint8Array {
-  const found = spareBuffers.findIndex(({ length }) => length === size);
-  const [buffer] = found === -1 ? [] : spareBuffers.splice(found, 1);
-  return buffer ?? new Uint8Array(size);
-}
-
-/** Runs a function over blocks, several at once, and gives the results in order. */
-async function* inOrder(
-  source: AsyncIterable<Block>,
-  run: (block: Block) => Promise<Uint8Array>,
-): AsyncGenerator<Uint8Array> {
-  const pending: Promise<Uint8Array>[] = [];
-  try {
-    for await (const block of source) {
-      await slots.take();
-      const result = run(block).finally(() => {
-        slots.free();
-        spareBuffers.push(new Uint8Array(block.bytes.buffer));
-      });
-      // Whoever ends early does not look at what is still under way.
-      result.catch(() => {});
-      pending.push(result);
-      if (pending.length === IN_FLIGHT) yield await (pending.shift() as Promise<Uint8Array>);
-    }
-    while (pending.length > 0) yield await (pending.shift() as Promise<Uint8Array>);
-  } finally {
-    await Promise.allSettled(pending);
-  }
-}
-
-/** A number of places, taken in the order of asking. */
-class Slots {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async take(): Promise<void> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-  }
-
-  free(): void {
-    const next = this.#waiting.shift();
-    if (next) next();
-    else this.#free++;
-  }
-}
-
-const slots = new Slots(IN_FLIGHT);

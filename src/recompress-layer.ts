@@ -6,18 +6,23 @@
  * Source: BuildKit util/compression; the annotations are those of cache/refs.go (ociDesc).
  */
 import { open, rm } from "node:fs/promises";
-import { toByteStream } from "./blob-stream.ts";
-import { compressionLevel, compressStream, decompressStream } from "./blob-compression.ts";
+import { compressionLevel, decompress } from "./blob-compression.ts";
+import { compress } from "./blob-pack.ts";
 import { mapLimit } from "./concurrency.ts";
 import type { BlobLocation, ContentReader, ContentWriter } from "./content-store.ts";
 import type { TransferOptions } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { checkContent, digestAlgorithm, digestMismatch, sizeMismatch } from "./digest.ts";
+import {
+  checkContent,
+  createHasher,
+  digestAlgorithm,
+  digestMismatch,
+  sizeMismatch,
+} from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { checkDocumentSize } from "./documents.ts";
 import { streamRegularFile, writeAll } from "./layout-durable.ts";
-import { CacheportError, systemError } from "./errors.ts";
-import { HashThread } from "./blob-hash.ts";
+import { CacheportError, interrupted, systemError } from "./errors.ts";
 import { layerCompression, layerTypeIn } from "./media-types.ts";
 import type { Compression } from "./media-types.ts";
 import { RunFolder } from "./layout-work.ts";
@@ -131,7 +136,6 @@ export async function recompressLayers(
   });
   const run = await RunFolder.within(options.tempFolder);
   const dispose = (): Promise<void> => run.close();
-  const thread = new HashThread();
   try {
     // The largest first, so that none of them is left for the end.
     const ordered = tasks.toSorted((a, b) => b.layer.size - a.layer.size);
@@ -143,8 +147,10 @@ export async function recompressLayers(
         const path = run.temporaryPath();
         try {
           const stored = await source.open(layer, signal);
-          const stream = toByteStream(tapChunks(stored, ({ length }) => task.advance(length)));
-          const made = await packFile(stream, layer, packer, path, thread, signal);
+          const chunks = tapChunks(readChunks(stored, signal), ({ length }) =>
+            task.advance(length),
+          );
+          const made = await packFile(chunks, layer, packer, path, signal);
           checkDiffIds(layer, diffIds, made.diffId);
           const blob = { ...made, compression: choice.compression };
           const descriptor = describeNewBlob(layer, blob);
@@ -165,12 +171,12 @@ export async function recompressLayers(
   } catch (error) {
     await dispose();
     throw error;
-  } finally {
-    thread.close();
   }
 }
 
-type Packer = (stream: ReadableStream<Uint8Array>) => ReadableStream<Uint8Array>;
+type Chunks = AsyncGenerator<Uint8Array, void, void>;
+
+type Packer = (chunks: Chunks) => Chunks;
 
 /** What packs the unpacked bytes; undefined when they are to stay unpacked. */
 function choosePacker({ compression, level }: CompressionChoice): Packer | undefined {
@@ -182,73 +188,63 @@ function choosePacker({ compression, level }: CompressionChoice): Packer | undef
     );
   }
   const checked = compressionLevel(compression, level);
-  return (stream) => compressStream(stream, compression, checked);
+  return (chunks) => compress(chunks, compression, checked);
 }
 
 /**
  * Recompresses a stream into a new file; the stored bytes are checked on the way. This
- * thread unpacks, the other one hashes, the runtime's own pool packs.
+ * thread hashes, the runtime's own pool unpacks and packs: with processors that know
+ * SHA-256 that is the smaller part, and the bytes stay where they are.
  */
 async function packFile(
-  stream: ReadableStream<Uint8Array>,
+  stored: Chunks,
   layer: Descriptor,
   pack: Packer | undefined,
   path: string,
-  thread: HashThread,
   signal: AbortSignal | undefined,
 ): Promise<{ digest: Digest; size: number; diffId: Digest }> {
-  const stored = toByteStream(checkChunks(stream, layer, thread));
-  const diffHasher = thread.start("sha256", layer.size);
-  const unpacked = toByteStream(
-    tapChunks(
-      // The bytes decide, as they do in containerd: a media type may be wrong.
-      decompressStream(stored, undefined, `layer "${layer.digest}"`),
-      (chunk) => diffHasher.update(chunk),
-    ),
+  const diffHasher = createHasher();
+  const unpacked = tapChunks(
+    // The bytes decide, as they do in containerd: a media type may be wrong.
+    decompress(checkChunks(stored, layer), undefined, `layer "${layer.digest}"`),
+    (chunk) => diffHasher.update(chunk),
   );
-  const packed = pack?.(unpacked);
-  const hasher = packed && thread.start("sha256", layer.size);
+  const hasher = pack && createHasher();
   let size = 0;
   const file = await open(path, "wx", 0o600);
   try {
-    for await (const chunk of readChunks(packed ?? unpacked, signal)) {
-      await hasher?.update(chunk);
+    for await (const chunk of pack?.(unpacked) ?? unpacked) {
+      if (signal?.aborted) throw interrupted();
+      hasher?.update(chunk);
       size += chunk.length;
       await writeAll(file, chunk);
     }
   } finally {
     await file.close();
   }
-  const diffId = await diffHasher.digest();
-  return { digest: (await hasher?.digest()) ?? diffId, size, diffId };
+  const diffId = diffHasher.digest();
+  return { digest: hasher?.digest() ?? diffId, size, diffId };
 }
 
-/** Passes a stream on and checks it as verifiedStream does, but hashed on the other thread. */
-async function* checkChunks(
-  stream: ReadableStream<Uint8Array>,
-  expected: Descriptor,
-  thread: HashThread,
-): AsyncGenerator<Uint8Array, void, void> {
-  const hasher = thread.start(digestAlgorithm(expected.digest), expected.size);
+/** Passes chunks on and checks them as verifiedStream does. */
+async function* checkChunks(chunks: Chunks, expected: Descriptor): Chunks {
+  const hasher = createHasher(digestAlgorithm(expected.digest));
   let received = 0;
-  for await (const chunk of readChunks(stream)) {
+  for await (const chunk of chunks) {
     received += chunk.length;
     if (received > expected.size) throw sizeMismatch(expected, received);
-    await hasher.update(chunk);
+    hasher.update(chunk);
     yield chunk;
   }
   if (received !== expected.size) throw sizeMismatch(expected, received);
-  const actual = await hasher.digest();
+  const actual = hasher.digest();
   if (actual !== expected.digest) throw digestMismatch(expected.digest, actual);
 }
 
-/** The chunks of a stream, shown to a function on their way. */
-async function* tapChunks(
-  stream: ReadableStream<Uint8Array>,
-  show: (chunk: Uint8Array) => Promise<void> | void,
-): AsyncGenerator<Uint8Array, void, void> {
-  for await (const chunk of readChunks(stream)) {
-    await show(chunk);
+/** Chunks, shown to a function on their way. */
+async function* tapChunks(chunks: Chunks, show: (chunk: Uint8Array) => void): Chunks {
+  for await (const chunk of chunks) {
+    show(chunk);
     yield chunk;
   }
 }

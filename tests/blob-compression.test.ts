@@ -1,11 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { gunzipSync, gzipSync } from "node:zlib";
-import {
-  compressionLevel,
-  compressStream,
-  decompressStream,
-  detectCompression,
-} from "../src/blob-compression.ts";
+import { compressionLevel, decompressStream, detectCompression } from "../src/blob-compression.ts";
+import { compressStream } from "../src/blob-pack.ts";
 import { failure } from "./helpers/errors.ts";
 import { has } from "./helpers/machine.ts";
 
@@ -106,6 +102,9 @@ describe("decompressStream", () => {
   const GOOD: [string, Uint8Array, number][] = [
     ["gzip", GZIP, 1],
     ["gzip of two members", join(GZIP, GZIP), 2],
+    ["gzip with zeros after it", join(GZIP, new Uint8Array(512)), 1],
+    ["gzip of two members with zeros after them", join(GZIP, GZIP, new Uint8Array(1)), 2],
+    ["gzip of nothing with zeros after it", join(gzipSync(""), new Uint8Array(70_000)), 0],
     ["zstd", ZSTD, 1],
     ["zstd of two frames", join(ZSTD, ZSTD), 2],
     ["zstd after a skippable frame", join(SKIPPABLE, ZSTD), 1],
@@ -120,7 +119,7 @@ describe("decompressStream", () => {
     ["a gzip header alone", GZIP.subarray(0, 10)],
     ["a truncated second gzip member", join(GZIP, GZIP.subarray(0, 12))],
     ["gzip with junk after it", join(GZIP, text("junk"))],
-    ["gzip with zeros after it", join(GZIP, new Uint8Array(512))],
+    ["gzip with junk behind zeros", join(GZIP, new Uint8Array(9000), text("junk"))],
     ["gzip with a member after zeros", join(GZIP, new Uint8Array(3), GZIP)],
     ["gzip with a wrong checksum", flipped(GZIP, GZIP.length - 8)],
     ["gzip with a wrong length", flipped(GZIP, GZIP.length - 1)],
