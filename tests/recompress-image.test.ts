@@ -206,7 +206,7 @@ describe("recompressImage", () => {
     for (const name of ["app-image-manifest", "app-oci-index", "multi-cache"]) {
       const error = await failure(() => recompress(fixture(name), join(tempFolder(), "t"), "zstd"));
       expect(error.code).toBe("NOT_SUPPORTED");
-      expect(error.hint).toContain("cacheport convert");
+      expect(error.remedy).toEqual({ do: "convert-layers" });
     }
   });
 
