@@ -96,7 +96,10 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
     `cache-read convert copy expire explain* gc image-choose inspect list merge prune reachable
      recompress* self-check* serve* verify* walk`,
   ],
-  ["edge", `cli* command* inspect-* location* main version`],
+  [
+    "edge",
+    `cli* command* explain-html explain-markdown explain-text explain-words inspect-* location* main version`,
+  ],
   ["library", "mod"],
 ];
 

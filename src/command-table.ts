@@ -67,6 +67,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./command-diff.ts")).diffCommand,
   },
   {
+    name: "explain",
+    summary: "Say of each step of a build whether a cache serves it, and if not, why",
+    load: async () => (await import("./command-explain.ts")).explainCommand,
+  },
+  {
     name: "tag",
     summary: "Give further names to what a location names",
     load: async () => (await import("./command-tag.ts")).tagCommand,

@@ -196,7 +196,7 @@ export function readBuild(parts: PredicateParts, source: string, what: string): 
   return {
     source,
     slsa: parts.slsa,
-    platform: resultPlatform(steps, result, config.llbDefinition) ?? platform,
+    platform: targetPlatform(steps) ?? resultPlatform(steps, result, config.llbDefinition) ?? platform,
     steps,
     result,
     args: readArgs(parts.args),
@@ -213,6 +213,19 @@ function resultOf(steps: readonly BuildStep[]): StepInput {
     ({ kind, inputs }, at) => kind === "unknown" && inputs.length === 1 && !used.has(at),
   );
   return steps[end]?.inputs[0] ?? { step: steps.length - 1, output: 0 };
+}
+
+/** The platform that the build is for, where a step was given it as a variable. */
+function targetPlatform(steps: readonly BuildStep[]): Platform | undefined {
+  for (const { kind, op } of steps) {
+    const meta = op["meta"];
+    if (kind !== "exec" || !isJsonObject(meta) || !Array.isArray(meta["env"])) continue;
+    for (const entry of meta["env"]) {
+      const value = typeof entry === "string" && /^TARGETPLATFORM=(.+)$/.exec(entry)?.[1];
+      if (value && /^[\w.-]+\/[\w.-]+(?:\/[\w.-]+)?$/.test(value)) return readPlatform(value);
+    }
+  }
+  return undefined;
 }
 
 /** The platform of the nearest step below the result that has one of its own. */

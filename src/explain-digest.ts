@@ -211,7 +211,7 @@ export function goBase(path: string): string {
 }
 
 /** A platform as Go writes it beside a definition. */
-function platformFields(platform: Platform): JsonObject {
+export function platformFields(platform: Platform): JsonObject {
   return {
     OS: platform.os,
     Arch: platform.architecture,

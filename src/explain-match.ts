@@ -37,20 +37,24 @@ export interface BuildKeys {
   digests: readonly (readonly string[])[];
   /** Outputs of each step that others take. */
   outputs: readonly (readonly number[])[];
-  /** Steps whose image chain is not known. */
-  unknownChains: ReadonlySet<number>;
+  /** Images whose chain is not known, with what is known of it. */
+  unknownChains: ReadonlyMap<number, ImageChain>;
 }
 
-/** Computes what is looked up for a build. */
+/**
+ * Computes what is looked up for a build.
+ *
+ * @param diffIds Uncompressed digests of blobs, from wherever they are known.
+ */
 export function buildKeys(
   build: Build,
   diffIds: (blob: string) => string | undefined = () => undefined,
 ): BuildKeys {
-  const unknownChains = new Set<number>();
+  const unknownChains = new Map<number, ImageChain>();
   const digests = build.steps.map((step, at) => {
     if (step.kind !== "image") return opDigests(build, step);
     const chain = imageChain(build, at, diffIds);
-    if (chain.id === undefined && chain.length !== 0) unknownChains.add(at);
+    if (chain.id === undefined && chain.length !== 0) unknownChains.set(at, chain);
     return opDigests(build, step, chain.id);
   });
   const outputs = build.steps.map(() => new Set<number>());
@@ -126,6 +130,15 @@ function isBaseOfResult(build: Build, base: number): boolean {
   return false;
 }
 
+/** The chains of a cache that an image may have whose own chain is not known. */
+function possibleChains(keys: BuildKeys, view: RecordView, at: number): number[] {
+  const image = keys.unknownChains.get(at);
+  if (!image) return [];
+  return [...view.chains()]
+    .filter(([, { length }]) => image.length === undefined || image.length === length)
+    .map(([record]) => record);
+}
+
 /** The keys of all outputs of a build's steps in one cache. */
 export class StepKeys {
   readonly #keys: Map<string, StepKey[]> = new Map();
@@ -138,9 +151,10 @@ export class StepKeys {
       for (const output of keys.outputs[at] as readonly number[])
         this.#keys.set(
           `${at}:${output}`,
-          view
-            .findOutput(keys.digests[at] as readonly string[], output)
-            .flatMap((record) => this.#match(keys, view, content, unknown, step, at, record)),
+          [
+            ...view.findOutput(keys.digests[at] as readonly string[], output),
+            ...(unknown === "match" ? possibleChains(keys, view, at) : []),
+          ].flatMap((record) => this.#match(keys, view, content, unknown, step, at, record)),
         );
     });
   }

@@ -58,9 +58,10 @@ export function stepText(build: Build, step: BuildStep): string {
 
 /** Tells whether a step makes a file out of the Dockerfile's own text. */
 export function isInlineDocument(step: BuildStep): boolean {
-  if (step.kind !== "file" || step.inputs.length > 0) return false;
+  if (step.kind !== "file" || step.inputs.length > 0 || step.place) return false;
   const actions = fileActions(step);
-  return actions.length > 0 && actions.every(({ kind }) => kind === "mkfile" || kind === "mkdir");
+  const isMade = actions.every(({ kind }) => kind === "mkfile" || kind === "mkdir");
+  return isMade && actions.some(({ kind }) => kind === "mkfile");
 }
 
 /**

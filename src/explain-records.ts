@@ -93,6 +93,11 @@ export class RecordView {
     return chain.reverse();
   }
 
+  /** Tells whether the manifest lists a blob: without that its layer is not there for BuildKit. */
+  lists(blob: string): boolean {
+    return this.#listed.has(blob);
+  }
+
   #isListed(layer: number): boolean {
     const blob = this.config.layers[layer]?.blob;
     return blob !== undefined && this.#listed.has(blob);
