@@ -196,7 +196,8 @@ export function readBuild(parts: PredicateParts, source: string, what: string): 
   return {
     source,
     slsa: parts.slsa,
-    platform: targetPlatform(steps) ?? resultPlatform(steps, result, config.llbDefinition) ?? platform,
+    platform:
+      targetPlatform(steps) ?? resultPlatform(steps, result, config.llbDefinition) ?? platform,
     steps,
     result,
     args: readArgs(parts.args),
