@@ -50,9 +50,9 @@ export const ROOMS: readonly Room[] = [
     name: "cli",
     holds: "the frame of all commands: arguments, help, output, progress",
     doors:
-      "builds command completion compression file hints man options streams table target text transfer tree",
+      "builds command completion compression conflicts file hints man options streams table target text transfer tree",
   },
-  { name: "command", holds: "one file per command", doors: "table" },
+  { name: "command", holds: "one file per command", doors: "conflicts table" },
   {
     name: "inspect",
     holds: "what only inspect needs",
@@ -93,7 +93,8 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   ],
   [
     "operations",
-    `cache-read convert copy expire explain* gc image-choose inspect list merge prune reachable
+    `cache-read convert copy expire explain* gc image-choose inspect list merge plan prune
+     reachable
      recompress* self-check* serve* verify* walk`,
   ],
   [

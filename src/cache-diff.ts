@@ -9,7 +9,7 @@
  */
 import { assertCacheConfig, inputsFirst } from "./cache-check.ts";
 import type { CacheConfig, CacheRecord } from "./cache-types.ts";
-import type { Cache } from "./cache-order.ts";
+import type { Cache } from "./cache-layers.ts";
 import { compareTimes, parseCacheTime } from "./cache-time.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";

@@ -91,7 +91,7 @@ export interface GraphSource {
   shape: string;
   manifest: Descriptor;
   config: CacheConfig;
-  configDescriptor: Descriptor;
+  blob: { descriptor: Descriptor };
   /** The blobs that the manifest lists. */
   layers: readonly Descriptor[];
   platform: Platform | undefined;
@@ -112,7 +112,7 @@ function addCache(graph: CacheGraph, source: GraphSource): void {
   graph.caches.push({
     shape: source.shape,
     digest: source.manifest.digest,
-    config: source.configDescriptor.digest,
+    config: source.blob.descriptor.digest,
     platform: source.platform ?? null,
   });
   for (const layer of placeLayers(source.config, source.layers)) {

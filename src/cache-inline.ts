@@ -5,6 +5,7 @@
  * parseCreatedLayerInfo).
  */
 import { encodeCacheConfig, parseCacheRecords } from "./cache-config.ts";
+import type { Cache, CacheBlob } from "./cache-layers.ts";
 import type { CacheConfig } from "./cache-types.ts";
 import { describeCacheConfig } from "./cache-manifest.ts";
 import type { Descriptor } from "./descriptor.ts";
@@ -14,11 +15,9 @@ import type { ImageConfig } from "./image-config.ts";
 import { ANNOTATION_CREATED_AT, ANNOTATION_UNCOMPRESSED } from "./media-types.ts";
 
 /** An inline cache in the form of any other: a cache config and a descriptor for each layer. */
-export interface InlineCache {
-  config: CacheConfig;
-  configBytes: Uint8Array;
-  configDescriptor: Descriptor;
-  layers: Descriptor[];
+export interface InlineCache extends Cache {
+  /** As BuildKit would write it; no store has it. */
+  blob: CacheBlob;
 }
 
 /**
@@ -49,11 +48,10 @@ export function readInlineCache(
     })),
     records,
   };
-  const configBytes = encodeCacheConfig(config);
+  const bytes = encodeCacheConfig(config);
   return {
     config,
-    configBytes,
-    configDescriptor: describeCacheConfig(configBytes),
+    blob: { bytes, descriptor: describeCacheConfig(bytes) },
     layers: describeLayers(image, layers),
   };
 }

@@ -8,6 +8,7 @@
  * not meet it.
  */
 import { isRandomRecord } from "./cache-check.ts";
+import { relink } from "./cache-layers.ts";
 import type { CacheConfig, CacheRecord } from "./cache-types.ts";
 import { compareBytes } from "./go-json.ts";
 
@@ -37,10 +38,9 @@ export function takeJoining({ layers, records }: CacheConfig): CacheConfig {
   const move = (link: number): number => places.get(link) ?? link;
   return {
     layers,
-    records: mapLinks(
-      records.filter((_record, at) => !found.has(at)),
-      move,
-    ),
+    records: records
+      .filter((_record, at) => !found.has(at))
+      .map((record) => ({ ...record, inputs: relink(record, move) })),
     joined: joined.map(move),
   };
 }
@@ -62,7 +62,7 @@ export function withJoining({ records, joined }: CacheConfig): CacheRecord[] {
     inputs: joined.map((leaf) => [{ selector: "", link: move(leaf) }]),
   };
   if (place === records.length) return [...records, record];
-  const moved = mapLinks(records, move);
+  const moved = records.map((each) => ({ ...each, inputs: relink(each, move) }));
   return [...moved.slice(0, place), record, ...moved.slice(place)];
 }
 
@@ -77,13 +77,4 @@ function isJoining(records: readonly CacheRecord[], at: number): boolean {
       return first.link !== at && !isRandomRecord(target);
     })
   );
-}
-
-function mapLinks(records: readonly CacheRecord[], move: (link: number) => number): CacheRecord[] {
-  return records.map((record) => ({
-    ...record,
-    inputs: record.inputs.map((input) =>
-      input.map(({ selector, link }) => ({ selector, link: move(link) })),
-    ),
-  }));
 }

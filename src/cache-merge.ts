@@ -7,35 +7,46 @@
  *   by every BuildKit: none of its records overlaps with another one.
  * - Layers are shared where the whole chain of blobs below them is the same.
  * - Of a record's results the newest stays, as in BuildKit's own export since 0.25;
- *   an import reads several, which older caches have, but uses one of them.
+ *   an import reads several, which older caches have, but uses one of them. Where
+ *   `prefer` is given, one of the caches is chosen for all records that hang together
+ *   (see cache-donors.ts).
  * - What an import would drop is not taken along: results with a blob that their
  *   own cache does not list (they could hide a whole one of another cache) and
- *   session-unique keys.
+ *   session-unique keys. A joining record is left to {@link healCache}.
  *
  * The outcome is normalised and does not depend on the order of the caches or on
- * which of them are merged first. There is one exception: a loop that came to be
+ * which of them are merged first. There are two exceptions: a loop that came to be
  * from records of several caches is broken at once (see cache-loops.ts), so merging
- * step by step may break it elsewhere.
+ * step by step may break it elsewhere; and with `prefer`, a merge is one cache when it
+ * is merged again.
  *
  * Source: BuildKit cache/remotecache/v1/parse.go, chains.go, utils.go.
  */
-import { assertCacheConfig, isRandomRecord } from "./cache-check.ts";
-import type { CacheInput, CacheLayer, CacheRecord, LayerAnnotations } from "./cache-types.ts";
-import { sortEntries } from "./cache-order.ts";
-import type { Cache } from "./cache-order.ts";
+import { assertCacheConfig } from "./cache-check.ts";
+import { settleConflicts } from "./cache-donors.ts";
+import type { Conflict, Donor, Preference } from "./cache-donors.ts";
+import { chainFrom, foldChains, resultsOf, toResults, withoutRandom } from "./cache-layers.ts";
+import type { Cache, RecordResult } from "./cache-layers.ts";
+import { breakLoops } from "./cache-loops.ts";
+import { dropUnusedLayers, sortEntries } from "./cache-order.ts";
+import { uniteRecords } from "./cache-same.ts";
 import { compareTimes, parseCacheTime } from "./cache-time.ts";
 import type { CacheTime } from "./cache-time.ts";
+import type { CacheInput, CacheLayer, CacheRecord, LayerAnnotations } from "./cache-types.ts";
 import { orderDescriptor } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { compareBytes } from "./go-json.ts";
-import { uniteRecords } from "./cache-same.ts";
-import { breakLoops } from "./cache-loops.ts";
 
 /** How to merge. */
 export interface MergeOptions {
   /** `newest` (the default) keeps one result of a record, `all` every one, the newest first. */
   results?: "newest" | "all" | undefined;
+  /**
+   * Whose results stay where caches have different ones: those of one cache for all
+   * records that hang together. Without it each record's newest stays.
+   */
+  prefer?: Preference | undefined;
   /** What the cache at a position is called in messages: `cache 2` unless told otherwise. */
   name?: ((position: number) => string) | undefined;
 }
@@ -47,132 +58,195 @@ export interface MergeOptions {
  * @returns The merge, with one descriptor for each layer of its config, in their order.
  * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse one of them
  */
-export function mergeCaches(
-  caches: readonly Cache[],
-  { results: keep = "newest", name = (position) => `cache ${position + 1}` }: MergeOptions = {},
-): Cache {
-  caches.forEach(({ config }, i) => assertCacheConfig(config, name(i)));
-  const { count, classes } = uniteRecords(caches.map(({ config }) => config.records));
-  const chains = new LayerChains();
-  const merged = Array.from({ length: count }, () => new MergedRecord());
-  for (const [i, { config, layers }] of caches.entries()) {
-    const known = new Set(layers.map(({ digest }) => digest));
-    const places = chains.add(config.layers, known);
-    const numbers = classes[i] as Int32Array;
-    config.records.forEach((record, at) => {
-      const target = merged[numbers[at] as number] as MergedRecord;
-      target.add(record, numbers, places);
-    });
-  }
+export function mergeCaches(caches: readonly Cache[], options: MergeOptions = {}): Cache {
+  const { conflicts: _conflicts, ...cache } = mergeWithConflicts(caches, options);
+  return cache;
+}
 
-  const records = withoutRandom(merged.map((record) => record.links()));
-  const config = sortEntries(
-    chains.used(
-      breakLoops(records.map(({ record }) => record)).map((record, at) => {
-        const { index } = records[at] as { index: number };
-        const results = (merged[index] as MergedRecord).results(chains);
-        return addResults(record, keep === "newest" ? results.slice(0, 1) : results);
-      }),
-    ),
+/**
+ * The records that several caches have with other results.
+ *
+ * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse one of them
+ */
+export function findConflicts(caches: readonly Cache[], options: MergeOptions = {}): Conflict[] {
+  return mergeWithConflicts(caches, options).conflicts;
+}
+
+/** {@link mergeCaches}, together with the records on which the caches do not agree. */
+export function mergeWithConflicts(
+  caches: readonly Cache[],
+  {
+    results: keep = "newest",
+    prefer,
+    name = (position) => `cache ${position + 1}`,
+  }: MergeOptions = {},
+): Cache & { conflicts: Conflict[] } {
+  caches.forEach(({ config }, i) => assertCacheConfig(config, name(i)));
+  const classes = new RecordTable(caches);
+  const chains = new LayerChains();
+  const places = caches.map(({ config, layers }) =>
+    chains.add(config.layers, new Set(layers.map(({ digest }) => digest))),
   );
-  const descriptors = chooseDescriptors(caches.flatMap(({ layers }) => layers));
+  const linked = breakLoops(classes.map((members) => uniteInputs(classes, members)));
+  const results = classes.map((members) => gatherResults(members, places, chains));
+  const conflicts = settleConflicts(linked, results, prefer);
+  const records = linked.map((record, at) => {
+    const own = results[at] as MergedResult[];
+    return { ...record, ...toResults(keep === "newest" ? own.slice(0, 1) : own) };
+  });
+  const config = sortEntries(dropUnusedLayers(withoutRandom({ layers: chains.layers, records })));
+  const descriptors = chooseDescriptors(caches);
   return {
     config,
     layers: config.layers.map(({ blob }) => descriptors.get(blob) as Descriptor),
+    conflicts,
   };
 }
 
-/** A result of any of the caches. */
-interface MergedResult {
-  kind: "result" | "chain";
-  createdAt: string;
-  time: CacheTime;
-  /** Positions in the table of all chains: the top one alone, or all that a chain lists. */
-  layers: number[];
+/** A record of one of the caches. */
+interface Member {
+  cache: number;
+  record: CacheRecord;
 }
 
-/** All records of a class. */
-class MergedRecord {
-  #digest = "";
-  /** The inputs of each record; links are classes. */
-  readonly #inputs: CacheInput[][][] = [];
-  readonly #results: MergedResult[] = [];
+/** The records of all caches by what BuildKit takes for one. */
+class RecordTable {
+  readonly #caches: readonly Cache[];
+  readonly #classes: Int32Array[];
+  /** For each class, where its members start; each is a cache and a position. */
+  readonly #starts: Int32Array;
+  readonly #owners: Int32Array;
+  readonly #positions: Int32Array;
 
-  /**
-   * @param classes The class of each record of the same cache.
-   * @param places The place of each of its layers, -1 where a blob is not listed.
-   */
-  add(
-    { digest, inputs, results, chains }: CacheRecord,
-    classes: Int32Array,
-    places: Int32Array,
-  ): void {
-    this.#digest = digest;
-    this.#inputs.push(
-      inputs.map((alternatives) =>
-        alternatives.map(({ selector, link }) => ({
-          selector,
-          link: classes[link] as number,
-        })),
-      ),
-    );
-    const addResult = (
-      kind: MergedResult["kind"],
-      createdAt: string,
-      positions: number[],
-    ): void => {
-      const layers = positions.map((at) => places[at] as number);
-      if (layers.includes(-1)) return;
-      const time = parseCacheTime(createdAt);
-      this.#results.push({ kind, createdAt, time, layers });
-    };
-    for (const { layer, createdAt } of results) addResult("result", createdAt, [layer]);
-    for (const { layers, createdAt } of chains) addResult("chain", createdAt, layers);
-  }
-
-  /** The record without its results; links are classes. */
-  links(): CacheRecord {
-    const [first = [], ...others] = this.#inputs;
-    const inputs = first.map((alternatives, i) =>
-      distinct(alternatives.concat(...others.map((input) => input[i] ?? []))),
-    );
-    return { results: [], chains: [], digest: this.#digest, inputs };
-  }
-
-  /** The results, the newest first, each content once; of the same age, in the order of their content. */
-  results(table: LayerChains): MergedResult[] {
-    if (this.#results.length < 2) return this.#results;
-    const compareAge = (a: MergedResult, b: MergedResult): number =>
-      compareTimes(b.time, a.time) || compareBytes(a.createdAt, b.createdAt);
-    const newest = new Map<string, MergedResult>();
-    for (const result of this.#results) {
-      const content = `${result.kind} ${result.layers.join(" ")}`;
-      const known = newest.get(content);
-      if (!known || compareAge(result, known) < 0) newest.set(content, result);
+  constructor(caches: readonly Cache[]) {
+    const { count, classes } = uniteRecords(caches.map(({ config }) => config.records));
+    this.#caches = caches;
+    this.#classes = classes;
+    const starts = new Int32Array(count + 1);
+    for (const numbers of classes) for (const number of numbers) starts[number + 1]! += 1;
+    for (let at = 0; at < count; at++) starts[at + 1]! += starts[at] as number;
+    const filled = starts.slice();
+    this.#owners = new Int32Array(starts[count] as number);
+    this.#positions = new Int32Array(starts[count] as number);
+    for (const [cache, numbers] of classes.entries()) {
+      for (const [position, number] of numbers.entries()) {
+        const place = filled[number]!++;
+        this.#owners[place] = cache;
+        this.#positions[place] = position;
+      }
     }
-    return [...newest.values()].sort(
-      (a, b) =>
-        compareTimes(b.time, a.time) ||
-        compareBytes(b.kind, a.kind) ||
-        compareBytes(table.content(a.layers), table.content(b.layers)),
-    );
+    this.#starts = starts;
   }
+
+  /** Makes something of each class. */
+  map<T>(make: (members: readonly Member[]) => T): T[] {
+    return Array.from({ length: this.#starts.length - 1 }, (_class, number) => {
+      const members: Member[] = [];
+      const end = this.#starts[number + 1] as number;
+      for (let at = this.#starts[number] as number; at < end; at++) {
+        const cache = this.#owners[at] as number;
+        const { records } = (this.#caches[cache] as Cache).config;
+        members.push({ cache, record: records[this.#positions[at] as number] as CacheRecord });
+      }
+      return make(members);
+    });
+  }
+
+  /** The class of a record. */
+  classOf(cache: number, position: number): number {
+    return this.#classes[cache]?.[position] as number;
+  }
+}
+
+/** The record that a class becomes, without results; links are classes. */
+function uniteInputs(classes: RecordTable, members: readonly Member[]): CacheRecord {
+  const [first] = members as readonly [Member];
+  const inputs = first.record.inputs.map((_input, position) => {
+    const alternatives: CacheInput[] = [];
+    for (const { cache, record } of members) {
+      for (const { selector, link } of record.inputs[position] ?? [])
+        alternatives.push({ selector, link: classes.classOf(cache, link) });
+    }
+    return distinct(alternatives);
+  });
+  return { results: [], chains: [], digest: first.record.digest, inputs };
 }
 
 /** Each selector of each link once. */
 function distinct(alternatives: CacheInput[]): CacheInput[] {
   if (alternatives.length < 2) return alternatives;
-  const seen = new Set<string>();
+  if (alternatives.length <= 8) {
+    return alternatives.filter(
+      ({ selector, link }, at) =>
+        alternatives.findIndex((other) => other.link === link && other.selector === selector) ===
+        at,
+    );
+  }
+  const seen = new Map<number, string | Set<string>>();
   return alternatives.filter(({ selector, link }) => {
-    const key = `${link} ${selector}`;
-    return !seen.has(key) && seen.add(key);
+    const known = seen.get(link);
+    if (known === undefined) {
+      seen.set(link, selector);
+      return true;
+    }
+    if (known === selector) return false;
+    if (typeof known === "string") {
+      seen.set(link, new Set([known, selector]));
+      return true;
+    }
+    return !known.has(selector) && known.add(selector);
   });
+}
+
+/** A result of any of the caches; its layers are positions in the table of all chains. */
+interface MergedResult extends RecordResult, Donor {}
+
+/** The results of a class, the newest first, each content once; of the same age, in the order of their content. */
+function gatherResults(
+  members: readonly Member[],
+  places: readonly (readonly number[])[],
+  chains: LayerChains,
+): MergedResult[] {
+  const results: MergedResult[] = [];
+  for (const { cache, record } of members) {
+    for (const result of resultsOf(record)) {
+      const layers = result.layers.map((at) => places[cache]?.[at] as number);
+      if (layers.includes(-1)) continue;
+      const top = chains.layers[layers.at(-1) ?? -1];
+      if (!top) continue;
+      const time = parseCacheTime(result.createdAt);
+      results.push({ ...result, layers, time, caches: [cache], top: top.blob });
+    }
+  }
+  if (results.length < 2) return results;
+  const newest = new Map<string, MergedResult>();
+  for (const result of results) {
+    const content = `${result.kind} ${result.layers.join(" ")}`;
+    const known = newest.get(content);
+    const best = known && compareAge(known, result) <= 0 ? known : result;
+    newest.set(content, { ...best, caches: [...(known?.caches ?? []), ...result.caches] });
+  }
+  return [...newest.values()].sort(
+    (a, b) =>
+      compareTimes(b.time, a.time) ||
+      compareBytes(b.kind, a.kind) ||
+      compareBytes(chains.content(a.layers), chains.content(b.layers)),
+  );
+}
+
+/** The newest first; of one moment in several spellings, always the same. */
+function compareAge(
+  a: { time: CacheTime; createdAt: string },
+  b: { time: CacheTime; createdAt: string },
+): number {
+  return compareTimes(b.time, a.time) || compareBytes(a.createdAt, b.createdAt);
 }
 
 /** The layers of all caches, each chain of blobs once. */
 class LayerChains {
-  readonly #layers: CacheLayer[] = [];
-  readonly #places = new Map<string, number>();
+  readonly layers: CacheLayer[] = [];
+  /** For each layer, by its blob, the places right above it; those of no layer first. */
+  readonly #above: Map<Digest, number>[] = [new Map()];
 
   /**
    * Adds a cache's layers.
@@ -180,136 +254,54 @@ class LayerChains {
    * @param known The blobs that the cache lists.
    * @returns The place of each layer; -1 where its chain has a blob that is not known.
    */
-  add(layers: readonly CacheLayer[], known: ReadonlySet<Digest>): Int32Array {
-    const UNKNOWN = -2;
-    const places = new Int32Array(layers.length).fill(UNKNOWN);
-    const path: number[] = [];
-    for (let start = 0; start < layers.length; start++) {
-      let at = start;
-      while (at !== -1 && places[at] === UNKNOWN) {
-        path.push(at);
-        at = (layers[at] as CacheLayer).parent;
-      }
-      while (path.length > 0) {
-        const top = path.pop() as number;
-        const { blob, parent, annotations } = layers[top] as CacheLayer;
-        const below = parent === -1 ? -1 : (places[parent] as number);
-        const isWhole = known.has(blob) && (parent === -1 || below !== -1);
-        places[top] = isWhole ? this.#place(blob, below, annotations) : -1;
-      }
-    }
-    return places;
+  add(layers: readonly CacheLayer[], known: ReadonlySet<Digest>): number[] {
+    return foldChains<number>(layers, ({ blob, parent, annotations }, below = -1) =>
+      known.has(blob) && (parent === -1 || below !== -1)
+        ? this.#place(blob, below, annotations)
+        : -1,
+    );
   }
 
   /** A text that stands for the blobs of a result, whatever their places. */
   content(positions: readonly number[]): string {
     const blobs: string[] = [];
     for (const position of positions) {
-      for (let at = position; at !== -1;) {
-        const { blob, parent } = this.#layers[at] as CacheLayer;
-        blobs.push(blob);
-        at = parent;
-      }
+      for (const at of chainFrom(this.layers, position))
+        blobs.push((this.layers[at] as CacheLayer).blob);
       blobs.push("");
     }
     return blobs.join(" ");
   }
 
-  /** A config of records with the layers that they need, renumbered. */
-  used(records: CacheRecord[]): {
-    layers: CacheLayer[];
-    records: CacheRecord[];
-  } {
-    const kept: CacheLayer[] = [];
-    const places = new Map<number, number>();
-    const use = (top: number): number => {
-      const path: number[] = [];
-      for (let at = top; at !== -1 && !places.has(at);) {
-        path.push(at);
-        at = (this.#layers[at] as CacheLayer).parent;
-      }
-      for (const at of path.toReversed()) {
-        const layer = this.#layers[at] as CacheLayer;
-        const parent = layer.parent === -1 ? -1 : places.get(layer.parent);
-        places.set(at, kept.length);
-        kept.push({ ...layer, parent: parent as number });
-      }
-      return places.get(top) as number;
-    };
-    return {
-      records: records.map((record) => ({
-        ...record,
-        results: record.results.map((result) => ({
-          ...result,
-          layer: use(result.layer),
-        })),
-        chains: record.chains.map((chain) => ({
-          ...chain,
-          layers: chain.layers.map(use),
-        })),
-      })),
-      layers: kept,
-    };
-  }
-
   #place(blob: Digest, parent: number, annotations: LayerAnnotations | undefined): number {
-    const key = `${parent} ${blob}`;
-    const known = this.#places.get(key);
+    let above = this.#above[parent + 1];
+    if (!above) this.#above[parent + 1] = above = new Map();
+    const known = above.get(blob);
     if (known === undefined) {
-      this.#places.set(key, this.#layers.length);
-      return this.#layers.push({ blob, parent, annotations }) - 1;
+      const place = this.layers.push({ blob, parent, ...(annotations && { annotations }) }) - 1;
+      above.set(blob, place);
+      return place;
     }
-    const layer = this.#layers[known] as CacheLayer;
+    const layer = this.layers[known] as CacheLayer;
     if (annotations && isBetter(annotations, layer.annotations)) layer.annotations = annotations;
     return known;
   }
 }
 
-/** Leaves out session-unique keys; nothing links to them in a cache that can be imported. */
-function withoutRandom(records: readonly CacheRecord[]): { record: CacheRecord; index: number }[] {
-  if (!records.some(isRandomRecord)) return records.map((record, index) => ({ record, index }));
-  const kept = [...records.entries()].filter(([, record]) => !isRandomRecord(record));
-  const places = new Map(kept.map(([index], place) => [index, place]));
-  return kept.map(([index, record]) => ({
-    index,
-    record: {
-      ...record,
-      inputs: record.inputs.map((input) =>
-        input.map(({ selector, link }) => ({
-          selector,
-          link: places.get(link) as number,
-        })),
-      ),
-    },
-  }));
-}
-
-function addResults(record: CacheRecord, results: readonly MergedResult[]): CacheRecord {
-  return {
-    ...record,
-    results: results
-      .filter(({ kind }) => kind === "result")
-      .map(({ layers, createdAt }) => ({
-        layer: layers[0] as number,
-        createdAt,
-      })),
-    chains: results
-      .filter(({ kind }) => kind === "chain")
-      .map(({ layers, createdAt }) => ({ layers, createdAt })),
-  };
-}
-
 /** One descriptor for each digest. Where several differ, the one that says most, whatever the order. */
-function chooseDescriptors(descriptors: readonly Descriptor[]): Map<Digest, Descriptor> {
+function chooseDescriptors(caches: readonly Cache[]): Map<Digest, Descriptor> {
   const chosen = new Map<Digest, Descriptor>();
-  for (const descriptor of descriptors) {
-    const known = chosen.get(descriptor.digest);
-    if (
-      !known ||
-      (!Bun.deepEquals(descriptor, known) &&
-        isBetter(orderDescriptor(descriptor), orderDescriptor(known)))
-    )
-      chosen.set(descriptor.digest, descriptor);
+  for (const { layers } of caches) {
+    for (const descriptor of layers) {
+      const known = chosen.get(descriptor.digest);
+      if (
+        !known ||
+        (known !== descriptor &&
+          !Bun.deepEquals(descriptor, known) &&
+          isBetter(orderDescriptor(descriptor), orderDescriptor(known)))
+      )
+        chosen.set(descriptor.digest, descriptor);
+    }
   }
   return chosen;
 }

@@ -18,17 +18,10 @@
  * Source: BuildKit cache/remotecache/v1/utils.go (sortConfig).
  */
 import { assertCacheConfig, inputsFirst } from "./cache-check.ts";
+import { pickEntries } from "./cache-layers.ts";
 import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
-import type { Descriptor } from "./descriptor.ts";
 import { digestOf } from "./digest.ts";
 import { compareBytes } from "./go-json.ts";
-
-/** A cache: its graph, and the descriptors of the blobs in it. */
-export interface Cache {
-  config: CacheConfig;
-  /** As a manifest lists them: written by cacheport one for each of the config's layers, in their order. */
-  layers: Descriptor[];
-}
 
 /**
  * Brings a cache config into BuildKit's order. No entry is added or dropped; the
@@ -78,6 +71,11 @@ export function isSorted({ layers, records }: CacheConfig): boolean {
  */
 export function dropUnused(config: CacheConfig): CacheConfig {
   assertCacheConfig(config, "cache config");
+  return dropUnusedLayers(config);
+}
+
+/** {@link dropUnused} for a config that is known to be sound. */
+export function dropUnusedLayers(config: CacheConfig): CacheConfig {
   const { layers, records } = config;
   const used = new Uint8Array(layers.length);
   const use = (top: number): void => {
@@ -89,6 +87,7 @@ export function dropUnused(config: CacheConfig): CacheConfig {
     for (const chain of chains) chain.layers.forEach(use);
   }
   const kept = [...layers.keys()].filter((at) => used[at] === 1);
+  if (kept.length === layers.length) return config;
   return pickEntries(config, kept, [...records.keys()]);
 }
 
@@ -124,59 +123,6 @@ export function recordIdentities(
     identities[at] = digestOf(JSON.stringify([digest, parts]));
   }
   return identities;
-}
-
-/** A copy with these layers and records, in this order, and every position renumbered. */
-function pickEntries(
-  config: CacheConfig,
-  layerOrder: readonly number[],
-  recordOrder: readonly number[],
-): CacheConfig {
-  const newLayer = invert(layerOrder, config.layers.length);
-  const newRecord = invert(recordOrder, config.records.length);
-  const toLayer = (at: number): number => newLayer[at] as number;
-  const joined = config.joined?.map((at) => newRecord[at] as number);
-  return {
-    ...(joined && { joined: joined.sort((a, b) => a - b) }),
-    layers: layerOrder.map((at) => {
-      const layer = config.layers[at] as CacheLayer;
-      return {
-        ...layer,
-        parent: layer.parent === -1 ? -1 : toLayer(layer.parent),
-      };
-    }),
-    records: recordOrder.map((at) => {
-      const { results, chains, digest, inputs } = config.records[at] as CacheRecord;
-      return {
-        results: results.map(({ layer, createdAt }) => ({
-          layer: toLayer(layer),
-          createdAt,
-        })),
-        chains: chains.map((chain) => ({
-          layers: chain.layers.map(toLayer),
-          createdAt: chain.createdAt,
-        })),
-        digest,
-        inputs: inputs.map((alternatives) =>
-          alternatives
-            .map(({ selector, link }) => ({
-              selector,
-              link: newRecord[link] as number,
-            }))
-            .toSorted((a, b) => a.link - b.link || compareBytes(a.selector, b.selector)),
-        ),
-      };
-    }),
-  };
-}
-
-/** The place of each old position in an order. */
-function invert(order: readonly number[], length: number): Int32Array {
-  const places = new Int32Array(length);
-  order.forEach((at, place) => {
-    places[at] = place;
-  });
-  return places;
 }
 
 /**

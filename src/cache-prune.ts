@@ -24,8 +24,9 @@
  */
 import { assertCacheConfig } from "./cache-check.ts";
 import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
-import { dropUnused, sortEntries } from "./cache-order.ts";
-import type { Cache } from "./cache-order.ts";
+import { foldChains, pickEntries, resultsOf, toResults } from "./cache-layers.ts";
+import type { Cache, RecordResult } from "./cache-layers.ts";
+import { dropUnusedLayers, sortEntries } from "./cache-order.ts";
 import { compareTimes, isKnownTime, parseCacheTime } from "./cache-time.ts";
 import type { CacheTime } from "./cache-time.ts";
 import { totalSize } from "./descriptor.ts";
@@ -48,18 +49,35 @@ export interface PruneLimits {
   dropLayers?: readonly Digest[] | undefined;
 }
 
+/** What is no longer in a cache. */
+export interface DroppedResults {
+  records: number;
+  results: number;
+  /** Blobs that are no longer in the cache, by digest. */
+  layers: Descriptor[];
+  /** Bytes of those. */
+  bytes: number;
+}
+
 /** A cache after pruning, and what is no longer in it. */
 export interface PrunedCache extends Cache {
   /** Bytes of the blobs that are left, each counted once. */
   size: number;
-  dropped: {
-    records: number;
-    results: number;
-    /** Blobs that are no longer in the cache, by digest. */
-    layers: Descriptor[];
-    /** Bytes of those. */
-    bytes: number;
-  };
+  dropped: DroppedResults;
+}
+
+/**
+ * Drops every result that needs one of some blobs.
+ *
+ * @returns Undefined when none does, and the cache lists none of them.
+ * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse the cache
+ */
+export function dropBlobs(
+  cache: Cache,
+  blobs: ReadonlySet<Digest>,
+): { cache: Cache; dropped: DroppedResults } | undefined {
+  const { config, layers, dropped } = pruneCache(cache, { now: 0, dropLayers: [...blobs] });
+  return config === cache.config ? undefined : { cache: { config, layers }, dropped };
 }
 
 /**
@@ -90,7 +108,7 @@ export function pruneCache(cache: Cache, limits: PruneLimits, name = "cache"): P
     };
   }
 
-  const config = sortEntries(dropUnused(withResults(cache.config, kept)));
+  const config = sortEntries(dropUnusedLayers(withResults(cache.config, kept)));
   const layers = config.layers.map(({ blob }) => descriptors.get(blob) as Descriptor);
   const left = new Set(layers.map(({ digest }) => digest));
   const gone = [...descriptors.values()].filter(({ digest }) => !left.has(digest));
@@ -110,17 +128,9 @@ export function pruneCache(cache: Cache, limits: PruneLimits, name = "cache"): P
 }
 
 /** One result of one record. */
-interface Result {
-  kind: "results" | "chains";
+interface Result extends RecordResult {
   record: number;
   digest: string;
-  /** The position in the record's list. */
-  index: number;
-  /**
-   * Positions of layers. Those below them are needed as well: a result stands on
-   * them, and the layers of a chain keep their place in the table through them.
-   */
-  layers: readonly number[];
   time: CacheTime;
   /** Bytes of all its blobs, repeated ones counted again. */
   size: number;
@@ -132,57 +142,20 @@ function listResults(
   { layers, records }: CacheConfig,
   descriptors: ReadonlyMap<Digest, Descriptor>,
 ): Result[] {
-  const sizes = chainSizes(layers, descriptors);
-  const list: Result[] = [];
-  records.forEach((entry, record) => {
-    const { digest } = entry;
-    const add = (
-      kind: Result["kind"],
-      index: number,
-      needed: readonly number[],
-      createdAt: string,
-    ): void => {
-      const size = needed.reduce((sum, at) => sum + (sizes[at] as number), 0);
-      const top = layers[needed.at(-1) ?? -1];
-      const time = resultTime(createdAt, top && descriptors.get(top.blob));
+  // Bytes of each layer with all below it; NaN where a blob is not listed.
+  const sizes = foldChains<number>(
+    layers,
+    ({ blob }, below = 0) => below + (descriptors.get(blob)?.size ?? NaN),
+  );
+  return records.flatMap((entry, record) =>
+    resultsOf(entry).map((result): Result => {
+      const size = result.layers.reduce((sum, at) => sum + (sizes[at] as number), 0);
+      const top = layers[result.layers.at(-1) ?? -1];
+      const time = resultTime(result.createdAt, top && descriptors.get(top.blob));
       const isWhole = !Number.isNaN(size);
-      list.push({
-        kind,
-        record,
-        digest,
-        index,
-        layers: needed,
-        time,
-        size,
-        isWhole,
-      });
-    };
-    entry.results.forEach(({ layer, createdAt }, index) =>
-      add("results", index, [layer], createdAt),
-    );
-    entry.chains.forEach((chain, index) => add("chains", index, chain.layers, chain.createdAt));
-  });
-  return list;
-}
-
-/** Bytes of each layer with all below it; NaN where a blob is not listed. */
-function chainSizes(
-  layers: readonly CacheLayer[],
-  descriptors: ReadonlyMap<Digest, Descriptor>,
-): Float64Array {
-  const sizes = new Float64Array(layers.length).fill(-1);
-  const path: number[] = [];
-  for (const start of layers.keys()) {
-    for (let at = start; at !== -1 && sizes[at] === -1; at = (layers[at] as CacheLayer).parent)
-      path.push(at);
-    while (path.length > 0) {
-      const at = path.pop() as number;
-      const { blob, parent } = layers[at] as CacheLayer;
-      const below = parent === -1 ? 0 : (sizes[parent] as number);
-      sizes[at] = below + (descriptors.get(blob)?.size ?? NaN);
-    }
-  }
-  return sizes;
+      return { ...result, record, digest: entry.digest, time, size, isWhole };
+    }),
+  );
 }
 
 /** When a result was made; inline caches know it of the layer only. */
@@ -201,8 +174,11 @@ function chooseResults(
 ): Set<Result> {
   const { maxSize, maxAge, now, keepNewest = 0, unwanted } = limits;
   const blobs = new KeptBlobs(layers, descriptors);
-  const stained = stainedLayers(layers, unwanted);
-  const isStained = ({ layers: needed }: Result): boolean => needed.some((at) => stained[at] === 1);
+  const stained = foldChains<boolean>(
+    layers,
+    ({ blob }, below = false) => below || unwanted.has(blob),
+  );
+  const isStained = ({ layers: needed }: Result): boolean => needed.some((at) => stained[at]);
   const candidates = results
     .filter((result) => result.isWhole && !isStained(result))
     .toSorted(
@@ -231,28 +207,6 @@ function chooseResults(
   }
   for (const result of candidates) if (!kept.has(result) && blobs.keep(result, 0)) kept.add(result);
   return kept;
-}
-
-/** For each layer, 1 when it or one below it is a blob of the set. */
-function stainedLayers(layers: readonly CacheLayer[], blobs: ReadonlySet<Digest>): Uint8Array {
-  const UNKNOWN = 2;
-  const stained = new Uint8Array(layers.length).fill(UNKNOWN);
-  const path: number[] = [];
-  for (const start of layers.keys()) {
-    for (
-      let at = start;
-      at !== -1 && stained[at] === UNKNOWN;
-      at = (layers[at] as CacheLayer).parent
-    )
-      path.push(at);
-    while (path.length > 0) {
-      const at = path.pop() as number;
-      const { blob, parent } = layers[at] as CacheLayer;
-      const below = parent === -1 ? 0 : (stained[parent] as number);
-      stained[at] = blobs.has(blob) ? 1 : below;
-    }
-  }
-  return stained;
 }
 
 /** The blobs of the results that are kept so far, each counted once. */
@@ -302,49 +256,24 @@ class KeptBlobs {
 /** The config with these results only, and the records that lead to one of them. */
 function withResults(config: CacheConfig, kept: ReadonlySet<Result>): CacheConfig {
   const { layers, records } = config;
-  const picked = records.map((): CacheRecord["results"] => []);
-  const pickedChains = records.map((): CacheRecord["chains"] => []);
-  for (const { kind, record, index } of [...kept].toSorted((a, b) => a.index - b.index)) {
-    const source = records[record] as CacheRecord;
-    if (kind === "results")
-      picked[record]?.push(source.results[index] as CacheRecord["results"][0]);
-    else pickedChains[record]?.push(source.chains[index] as CacheRecord["chains"][0]);
-  }
+  const picked = records.map((): Result[] => []);
+  for (const result of kept) picked[result.record]?.push(result);
 
   const needed = new Uint8Array(records.length);
-  const open: number[] = [];
-  const need = (at: number): void => {
-    if (needed[at] === 1) return;
+  const open = [...kept].map(({ record }) => record);
+  for (let at = open.pop(); at !== undefined; at = open.pop()) {
+    if (needed[at] === 1) continue;
     needed[at] = 1;
-    open.push(at);
-  };
-  for (const { record } of kept) need(record);
-  while (open.length > 0) {
-    const { inputs } = records[open.pop() as number] as CacheRecord;
-    for (const input of inputs) for (const { link } of input) need(link);
+    for (const input of (records[at] as CacheRecord).inputs)
+      for (const { link } of input) open.push(link);
   }
-
-  const places = new Int32Array(records.length);
-  let place = 0;
-  for (const at of records.keys()) if (needed[at] === 1) places[at] = place++;
-  return {
+  const smaller = {
     layers,
-    records: records.flatMap((record, at) =>
-      needed[at] === 0
-        ? []
-        : [
-            {
-              digest: record.digest,
-              results: picked[at] as CacheRecord["results"],
-              chains: pickedChains[at] as CacheRecord["chains"],
-              inputs: record.inputs.map((input) =>
-                input.map(({ selector, link }) => ({
-                  selector,
-                  link: places[link] as number,
-                })),
-              ),
-            },
-          ],
-    ),
+    records: records.map((record, at) => ({
+      ...record,
+      ...toResults((picked[at] as Result[]).toSorted((a, b) => a.index - b.index)),
+    })),
   };
+  const left = [...records.keys()].filter((at) => needed[at] === 1);
+  return pickEntries(smaller, [...layers.keys()], left);
 }

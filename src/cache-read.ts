@@ -6,7 +6,7 @@
  * makes of one cache per platform.
  */
 import { parseCacheConfig } from "./cache-config.ts";
-import type { CacheConfig } from "./cache-types.ts";
+import type { Cache, CacheBlob } from "./cache-layers.ts";
 import type { ReadableShape } from "./cache-manifest.ts";
 import type { ContentReader } from "./content-store.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
@@ -20,16 +20,12 @@ import { nameType, walk } from "./walk.ts";
 import type { WalkOptions } from "./walk.ts";
 
 /** One cache: its graph and the blobs that it is made of. */
-export interface LoadedCache {
+export interface LoadedCache extends Cache {
   shape: Exclude<ReadableShape, "index-of-caches">;
   /** The document that it was read from. */
   manifest: Descriptor;
-  config: CacheConfig;
   /** The config as it is stored; for an inline cache as BuildKit would write it. */
-  configBytes: Uint8Array;
-  configDescriptor: Descriptor;
-  /** Descriptors in the document's order, repeated ones too. */
-  layers: Descriptor[];
+  blob: CacheBlob;
   /** The platform that an index says it is for. */
   platform: Platform | undefined;
 }
@@ -107,8 +103,7 @@ async function readDocument(
       ...common,
       shape,
       config: parseCacheConfig(configBytes, `cache config "${config.digest}"`),
-      configBytes,
-      configDescriptor: config,
+      blob: { bytes: configBytes, descriptor: config },
       layers,
     };
   }

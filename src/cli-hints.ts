@@ -35,6 +35,8 @@ const HINTS: { [Do in Remedy["do"]]: (facts: Extract<Remedy, { do: Do }>) => str
   "convert-layers": () => "Use cacheport convert with --compression",
   "convert-inline-cache": () =>
     "Copy images to a registry or a layout; cacheport convert takes the inline cache of an image",
+  "drop-missing": () =>
+    "A build with this cache would fail as well: drop what needs the blob with --drop-missing or prune --drop-layer, or export the cache again",
   "write-image-manifest": ({ target }) => imageManifestHint("SRC", target),
 };
 

@@ -2,6 +2,7 @@
  * What options and operands are, the options that every command takes, and those of
  * commands that take locations.
  */
+import { DEFAULT_JOBS } from "./concurrency.ts";
 
 /** An option of a command, or one that all commands share. */
 export interface OptionSpec {
@@ -46,9 +47,6 @@ export type ValueName<Options extends readonly OptionSpec[]> = Extract<
   Options[number],
   { readonly value: string }
 >["name"];
-
-/** Blobs that are worked on at once unless `--jobs` says otherwise. */
-export const DEFAULT_JOBS = 4;
 
 const EVERY_COMMAND = [
   {

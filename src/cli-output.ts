@@ -5,7 +5,7 @@ import { interrupted, systemCode, systemError } from "./errors.ts";
 import type { ProgressDisplay, ProgressMode } from "./cli-progress.ts";
 import { createProgress } from "./cli-progress.ts";
 import { hintOf } from "./cli-hints.ts";
-import { DEFAULT_JOBS } from "./cli-options.ts";
+import { DEFAULT_JOBS } from "./concurrency.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import type { InputStream, OutputStream } from "./cli-streams.ts";
 import { colored, jsonText, printable } from "./cli-text.ts";

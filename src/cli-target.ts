@@ -125,6 +125,23 @@ function meaning(
 /** What can be asked for a name. */
 type Resolver = Pick<NameReader, "resolve">;
 
+/** Tells whether nothing is there that a write to a target could displace. */
+export async function isNewTarget(location: Location, settings: StoreSettings): Promise<boolean> {
+  if (location.kind === "stream" || isNewPlace(location)) return true;
+  try {
+    const { store, query } = await openSource(location, settings);
+    try {
+      await store.resolve(query);
+      return false;
+    } finally {
+      await store.close();
+    }
+  } catch (error) {
+    if (settings.signal?.aborted || !isCacheportError(error)) throw error;
+    return error.code !== "NAME_AMBIGUOUS";
+  }
+}
+
 /** What was written where, as lines for people. */
 export function formatWritten({ to, moved }: Written): [string, string][] {
   const mark = to.kind === "registry" ? "new tag" : "new";

@@ -1,9 +1,19 @@
-/** How commands that move content report what they did. */
-import type { CommandContext } from "./cli-command.ts";
+/** How commands that move content run, and how they report what they did. */
+import { tmpdir } from "node:os";
+import type { Arguments, CommandContext } from "./cli-command.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
+import { completeHint } from "./cli-hints.ts";
+import type { DroppedResults } from "./cache-prune.ts";
+import { formatWritten, TargetBefore } from "./cli-target.ts";
+import type { Written } from "./cli-target.ts";
+import type { ContentWriter, NameUpdate } from "./content-store.ts";
 import type { TransferCounts } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { IMPORT_LIMIT } from "./inspect.ts";
+import { folderNear, openWriter } from "./location-open.ts";
+import type { ArchiveOptions, StoreSettings } from "./location-settings.ts";
 import type { Location } from "./location.ts";
+import type { PlanPart, WriteOptions } from "./plan.ts";
 import { formatFields } from "./cli-table.ts";
 import { jsonText } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
@@ -55,7 +65,7 @@ export async function printTransfer(
 
 /** A result in lines for people. */
 export function formatTransfer(
-  result: TransferResult & { dryRun?: boolean },
+  result: TransferResult & Partial<Written> & { dryRun?: boolean },
   fields: readonly (readonly [string, string | undefined])[],
   { colors }: CommandContext,
 ): string {
@@ -65,6 +75,7 @@ export function formatTransfer(
       ...fields,
       ["digest", result.digest ?? undefined],
       ["names", result.names.join(", ") || undefined],
+      ...(result.to && result.moved ? formatWritten(result as Written) : []),
       [
         "blobs",
         result.dryRun
@@ -74,6 +85,73 @@ export function formatTransfer(
     ],
     { colors },
   );
+}
+
+/** What went from a cache, in a few words. */
+export function droppedText({ results, records, layers, bytes }: DroppedResults): string {
+  return `${count(results, "result")}, ${count(records, "record")}, ${count(layers.length, "layer")} (${formatBytes(bytes)})`;
+}
+
+/** A number of things: `1 layer`, `2 layers`. */
+export function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
+/** One write of a command. */
+export interface Transfer<T> {
+  target: Location;
+  names: readonly NameUpdate[];
+  /** Say what would be written and write nothing. */
+  dryRun: boolean;
+  archive?: ArchiveOptions | undefined;
+  /** The text that names what was to become a target, for the hint of an error. */
+  sourceOf?(target: string): string;
+  /** The `--platform` that was given, for the same hint. */
+  platform?: string | undefined;
+  write(
+    writer: ContentWriter,
+    options: StoreSettings & WriteOptions & { tempFolder: string },
+  ): Promise<T>;
+}
+
+/**
+ * Opens a target, writes to it and closes it again: the one way in which commands do so.
+ *
+ * @returns What was written, undefined in a dry run, and the target as it was before.
+ */
+export async function runTransfer<T>(
+  context: CommandContext,
+  args: Arguments<SharedFlag, SharedValue>,
+  settings: StoreSettings,
+  { target, names, dryRun, archive, sourceOf, platform, write }: Transfer<T>,
+): Promise<{ made: T | undefined; before: TargetBefore }> {
+  const before = new TargetBefore(target);
+  if (dryRun) {
+    await before.lookUp(names, settings);
+    return { made: undefined, before };
+  }
+  const writer = await openWriter(target, settings, archive);
+  try {
+    await before.lookUp(names, settings, writer);
+    const made = await write(writer, {
+      ...settings,
+      names,
+      progress: context.progress,
+      onNames: before.onNames,
+      tempFolder: target.kind === "directory" ? folderNear(target) : tmpdir(),
+    });
+    return { made, before };
+  } catch (error) {
+    throw sourceOf ? completeHint(error, sourceOf, args, platform) : error;
+  } finally {
+    await writer.close();
+  }
+}
+
+/** Warns of the documents of a plan that are too large for BuildKit to import. */
+export function noteImportLimits(context: CommandContext, parts: readonly PlanPart[]): void {
+  for (const { manifest, config } of parts)
+    noteImportLimit(context, manifest.descriptor, config.descriptor);
 }
 
 /** Warns of the documents of a cache that are too large for BuildKit to import. */
@@ -86,7 +164,7 @@ export function noteImportLimit(
   for (const [what, { digest, size }] of Object.entries(documents)) {
     if (size <= IMPORT_LIMIT) continue;
     context.note(
-      `The ${what} ${digest} has ${formatBytes(size)} and BuildKit imports none over 1 MiB; cacheport prune makes a cache smaller`,
+      `The ${what} ${digest} has ${formatBytes(size)} and BuildKit imports none over 1 MiB; cacheport prune --fit makes it fit`,
     );
   }
 }

@@ -173,7 +173,8 @@ async function copyRecompressed(
 ): Promise<Copied> {
   const set = await tryReadCache(store, descriptor, options);
   if (set && set.shape !== "inline") {
-    const { convertCache, sameShape } = await import("./convert.ts");
+    const { convertCache } = await import("./convert.ts");
+    const { sameShape } = await import("./plan.ts");
     const converted = await convertCache(store, set, writer, {
       ...options,
       shape: sameShape(set.shape),

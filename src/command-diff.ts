@@ -1,8 +1,8 @@
 /** `cacheport diff`: opens two caches and shows what cache-diff.ts finds of them. */
-import type { Cache } from "./cache-order.ts";
+import type { Cache } from "./cache-layers.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
-import { toWritable } from "./convert.ts";
+import { toCache } from "./convert.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { diffCaches } from "./cache-diff.ts";
 import type { CacheDifference, MissReason, RecordMiss } from "./cache-diff.ts";
@@ -85,7 +85,7 @@ async function load(
   const { store, descriptor } = await resolveSource(place, settings, args);
   try {
     const set = await readCache(store, descriptor, settings);
-    const cache = toWritable(set);
+    const cache = toCache(set);
     const source = {
       location: place.text,
       digest: set.descriptor.digest,

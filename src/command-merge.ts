@@ -5,7 +5,6 @@ import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { EntryName, NamedEntry, NameUpdate, Store } from "./content-store.ts";
-import { shapesToTry } from "./convert.ts";
 import { shapeOfAttributes } from "./location-attributes.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Platform } from "./descriptor.ts";
@@ -13,22 +12,35 @@ import { NOTHING_MOVED } from "./copy.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
 import { planIndex, planMerge } from "./merge.ts";
-import type { CacheSource, MergePart, MergePlan } from "./merge.ts";
-import {
-  defaultName,
-  folderNear,
-  locationName,
-  openWriter,
-  storeSettings,
-} from "./location-open.ts";
+import type { CacheSource, MergePlan } from "./merge.ts";
+import { defaultName, folderNear, locationName, storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { SourceStores } from "./location-sources.ts";
 import { formatPlatform, localPlatform, parsePlatform } from "./platform.ts";
 import { readCache } from "./cache-read.ts";
 import type { CacheSet } from "./cache-read.ts";
 import { chooseNames, fitNames, nameTexts } from "./location-names.ts";
-import { formatTransfer, noteImportLimit, printTransfer, transferResult } from "./cli-transfer.ts";
+import type { Preference } from "./cache-donors.ts";
+import { conflictTable, placeConflicts } from "./cli-conflicts.ts";
+import type { PlacedConflict } from "./cli-conflicts.ts";
+import { dropBlobs } from "./cache-prune.ts";
+import type { DroppedResults } from "./cache-prune.ts";
+import type { SharedFlag, SharedValue } from "./cli-options.ts";
+import { isNewTarget, TargetBefore } from "./cli-target.ts";
+import type { Written } from "./cli-target.ts";
+import {
+  count,
+  droppedText,
+  formatTransfer,
+  noteImportLimits,
+  printTransfer,
+  runTransfer,
+  transferResult,
+} from "./cli-transfer.ts";
 import type { TransferResult } from "./cli-transfer.ts";
+import { findMissing } from "./convert.ts";
+import { configBlob, shapesToTry } from "./plan.ts";
+import type { PlanPart } from "./plan.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport merge SRC... DST`: several caches as one. */
@@ -60,6 +72,21 @@ export const mergeCommand = defineCommand({
       value: "NAME",
       repeat: true,
       description: "Name of the result, a tag or a full image name",
+    },
+    {
+      name: "prefer",
+      value: "WHOSE",
+      choices: ["newest", "first"],
+      description:
+        "Where caches have other results for the same records: those of the cache with the newest one (default), or of the first source",
+    },
+    {
+      name: "drop-missing",
+      description: "Drop the results that need a blob which is not there",
+    },
+    {
+      name: "exact",
+      description: "BuildKit's own bytes: join no leaves",
     },
     {
       name: "as-index",
@@ -100,6 +127,7 @@ export const mergeCommand = defineCommand({
   async run(context, args) {
     const settings = await storeSettings(context, args);
     const target = args.location(args.locations.length - 1);
+    await refuseForgottenTarget(args.locations, settings);
     const shape = chosenShape(args, target);
     const stores = new SourceStores(settings, folderNear(target));
     try {
@@ -117,6 +145,38 @@ export const mergeCommand = defineCommand({
     }
   },
 });
+
+/**
+ * One cache is nothing to merge: where two locations are there, the target was forgotten as
+ * a rule, and the second cache would be replaced by the first one.
+ *
+ * @throws {CacheportError} USAGE
+ */
+async function refuseForgottenTarget(
+  locations: readonly Location[],
+  settings: StoreSettings,
+): Promise<void> {
+  const place = locations[1];
+  if (!place || locations.length !== 2 || (await isNewTarget(place, settings))) return;
+  const [source, target] = locations.map(({ text }) => text);
+  throw new CacheportError(
+    "USAGE",
+    `Cannot merge "${source}" alone into "${target}": a merge takes two caches or more, then the target`,
+    {
+      hint: `To add one to the other: cacheport merge ${source} ${target} ${target}; for a copy: cacheport copy ${source} ${target}`,
+    },
+  );
+}
+
+type MergeArguments = Arguments<
+  SharedFlag | "as-index" | "drop-missing" | "dry-run" | "exact",
+  SharedValue | "platform" | "prefer" | "tag"
+>;
+
+/** A cache of a source, and how the user wrote the source. */
+interface MergeSource extends CacheSource {
+  location: string;
+}
 
 /** One source of a merge. */
 interface MergeInput {
@@ -149,13 +209,17 @@ function targetNotes({ attributes }: Location): string[] {
 
 async function merge(
   context: CommandContext,
-  args: Arguments<"as-index" | "dry-run", "platform" | "tag">,
+  args: MergeArguments,
   settings: StoreSettings,
   inputs: readonly MergeInput[],
   target: Location,
   to: CacheShape | "auto",
 ): Promise<void> {
-  const sources = inputs.flatMap(({ store, set }) => set.caches.map((cache) => ({ store, cache })));
+  const all = inputs.flatMap((input) =>
+    input.set.caches.map((cache) => ({ store: input.store, cache, location: input.location.text })),
+  );
+  const dropped = args.flag("drop-missing") ? await dropMissing(all, settings) : undefined;
+  const sources = dropped?.sources ?? all;
   const platforms = sourcePlatforms(args, sources);
   const tags = args.values("tag");
   const names = fitNames(
@@ -163,53 +227,97 @@ async function merge(
     target,
     tags,
   );
+  const choice = {
+    prefer: (args.value("prefer") ?? "newest") as Preference,
+    exact: args.flag("exact"),
+  };
   const plan = platforms
     ? planIndex(
         sources.map((source, at) => ({
           ...source,
           platform: platforms[at] as Platform,
         })),
+        choice,
       )
-    : planMerge(sources, shapesToTry(commonShape(sources), to));
+    : planMerge(sources, shapesToTry(commonShape(sources), to), choice);
   if (!plan) context.note("skipping cache export for empty result");
   const dryRun = args.flag("dry-run");
-  const made =
-    plan && !dryRun
-      ? await write(context, settings, target, plan, names)
-      : plan && { ...plan, counts: NOTHING_MOVED };
-  for (const { cache, manifest } of plan?.parts ?? [])
-    noteImportLimit(context, manifest.descriptor, cache.configDescriptor);
+  const { made, before } = plan
+    ? await write(context, args, settings, target, plan, names)
+    : { before: new TargetBefore(target) };
+  const parts = plan?.parts ?? [];
+  noteImportLimits(context, parts);
+  const written = made ?? (plan && { ...plan, counts: NOTHING_MOVED });
+  const descriptor = written?.descriptor;
+  const conflicts = placeConflicts(
+    plan?.conflicts ?? [],
+    sources.map(({ location }) => location),
+  );
   const value = {
     ...transferResult(
-      made?.descriptor,
-      made?.shape ?? null,
-      made ? nameTexts(names) : [],
-      made?.counts ?? NOTHING_MOVED,
+      descriptor,
+      written?.shape ?? null,
+      written ? nameTexts(names) : [],
+      written?.counts ?? NOTHING_MOVED,
     ),
-    ...describeParts(plan?.parts ?? []),
+    ...before.written(descriptor ? [{ descriptor, names }] : []),
+    ...describeParts(parts),
     sources: inputs.map(({ location, set }) => ({
       location: location.text,
       digest: set.descriptor.digest,
       shape: set.shape,
     })),
+    ...(conflicts.length > 0 && { conflicts }),
+    ...(dropped && { dropped: dropped.dropped }),
     dryRun,
   };
   await printTransfer(context, target, value, () =>
-    made ? render(value, sources.length, context) : "",
+    written ? render(value, sources.length, context) : "",
   );
+}
+
+/** The sources without what needs blobs that they have not, and what that was. */
+async function dropMissing(
+  sources: readonly MergeSource[],
+  settings: StoreSettings,
+): Promise<{ sources: MergeSource[]; dropped: DroppedResults }> {
+  const dropped: DroppedResults = { records: 0, results: 0, layers: [], bytes: 0 };
+  const left: MergeSource[] = [];
+  for (const source of sources) {
+    const missing = await findMissing(source.store, source.cache.layers, settings);
+    const smaller = missing.size > 0 ? dropBlobs(source.cache, missing) : undefined;
+    left.push(
+      smaller
+        ? {
+            ...source,
+            cache: { ...source.cache, ...smaller.cache, blob: configBlob(smaller.cache) },
+          }
+        : source,
+    );
+    if (!smaller) continue;
+    dropped.records += smaller.dropped.records;
+    dropped.results += smaller.dropped.results;
+    dropped.layers.push(...smaller.dropped.layers);
+    dropped.bytes += smaller.dropped.bytes;
+  }
+  return { sources: left, dropped };
 }
 
 async function write(
   context: CommandContext,
+  args: MergeArguments,
   settings: StoreSettings,
   target: Location,
   plan: MergePlan,
   names: readonly NameUpdate[],
 ) {
-  const writer = await openWriter(target, settings);
   try {
-    const options = { ...settings, progress: context.progress, names };
-    return await plan.write(writer, options);
+    return await runTransfer(context, args, settings, {
+      target,
+      names,
+      dryRun: args.flag("dry-run"),
+      write: (writer, options) => plan.write(writer, options),
+    });
   } catch (error) {
     if (!isCacheportError(error, "REGISTRY_REJECTED")) throw error;
     // What the registry's own hint tells is how to convert one source.
@@ -218,8 +326,6 @@ async function write(
         ? "Leave out --to: every registry takes an image manifest"
         : (error.hint ?? error.remedy);
     throw new CacheportError(error.code, error.message, { hint, cause: error });
-  } finally {
-    await writer.close();
   }
 }
 
@@ -268,31 +374,44 @@ function sourcePlatforms(
 }
 
 /** What a merge consists of, for its JSON value. */
-function describeParts(parts: readonly MergePart[]) {
+function describeParts(parts: readonly PlanPart[]) {
   const described = parts.map(({ platform, cache, manifest }) => ({
     platform: platform ? formatPlatform(platform) : null,
     digest: manifest.descriptor.digest,
     records: cache.config.records.length,
     totalSize: totalSize(cache.layers),
   }));
+  const joinedLeaves = parts.reduce(
+    (sum, { cache }) => sum + (cache.config.joined?.length ?? 0),
+    0,
+  );
   return {
     records: described.reduce((sum, { records }) => sum + records, 0),
     totalSize: totalSize(parts.flatMap(({ cache }) => cache.layers)),
+    ...(joinedLeaves > 0 && { joinedLeaves }),
     ...(parts.some(({ platform }) => platform) && { manifests: described }),
   };
 }
 
 function render(
-  value: TransferResult & ReturnType<typeof describeParts> & { dryRun: boolean },
-  count: number,
+  value: TransferResult &
+    Written &
+    ReturnType<typeof describeParts> & {
+      conflicts?: PlacedConflict[];
+      dropped?: DroppedResults;
+      dryRun: boolean;
+    },
+  caches: number,
   context: CommandContext,
 ): string {
-  const { shape, records, totalSize: size, manifests = [], dryRun } = value;
-  const caches = count === 1 ? "1 cache" : `${count} caches`;
-  const fields: [string, string][] = [
-    [dryRun ? "would merge" : "merged", `${caches} -> ${shape}`],
+  const { shape, records, totalSize: size, joinedLeaves = 0, manifests = [] } = value;
+  const { conflicts = [], dropped, dryRun } = value;
+  const fields: [string, string | undefined][] = [
+    [dryRun ? "would merge" : "merged", `${count(caches, "cache")} -> ${shape}`],
     ["records", `${records}, with ${formatBytes(size)} of layers`],
+    ["joined leaves", joinedLeaves > 0 ? `${joinedLeaves}` : undefined],
+    ["dropped", dropped && dropped.results > 0 ? droppedText(dropped) : undefined],
     ...manifests.map(({ platform, digest }): [string, string] => [platform ?? "", digest]),
   ];
-  return formatTransfer(value, fields, context);
+  return formatTransfer(value, fields, context) + conflictTable(conflicts, context);
 }

@@ -3,15 +3,16 @@ import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import { collectObjectStore, garbageNotes } from "./command-gc.ts";
 import type { NameUpdate } from "./content-store.ts";
-import { checkPresence } from "./convert.ts";
+import { findMissing } from "./convert.ts";
 import { parseDigest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import type { GarbageReport } from "./gc.ts";
 import { parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
-import { openWriter, storeSettings } from "./location-open.ts";
+import { storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
-import { planPrune, writePruned } from "./prune.ts";
+import { checkPresence } from "./plan.ts";
+import { planPrune } from "./prune.ts";
 import type { PrunePlan } from "./prune.ts";
 import type { PruneLimits } from "./cache-prune.ts";
 import { readCache } from "./cache-read.ts";
@@ -20,8 +21,15 @@ import type { ResolvedSource } from "./location-source.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { formatFields } from "./cli-table.ts";
 import { fitNames, nameTexts } from "./location-names.ts";
-import { completeHint } from "./cli-hints.ts";
-import { noteImportLimit, transferResult } from "./cli-transfer.ts";
+import { formatWritten, TargetBefore } from "./cli-target.ts";
+import type { Written } from "./cli-target.ts";
+import {
+  count,
+  droppedText,
+  noteImportLimits,
+  runTransfer,
+  transferResult,
+} from "./cli-transfer.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport prune LOC`: a smaller cache from a bigger one. */
@@ -53,6 +61,14 @@ export const pruneCommand = defineCommand({
       value: "DIGEST",
       repeat: true,
       description: "Drop every result that needs this layer",
+    },
+    {
+      name: "drop-missing",
+      description: "Drop every result that needs a layer which is not there",
+    },
+    {
+      name: "exact",
+      description: "Join no leaves of the result, even where BuildKit's import could lose hits",
     },
     {
       name: "tag",
@@ -100,7 +116,7 @@ export const pruneCommand = defineCommand({
 });
 
 function pruneLimits(
-  args: Arguments<never, "max-size" | "max-age" | "keep-newest" | "drop-layer">,
+  args: Arguments<"drop-missing", "max-size" | "max-age" | "keep-newest" | "drop-layer">,
 ): PruneLimits {
   const limits = {
     maxSize: args.bytes("max-size"),
@@ -111,8 +127,9 @@ function pruneLimits(
   };
   const { maxSize, maxAge, keepNewest, dropLayers } = limits;
   if ((maxSize ?? maxAge ?? keepNewest ?? dropLayers[0]) !== undefined) return limits;
+  if (args.flag("drop-missing")) return limits;
   throw new CacheportError("USAGE", "Cannot prune: no limit is given", {
-    hint: "Give --max-size, --max-age, --keep-newest or --drop-layer",
+    hint: "Give --max-size, --max-age, --keep-newest, --drop-layer or --drop-missing",
   });
 }
 
@@ -140,7 +157,10 @@ function checkUsage(args: Arguments<"gc", "grace">, location: Location): void {
 }
 
 /** What writing needs to know of the command line. */
-type PruneArguments = Arguments<SharedFlag | "dry-run" | "gc", SharedValue | "grace" | "tag">;
+type PruneArguments = Arguments<
+  SharedFlag | "dry-run" | "drop-missing" | "exact" | "gc",
+  SharedValue | "grace" | "tag"
+>;
 
 async function prune(
   context: CommandContext,
@@ -149,44 +169,58 @@ async function prune(
   source: ResolvedSource,
   limits: PruneLimits,
 ): Promise<void> {
-  const { store, descriptor, location } = source;
-  const set = await readCache(store, descriptor, settings);
+  const { store, location } = source;
+  const set = await readCache(store, source.descriptor, settings);
   const known = new Set(set.caches.flatMap(({ layers }) => layers.map(({ digest }) => digest)));
   for (const digest of limits.dropLayers ?? []) {
     if (!known.has(digest)) context.note(`The cache has no layer ${digest}, so none is dropped`);
   }
-  const plan = planPrune(set, limits, location.text);
+  const missing = args.flag("drop-missing")
+    ? [
+        ...(await findMissing(
+          store,
+          set.caches.flatMap(({ layers }) => layers),
+          settings,
+        )),
+      ]
+    : [];
+  const dropLayers = [...(limits.dropLayers ?? []), ...missing];
+  const plan = planPrune(
+    store,
+    set,
+    { ...limits, dropLayers },
+    { exact: args.flag("exact"), limits: settings.limits, location: location.text },
+  );
   // A registry looks itself when it takes the manifest.
   if (plan.kind === "smaller" && location.kind !== "registry") {
-    await checkPresence(store, plan.cache, {
+    await checkPresence(store, plan.parts[0]?.cache.layers ?? [], {
       ...settings,
       verb: "prune",
-      hint: "Get rid of what needs it with --drop-layer, or export the cache again",
     });
   }
   const names = namesOf(args, source);
   const isNew = plan.kind === "smaller" || args.values("tag").length > 0;
   const isWritten = isNew && plan.kind !== "empty";
-  if (isWritten && !args.flag("dry-run")) {
-    const writer = await openWriter(location, settings);
-    try {
-      await writePruned(store, plan, names, writer, settings);
-    } catch (error) {
-      throw completeHint(error, () => location.text, args);
-    } finally {
-      await writer.close();
-    }
-  }
+  const { made, before } = isWritten
+    ? await runTransfer(context, args, settings, {
+        target: location,
+        names,
+        dryRun: args.flag("dry-run"),
+        sourceOf: () => location.text,
+        write: (writer, options) => plan.write(writer, options),
+      })
+    : { before: new TargetBefore(location) };
   if (plan.kind === "empty") {
     context.note(
       `No result would be left, so the cache stays as it is; cacheport untag ${location.text} removes its name`,
     );
-  } else if (plan.kind === "smaller") {
-    noteImportLimit(context, plan.descriptor, plan.cache.configDescriptor);
   }
+  noteImportLimits(context, plan.parts);
   const collected = args.flag("gc") ? await collect(context, args, settings, source) : null;
   const shown = plan.kind === "empty" ? keptNames(source) : names;
-  await report(context, args, plan, shown, collected);
+  const descriptor = made?.descriptor ?? plan.descriptor;
+  const written = before.written(isWritten && descriptor ? [{ descriptor, names }] : []);
+  await report(context, args, plan, shown, written, missing.length, collected);
 }
 
 /** The name is moved to the smaller cache, unless --tag gives others. */
@@ -245,11 +279,14 @@ async function report(
   args: Arguments<"dry-run", never>,
   plan: PrunePlan,
   names: readonly NameUpdate[],
+  written: Written,
+  missing: number,
   collected: GarbageReport | null,
 ): Promise<void> {
   const { pruned, descriptor, shape } = plan;
   const { dropped } = pruned;
   const layers = new Set(pruned.layers.map(({ digest }) => digest)).size;
+  const { joined } = pruned.config;
   const dryRun = args.flag("dry-run");
   const value = {
     ...transferResult(descriptor, shape, nameTexts(names), {
@@ -259,7 +296,10 @@ async function report(
     }),
     records: pruned.config.records.length,
     totalSize: pruned.size,
+    ...written,
     dropped,
+    ...(missing > 0 && { missing }),
+    ...(joined && { joinedLeaves: joined.length }),
     outcome: plan.kind,
     gc: collected,
     dryRun,
@@ -267,16 +307,18 @@ async function report(
   await context.result(value, () =>
     formatFields(
       [
-        [
-          dryRun ? "would drop" : "dropped",
-          `${count(dropped.results, "result")}, ${count(dropped.records, "record")}, ${count(dropped.layers.length, "layer")} (${formatBytes(dropped.bytes)})`,
-        ],
+        plan.kind === "unchanged"
+          ? ["unchanged", "nothing is over the limits"]
+          : [dryRun ? "would drop" : "dropped", droppedText(dropped)],
+        ["missing", missing > 0 ? count(missing, "layer") : undefined],
         [
           "left",
           `${count(value.records, "record")}, ${count(layers, "layer")} (${formatBytes(value.totalSize)})`,
         ],
-        ["digest", descriptor.digest],
+        ["joined leaves", joined && `${joined.length}`],
+        ["digest", descriptor?.digest],
         ["names", value.names.join(", ") || undefined],
+        ...(plan.kind === "smaller" ? formatWritten(written) : []),
         [
           "collected",
           collected
@@ -287,8 +329,4 @@ async function report(
       context,
     ),
   );
-}
-
-function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }

@@ -47,6 +47,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./command-gc.ts")).gcCommand,
   },
   {
+    name: "heal",
+    summary: "Let BuildKit find the whole cache, every time",
+    load: async () => (await import("./command-convert.ts")).healCommand,
+  },
+  {
     name: "prune",
     summary: "Drop results from a cache by size and age",
     load: async () => (await import("./command-prune.ts")).pruneCommand,

@@ -1,5 +1,8 @@
 /** Bounded parallel work. */
 
+/** Blobs that are worked on at once, unless told otherwise. */
+export const DEFAULT_JOBS = 4;
+
 /**
  * Runs a function over items, at most `limit` at once, and gives the results in
  * the items' order. After a failure no further item is started; the running ones

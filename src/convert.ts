@@ -5,61 +5,66 @@
  * Source: BuildKit cache/remotecache/export.go; FORMATS: one cache config has one
  * document in each shape.
  */
+import { tmpdir } from "node:os";
 import { assertCacheConfig } from "./cache-check.ts";
-import { encodeCacheConfig } from "./cache-config.ts";
-import type { CacheConfig } from "./cache-types.ts";
-import { CACHE_SHAPES, describeCacheConfig, encodeCacheManifest } from "./cache-manifest.ts";
-import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
-import type { Cache } from "./cache-order.ts";
-import { mapLimit } from "./concurrency.ts";
-import type { ContentReader, ContentWriter, NameUpdate } from "./content-store.ts";
-import { copyBlobs } from "./copy.ts";
-import type { TransferCounts, TransferOptions } from "./copy.ts";
-import { bareDescriptor } from "./descriptor.ts";
-import type { Descriptor } from "./descriptor.ts";
-import { sizeMismatch } from "./digest.ts";
-import { CacheportError, isCacheportError } from "./errors.ts";
+import { healCache } from "./cache-heal.ts";
+import type { Cache } from "./cache-layers.ts";
+import type { CacheShape } from "./cache-manifest.ts";
 import { mergeCaches } from "./cache-merge.ts";
-import type { CacheSet } from "./cache-read.ts";
+import { dropBlobs } from "./cache-prune.ts";
+import type { DroppedResults } from "./cache-prune.ts";
+import type { CacheSet, LoadedCache } from "./cache-read.ts";
+import { DEFAULT_JOBS, mapLimit } from "./concurrency.ts";
+import type { ContentReader, ContentWriter, NameUpdate, PutOptions } from "./content-store.ts";
+import { copyBlobs } from "./copy.ts";
+import type { TransferOptions } from "./copy.ts";
+import type { Descriptor } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
+import { DEFAULT_LIMITS } from "./documents.ts";
+import {
+  checkPresence,
+  configBlob,
+  distinctBlobs,
+  layersInPlace,
+  planCache,
+  shapesToTry,
+} from "./plan.ts";
+import type { CachePlanOptions, LayerMover, Plan, WrittenPlan } from "./plan.ts";
+import { noProgress } from "./progress.ts";
 import type { CompressionChoice } from "./recompress.ts";
 
-/** What every registry takes, and BuildKit's own default since 0.21. */
-const DEFAULT_SHAPE: CacheShape = "image-manifest";
-
-/** A cache that is ready to be written in any shape. */
-export interface WritableCache {
-  config: CacheConfig;
-  /** As BuildKit would write it. */
-  configBytes: Uint8Array;
-  configDescriptor: Descriptor;
-  /** In the order of the document. */
-  layers: Descriptor[];
-  /** False when the config is the very blob that the source holds. */
-  isNewConfig: boolean;
-}
-
-/** How to convert. */
-export interface ConvertOptions extends TransferOptions {
+/** What a conversion comes to. */
+export interface ConversionOptions {
   /** `auto` keeps the shape and falls back to an image manifest where a registry refuses it. */
   shape: CacheShape | "auto";
-  names: readonly NameUpdate[];
   /** The target is the store that the cache was read from. */
-  inPlace: boolean;
+  inPlace?: boolean | undefined;
   /**
    * In place, look at each blob's presence and size first. A registry does that
    * itself when it takes the manifest.
    */
-  checkBlobs: boolean;
+  checkBlobs?: boolean | undefined;
   compression?: CompressionChoice | undefined;
-  /** Where recompressed layers wait before they are written. */
-  tempFolder: string;
+  /** Where recompressed layers wait before they are written; the system's own folder unless told otherwise. */
+  tempFolder?: string | undefined;
+  /** Join the leaves of the cache where BuildKit's import could lose a link of it. */
+  heal?: boolean | undefined;
+  /** Join no leaves of what several caches are merged into. */
+  exact?: boolean | undefined;
+  /** Drop the results that need one of these blobs. */
+  missing?: ReadonlySet<Digest> | undefined;
 }
 
-/** What a conversion made. */
-export interface ConvertResult {
-  descriptor: Descriptor;
-  shape: CacheShape;
-  counts: TransferCounts;
+/** A conversion that is ready to be written. */
+export interface ConversionPlan extends Omit<Plan, "descriptor"> {
+  /** Undefined where it is known only once layers are recompressed. */
+  descriptor: Descriptor | undefined;
+  /** The joining record is new, or joins other leaves than before. */
+  healed: boolean;
+  /** What goes for the blobs that are missing. */
+  dropped: DroppedResults | undefined;
+  /** The result is the very document that the cache was read from. */
+  isSame: boolean;
 }
 
 /**
@@ -68,33 +73,142 @@ export interface ConvertResult {
  *
  * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse it
  */
-export function toWritable(set: CacheSet): WritableCache {
-  for (const cache of set.caches) {
-    assertCacheConfig(cache.config, `cache "${cache.manifest.digest}"`);
-  }
-  const [first] = set.caches;
-  if (first && set.caches.length === 1 && first.shape !== "inline") {
-    return {
-      config: first.config,
-      configBytes: first.configBytes,
-      configDescriptor: bareDescriptor(first.configDescriptor),
-      layers: first.layers,
-      isNewConfig: false,
-    };
-  }
-  return encodeCache(mergeCaches(set.caches));
+export function toCache({ caches }: CacheSet, { exact = false } = {}): Cache {
+  for (const cache of caches) assertCacheConfig(cache.config, `cache "${cache.manifest.digest}"`);
+  const [first] = caches;
+  if (first && caches.length === 1 && first.shape !== "inline") return asStored(first);
+  const merged = mergeCaches(caches);
+  return exact ? merged : healed(merged);
 }
 
-/** Gives a cache that was changed its config blob, as BuildKit would write it. */
-export function encodeCache({ config, layers }: Cache): WritableCache {
-  const configBytes = encodeCacheConfig(config);
-  return {
-    config,
-    layers,
-    configBytes,
-    configDescriptor: describeCacheConfig(configBytes),
-    isNewConfig: true,
+/** A cache that was read, with its config as the source has it. */
+function asStored({ config, layers, blob }: LoadedCache): Cache {
+  return { config, layers, blob };
+}
+
+/**
+ * A cache without what BuildKit's import could lose of it; the very same one if that is
+ * nothing. Descriptors follow the config's layers where there is one for each.
+ */
+export function healed(cache: Cache): Cache {
+  const config = healCache(cache.config);
+  if (config === cache.config) return cache;
+  const descriptors = new Map(cache.layers.map((layer) => [layer.digest, layer]));
+  const layers = config.layers.map(({ blob }) => descriptors.get(blob));
+  const isOneForEach =
+    layers.length === cache.layers.length && layers.every((layer) => layer !== undefined);
+  const isMoved =
+    isOneForEach && layers.some((layer, at) => layer?.digest !== cache.layers[at]?.digest);
+  return { config, layers: isMoved ? (layers as Descriptor[]) : cache.layers };
+}
+
+/**
+ * Plans a conversion.
+ *
+ * @returns Undefined for a cache without layers, which BuildKit does not export either.
+ * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse the cache
+ */
+export function planConversion(
+  source: ContentReader,
+  set: CacheSet,
+  options: ConversionOptions,
+): ConversionPlan | undefined {
+  const { missing, exact = false, compression, inPlace = false } = options;
+  let cache = toCache(set, { exact });
+  const dropped = missing && dropBlobs(cache, missing);
+  if (dropped) cache = dropped.cache;
+  const asked = options.heal ? healed(cache) : cache;
+  const isHealed =
+    asked.config.joined !== undefined &&
+    !Bun.deepEquals(asked.config.joined, set.caches[0]?.config.joined);
+  const planOptions: CachePlanOptions = {
+    shapes: shapesToTry(set.shape, options.shape),
+    move: inPlace ? inPlaceMover(source, options) : copyMover(source),
+    configStore: source,
+    inPlace,
   };
+  const plan = planCache(asked, planOptions);
+  if (!plan) return undefined;
+  const facts = { healed: isHealed, dropped: dropped?.dropped };
+  if (!compression) {
+    const isSame = plan.descriptor.digest === set.descriptor.digest;
+    return { ...plan, ...facts, isSame };
+  }
+  return {
+    ...plan,
+    ...facts,
+    isSame: false,
+    descriptor: undefined,
+    async write(writer, write) {
+      const { recompressCache } = await import("./recompress.ts");
+      const { tempFolder = tmpdir() } = options;
+      const { bytes: configBytes, descriptor: configDescriptor } = configBlob(asked);
+      const parts = { ...asked, configBytes, configDescriptor };
+      const made = await recompressCache(source, parts, compression, writer, {
+        ...write,
+        tempFolder,
+      });
+      try {
+        const cache = made.changed === 0 ? asked : { config: made.config, layers: made.layers };
+        const recompressed = planCache(cache, planOptions) as Plan;
+        const written = await recompressed.write(writer, write);
+        // What was recompressed is in the target already when its turn to be copied comes.
+        const { copied, skipped, bytes } = written.counts;
+        return {
+          ...written,
+          counts: {
+            copied: copied + made.changed,
+            skipped: skipped - made.changed,
+            bytes: bytes + made.changedBytes,
+          },
+        };
+      } finally {
+        await made.dispose();
+      }
+    },
+  };
+}
+
+/** Copies layers from the store that has them. */
+function copyMover(source: ContentReader): LayerMover {
+  return (writer, layers, options) => copyBlobs(source, layers, writer, options);
+}
+
+function inPlaceMover(
+  source: ContentReader,
+  { checkBlobs = false, compression }: ConversionOptions,
+): LayerMover {
+  if (!checkBlobs || compression) return layersInPlace();
+  return layersInPlace((layers, { jobs }) =>
+    checkPresence(source, layers, {
+      jobs,
+      verb: "convert",
+    }),
+  );
+}
+
+/**
+ * The blobs of some caches that their store has not, or not in the right size.
+ *
+ * @param options.jobs Blobs that are looked at at once.
+ */
+export async function findMissing(
+  source: ContentReader,
+  layers: readonly Descriptor[],
+  { jobs }: { jobs: number },
+): Promise<Set<Digest>> {
+  const missing = new Set<Digest>();
+  await mapLimit(distinctBlobs(layers), jobs, async (blob) => {
+    if ((await source.stat(blob)) !== blob.size && !blob.urls?.length) missing.add(blob.digest);
+  });
+  return missing;
+}
+
+/** How to convert at once; all of it may be left out. */
+export interface ConvertOptions
+  extends Partial<ConversionOptions>, Partial<TransferOptions>, Pick<PutOptions, "onNames"> {
+  /** What the result is called: `latest` unless told otherwise. */
+  names?: readonly NameUpdate[] | undefined;
 }
 
 /**
@@ -104,169 +218,34 @@ export function encodeCache({ config, layers }: Cache): WritableCache {
  * @returns What was made; undefined for a cache without layers, which BuildKit
  *   does not export either.
  * @throws {CacheportError} CACHE_INVALID, BLOB_MISSING, SIZE_MISMATCH, REGISTRY_REJECTED, ...
+ * @example
+ * const store = await LayoutDirectory.open("./cache", { limits: DEFAULT_LIMITS });
+ * const { descriptor } = await store.resolve({ name: "latest" });
+ * const set = await readCache(store, descriptor, { limits: DEFAULT_LIMITS });
+ * const writer = await LayoutDirectoryWriter.open("./converted", { create: true });
+ * await convertCache(store, set, writer, { shape: "image-manifest" });
+ * await writer.close();
  */
 export async function convertCache(
   source: ContentReader,
   set: CacheSet,
   writer: ContentWriter,
-  options: ConvertOptions,
-): Promise<ConvertResult | undefined> {
-  const cache = toWritable(set);
-  if (cache.config.layers.length === 0) return undefined;
-  if (!options.compression)
-    return writeConverted(source, set, cache, NOTHING_MADE, writer, options);
-  const { recompressCache } = await import("./recompress.ts");
-  const made = await recompressCache(source, cache, options.compression, writer, options);
-  try {
-    const isNewConfig = made.changed > 0 || cache.isNewConfig;
-    const recompressed = { ...made, isNewConfig };
-    return await writeConverted(source, set, recompressed, made, writer, options);
-  } finally {
-    await made.dispose();
-  }
-}
-
-const NOTHING_MADE = { changed: 0, changedBytes: 0 };
-
-/**
- * Writes a cache whose new layers are in the target already.
- *
- * @param made How many layers those are, and their bytes.
- */
-async function writeConverted(
-  source: ContentReader,
-  set: CacheSet,
-  cache: WritableCache,
-  made: { changed: number; changedBytes: number },
-  writer: ContentWriter,
-  options: ConvertOptions,
-): Promise<ConvertResult> {
-  let counts: TransferCounts;
-  if (options.inPlace) {
-    if (options.checkBlobs && !options.compression) {
-      await checkPresence(source, cache, {
-        ...options,
-        verb: "convert",
-        hint: "Export the cache again; a build with this cache would fail as well",
-      });
-    }
-    counts = { copied: 0, skipped: distinctBlobs(cache).length, bytes: 0 };
-  } else {
-    counts = await copyBlobs(source, cache.layers, writer, options);
-  }
-  // What was recompressed is in the target already when its turn to be copied comes.
-  counts.copied += made.changed;
-  counts.skipped -= made.changed;
-  counts.bytes += made.changedBytes;
-  if (!options.inPlace || cache.isNewConfig) {
-    const from = cache.isNewConfig ? { bytes: cache.configBytes } : { store: source };
-    await writer.put(cache.configDescriptor, from, { signal: options.signal });
-  }
-  const { shape, descriptor } = await publishCache(
-    cache,
-    shapesToTry(set.shape, options.shape),
-    options.names,
-    writer,
-    options.signal,
-  );
-  return { descriptor, shape, counts };
-}
-
-/**
- * Says what a conversion would write, without writing.
- *
- * @returns Undefined for a cache without layers.
- */
-export function planConversion(
-  set: CacheSet,
-  shape: CacheShape | "auto",
-): { descriptor: Descriptor; shape: CacheShape } | undefined {
-  const cache = toWritable(set);
-  if (cache.config.layers.length === 0) return undefined;
-  const [first] = shapesToTry(set.shape, shape) as [CacheShape];
-  const { descriptor } = encodeCacheManifest(
-    { config: cache.configDescriptor, layers: cache.layers },
-    first,
-  );
-  return { descriptor, shape: first };
-}
-
-/**
- * Writes a cache's top document and names it, in the first of some shapes that the
- * target takes. Its blobs must be there.
- *
- * @throws {CacheportError} REGISTRY_REJECTED when the last shape is refused as well
- */
-export async function publishCache(
-  cache: WritableCache,
-  shapes: readonly CacheShape[],
-  names: readonly NameUpdate[],
-  writer: ContentWriter,
-  signal: AbortSignal | undefined,
-): Promise<{ shape: CacheShape; descriptor: Descriptor }> {
-  const { configDescriptor: config, layers } = cache;
-  for (const [position, shape] of shapes.entries()) {
-    const { bytes, descriptor } = encodeCacheManifest({ config, layers }, shape);
-    try {
-      await writer.publish([{ descriptor, bytes, names }], { signal });
-      return { shape, descriptor };
-    } catch (error) {
-      const isLast = position === shapes.length - 1;
-      if (isLast || !isCacheportError(error, "REGISTRY_REJECTED")) throw error;
-    }
-  }
-  throw new CacheportError("INTERNAL", "Cannot write a cache in no shape");
-}
-
-/**
- * The shapes to try, the best first.
- *
- * @param current The shape that the cache has.
- */
-export function shapesToTry(
-  current: ReadableShape | undefined,
-  wanted: CacheShape | "auto",
-): CacheShape[] {
-  if (wanted !== "auto") return [wanted];
-  return isWritableShape(current)
-    ? [...new Set<CacheShape>([current, DEFAULT_SHAPE])]
-    : [DEFAULT_SHAPE];
-}
-
-/** The shape in which a cache is written back: its own, or the default for one that cannot be written. */
-export function sameShape(current: ReadableShape): CacheShape {
-  return isWritableShape(current) ? current : DEFAULT_SHAPE;
-}
-
-function isWritableShape(shape: ReadableShape | undefined): shape is CacheShape {
-  return (CACHE_SHAPES as readonly (string | undefined)[]).includes(shape);
-}
-
-/**
- * Checks that the store has every blob of the cache in the right size, without
- * opening one.
- *
- * @param options.verb What is to be done, for the message.
- * @throws {CacheportError} BLOB_MISSING, SIZE_MISMATCH
- */
-export async function checkPresence(
-  source: ContentReader,
-  cache: WritableCache,
-  { jobs, verb, hint }: { jobs: number; verb: string; hint: string },
-): Promise<void> {
-  await mapLimit(distinctBlobs(cache), jobs, async (blob) => {
-    const size = await source.stat(blob);
-    if (size !== undefined && size !== blob.size) throw sizeMismatch(blob, size);
-    if (size === undefined && !blob.urls?.length) {
-      throw new CacheportError(
-        "BLOB_MISSING",
-        `Cannot ${verb} cache in "${source.location}": its layer ${blob.digest} is missing`,
-        { hint },
-      );
-    }
+  options: ConvertOptions = {},
+): Promise<WrittenPlan | undefined> {
+  const { shape = "image-manifest" } = options;
+  const plan = planConversion(source, set, { ...options, shape });
+  return plan?.write(writer, {
+    ...withTransferDefaults(options),
+    names: options.names ?? [{ kind: "set", name: { refName: "latest" } }],
   });
 }
 
-function distinctBlobs({ layers }: WritableCache): Descriptor[] {
-  return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+/** The options of a transfer with what is left out. */
+function withTransferDefaults<T extends Partial<TransferOptions>>(options: T): T & TransferOptions {
+  return {
+    ...options,
+    limits: options.limits ?? DEFAULT_LIMITS,
+    jobs: options.jobs ?? DEFAULT_JOBS,
+    progress: options.progress ?? noProgress,
+  };
 }

@@ -93,7 +93,7 @@ export type Remedy =
   | { do: "allow-plain-http" | "allow-insecure" | "allow-private-upload" | "choose-port" }
   | { do: "list-names" | "verify-layout" | "convert-to-cache"; location: string }
   | { do: "unpack-archive" | "copy-archive"; location: string }
-  | { do: "choose-image" | "convert-layers" | "convert-inline-cache" }
+  | { do: "choose-image" | "convert-layers" | "convert-inline-cache" | "drop-missing" }
   /** A cache in another shape is refused at `HOST/REPOSITORY:TAG`. */
   | { do: "write-image-manifest"; target: string };
 

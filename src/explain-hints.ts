@@ -35,7 +35,7 @@ export interface HintSource {
     why: readonly Reason[];
   }[];
   reasons: Reasons;
-  caches: readonly { location: string; manifest: Descriptor; configDescriptor: Descriptor }[];
+  caches: readonly { location: string; manifest: Descriptor; blob: { descriptor: Descriptor } }[];
 }
 
 /** Finds the hints for one build. */
@@ -62,8 +62,8 @@ function nothingKnown({ reasons, caches }: HintSource): Hint[] {
 }
 
 function tooLarge({ caches }: HintSource): Hint[] {
-  return caches.flatMap(({ location, manifest, configDescriptor }) =>
-    [manifest, configDescriptor]
+  return caches.flatMap(({ location, manifest, blob }) =>
+    [manifest, blob.descriptor]
       .filter(({ size }) => size > IMPORT_LIMIT)
       .map(({ digest, size }) => ({
         code: "over-import-limit",

@@ -31,7 +31,7 @@ export interface ExplainCache extends RecordSource {
   location: string;
   shape: string;
   manifest: Descriptor;
-  configDescriptor: Descriptor;
+  blob: { descriptor: Descriptor };
 }
 
 /** Finds out which files differ; see explain-files.ts. */

@@ -243,7 +243,7 @@ function inspectOne(cache: LoadedCache): InspectedCache {
     kind: "cache",
     shape: cache.shape,
     manifest: cache.manifest,
-    config: cache.configDescriptor,
+    config: cache.blob.descriptor,
     platform: cache.platform ?? null,
     layers: placed,
     records: config.records.length,
@@ -257,8 +257,8 @@ function inspectOne(cache: LoadedCache): InspectedCache {
 /** BuildKit reads no manifest and no cache config over this size (readBlob in import.go). */
 export const IMPORT_LIMIT = 1024 * 1024;
 
-function importLimitProblems({ manifest, configDescriptor }: LoadedCache): InspectedProblem[] {
-  return [["manifest", manifest] as const, ["cache config", configDescriptor] as const].flatMap(
+function importLimitProblems({ manifest, blob }: LoadedCache): InspectedProblem[] {
+  return [["manifest", manifest] as const, ["cache config", blob.descriptor] as const].flatMap(
     ([what, { digest, size }]) =>
       size <= IMPORT_LIMIT
         ? []

@@ -19,7 +19,7 @@ import type { ArchiveOptions, StoreSettings } from "./location-settings.ts";
 import { DEFAULT_NAME, isSamePlace } from "./object-place.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { RegistryRepository } from "./registry.ts";
-import { DEFAULT_JOBS } from "./cli-options.ts";
+import { DEFAULT_JOBS } from "./concurrency.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
 
 /** A location that was opened for reading, and what to look for in it. */

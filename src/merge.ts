@@ -1,10 +1,14 @@
 /** Merges caches of several stores and writes the result: one cache, or an index of them. */
-import { encodeCacheManifest } from "./cache-manifest.ts";
+import type { Conflict, Preference } from "./cache-donors.ts";
+import type { Cache } from "./cache-layers.ts";
 import type { CacheShape } from "./cache-manifest.ts";
+import { mergeWithConflicts } from "./cache-merge.ts";
+import { isSorted } from "./cache-order.ts";
+import type { LoadedCache } from "./cache-read.ts";
+import type { CacheConfig } from "./cache-types.ts";
 import { mapLimit } from "./concurrency.ts";
-import type { ContentReader, ContentWriter, NameUpdate } from "./content-store.ts";
-import { encodeCache, publishCache, toWritable } from "./convert.ts";
-import type { WritableCache } from "./convert.ts";
+import type { ContentReader } from "./content-store.ts";
+import { healed, toCache } from "./convert.ts";
 import { copyBlobs } from "./copy.ts";
 import type { TransferCounts, TransferOptions } from "./copy.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
@@ -12,9 +16,9 @@ import { digestOf } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { encodeImageIndex } from "./image-index.ts";
 import { OCI_INDEX } from "./media-types.ts";
-import { mergeCaches } from "./cache-merge.ts";
+import { planCache, planPart } from "./plan.ts";
+import type { LayerMover, Plan, PlanPart } from "./plan.ts";
 import { formatPlatform, normalizePlatform } from "./platform.ts";
-import type { LoadedCache } from "./cache-read.ts";
 
 /** A cache and the store that its blobs are in. */
 export interface CacheSource {
@@ -27,36 +31,18 @@ export interface PlatformSource extends CacheSource {
   platform: Platform;
 }
 
-/** How to write a merge. */
-export interface MergeOptions extends TransferOptions {
-  names: readonly NameUpdate[];
-}
-
 /** A merge that is ready to be written. */
-export interface MergePlan {
-  descriptor: Descriptor;
-  shape: CacheShape | "index-of-caches";
-  /** The cache, or the one of each platform in the order of their texts. */
-  parts: MergePart[];
-  /**
-   * Writes it, children first, and names it. The shape may be a later one of those
-   * that were wanted, and the descriptor another one then.
-   *
-   * @throws {CacheportError} BLOB_MISSING, DIGEST_MISMATCH, REGISTRY_REJECTED, ...;
-   *   nothing is named then
-   */
-  write(
-    writer: ContentWriter,
-    options: MergeOptions,
-  ): Promise<Pick<MergePlan, "descriptor" | "shape"> & { counts: TransferCounts }>;
+export interface MergePlan extends Plan {
+  /** Records on which the caches do not agree; their results name sources. */
+  conflicts: Conflict[];
 }
 
-/** One cache of a merge. */
-export interface MergePart {
-  /** Undefined for a merge that is no index. */
-  platform: Platform | undefined;
-  cache: WritableCache;
-  manifest: { bytes: Uint8Array; descriptor: Descriptor };
+/** How to merge. */
+export interface MergeChoice {
+  /** Whose results stay where caches have different ones for records that hang together. */
+  prefer?: Preference | undefined;
+  /** Join no leaves of the result, even where BuildKit's import could lose a link of it. */
+  exact?: boolean | undefined;
 }
 
 /**
@@ -69,22 +55,11 @@ export interface MergePart {
 export function planMerge(
   sources: readonly CacheSource[],
   shapes: readonly CacheShape[],
+  choice: MergeChoice = {},
 ): MergePlan | undefined {
-  const cache = mergeSources(sources);
-  if (cache.layers.length === 0) return undefined;
-  const [shape] = shapes as [CacheShape];
-  const manifest = encode(cache, shape);
-  return {
-    descriptor: manifest.descriptor,
-    shape,
-    parts: [{ platform: undefined, cache, manifest }],
-    async write(writer, options) {
-      const { signal, names } = options;
-      const counts = await copyParts(sources, cache, writer, options);
-      const made = await publishCache(cache, shapes, names, writer, signal);
-      return { ...made, counts };
-    },
-  };
+  const { cache, conflicts } = mergeSources(sources, choice);
+  const plan = planCache(cache, { shapes, move: mover(sources) });
+  return plan && { ...plan, conflicts };
 }
 
 /**
@@ -95,94 +70,118 @@ export function planMerge(
  * @returns Undefined when none of the caches has a layer.
  * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse one of them
  */
-export function planIndex(sources: readonly PlatformSource[]): MergePlan | undefined {
-  const groups = groupByPlatform(sources).filter(({ cache }) => cache.layers.length > 0);
+export function planIndex(
+  sources: readonly PlatformSource[],
+  choice: MergeChoice = {},
+): MergePlan | undefined {
+  const groups = groupByPlatform(sources, choice).filter(({ cache }) => cache.layers.length > 0);
   if (groups.length === 0) return undefined;
-  const parts = groups.map(({ platform, cache }) => ({
-    platform,
-    cache,
-    manifest: encode(cache, "image-manifest"),
-  }));
+  const parts = groups.map(({ platform, cache }) => planPart(cache, "image-manifest", platform));
   const bytes = encodeImageIndex({
     mediaType: OCI_INDEX,
-    manifests: parts.map(({ manifest, platform }) => ({
-      ...manifest.descriptor,
-      platform,
-    })),
+    manifests: parts.map(({ manifest, platform }) => ({ ...manifest.descriptor, platform })),
   });
-  const descriptor = {
-    mediaType: OCI_INDEX,
-    digest: digestOf(bytes),
-    size: bytes.length,
-  };
+  const descriptor = { mediaType: OCI_INDEX, digest: digestOf(bytes), size: bytes.length };
   const shape = "index-of-caches";
   return {
     descriptor,
     shape,
     parts,
+    conflicts: groups.flatMap(({ conflicts }) => conflicts),
     async write(writer, options) {
-      const { signal, names } = options;
+      const { signal, names, onNames } = options;
       const counts: TransferCounts = { copied: 0, skipped: 0, bytes: 0 };
-      for (const { cache, members } of groups)
-        addCounts(counts, await copyParts(members, cache, writer, options));
+      for (const [at, { cache, members }] of groups.entries()) {
+        addCounts(counts, await mover(members)(writer, cache.layers, options));
+        const { config } = parts[at] as PlanPart;
+        await writer.put(config.descriptor, config, { signal });
+      }
       for (const { manifest } of parts) await writer.put(manifest.descriptor, manifest, { signal });
-      await writer.publish([{ descriptor, bytes, names }], { signal });
+      await writer.publish([{ descriptor, bytes, names }], { signal, onNames });
       return { descriptor, shape, counts };
     },
   };
 }
 
 /** One cache for each platform, with the sources that it was made of. */
-function groupByPlatform(sources: readonly PlatformSource[]): {
-  platform: Platform;
-  cache: WritableCache;
-  members: PlatformSource[];
-}[] {
+function groupByPlatform(
+  sources: readonly PlatformSource[],
+  choice: MergeChoice,
+): { platform: Platform; cache: Cache; conflicts: Conflict[]; members: PlatformSource[] }[] {
   const groups = Map.groupBy(
-    sources.map((source) => ({
+    sources.map((source, position) => ({
       ...source,
+      position,
       platform: normalizePlatform(source.platform),
     })),
     ({ platform }) => formatPlatform(platform),
   );
   return [...groups.keys()].sort().map((key) => {
-    const members = groups.get(key) as [PlatformSource, ...PlatformSource[]];
-    const [{ platform, cache }] = members;
-    if (members.length > 1) return { platform, members, cache: mergeSources(members) };
+    const members = groups.get(key) as NonNullable<ReturnType<typeof groups.get>>;
+    const first = members[0] as PlatformSource;
+    const { platform, cache } = first;
+    if (members.length > 1) {
+      const merged = mergeSources(members, choice);
+      const conflicts = merged.conflicts.map((conflict) => ({
+        ...conflict,
+        results: conflict.results.map((result) => ({
+          ...result,
+          cache: members[result.cache]?.position ?? -1,
+        })),
+      }));
+      return { platform, members, cache: merged.cache, conflicts };
+    }
     const { shape, manifest: descriptor } = cache;
-    const only = toWritable({ shape, descriptor, caches: [cache] });
-    return { platform, members, cache: only };
+    const only = toCache({ shape, descriptor, caches: [cache] }, choice);
+    return { platform, members, cache: only, conflicts: [] };
   });
 }
 
-function mergeSources(sources: readonly CacheSource[]): WritableCache {
+function mergeSources(
+  sources: readonly CacheSource[],
+  { prefer, exact = false }: MergeChoice,
+): { cache: Cache; conflicts: Conflict[] } {
   const caches = sources.map(({ cache }) => cache);
   const name = (position: number): string => {
     const { store, cache } = sources[position] as CacheSource;
     return `cache "${cache.manifest.digest}" in "${store.location}"`;
   };
-  return encodeCache(mergeCaches(caches, { name }));
+  const { conflicts, ...merged } = mergeWithConflicts(caches, { name, prefer });
+  const cache = exact ? merged : healed(merged);
+  return { cache: asItWas(caches, cache) ?? cache, conflicts };
 }
 
-function encode(
-  { configDescriptor: config, layers }: WritableCache,
-  shape: CacheShape,
-): MergePart["manifest"] {
-  return encodeCacheManifest({ config, layers }, shape);
+/**
+ * The cache that was merged with nothing but itself, if nothing of it has changed but the
+ * order of its entries: it keeps its bytes.
+ */
+function asItWas(caches: readonly LoadedCache[], merged: Cache): Cache | undefined {
+  const [first] = caches as readonly [LoadedCache];
+  const { config, layers, blob } = first;
+  const isOne = caches.every(
+    (cache) => cache.shape !== "inline" && cache.blob.descriptor.digest === blob.descriptor.digest,
+  );
+  if (!isOne || !isSorted(config) || layers.length !== merged.layers.length) return undefined;
+  const isWhole =
+    config.layers.length === merged.config.layers.length &&
+    config.records.length === merged.config.records.length &&
+    config.joined?.length === merged.config.joined?.length &&
+    countResults(config) === countResults(merged.config);
+  return isWhole ? { config, layers, blob } : undefined;
 }
 
-/** Copies the layers of a merge from where they are, and its config. */
-async function copyParts(
-  sources: readonly CacheSource[],
-  { layers, configDescriptor, configBytes }: WritableCache,
-  writer: ContentWriter,
-  options: MergeOptions,
-): Promise<TransferCounts> {
-  const counts: TransferCounts = { copied: 0, skipped: 0, bytes: 0 };
-  for (const [store, blobs] of await chooseStores(sources, layers, options))
-    addCounts(counts, await copyBlobs(store, blobs, writer, options));
-  await writer.put(configDescriptor, { bytes: configBytes }, { signal: options.signal });
-  return counts;
+function countResults({ records }: CacheConfig): number {
+  return records.reduce((sum, { results, chains }) => sum + results.length + chains.length, 0);
+}
+
+/** Copies layers from the stores that have them. */
+function mover(sources: readonly CacheSource[]): LayerMover {
+  return async (writer, layers, options) => {
+    const counts: TransferCounts = { copied: 0, skipped: 0, bytes: 0 };
+    for (const [store, blobs] of await chooseStores(sources, layers, options))
+      addCounts(counts, await copyBlobs(store, blobs, writer, options));
+    return counts;
+  };
 }
 
 /**

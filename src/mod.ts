@@ -16,7 +16,7 @@ export type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
 export { CACHE_SHAPES, encodeCacheManifest } from "./cache-manifest.ts";
 export type { CacheManifest, CacheShape } from "./cache-manifest.ts";
 export { normalizeCacheConfig } from "./cache-order.ts";
-export type { Cache } from "./cache-order.ts";
+export type { Cache, CacheBlob } from "./cache-layers.ts";
 export type {
   ContentReader,
   ContentWriter,

@@ -58,11 +58,11 @@ export interface NamedCache {
  *   layer lacks what its descriptor would say
  */
 export function deriveCache(stored: Uint8Array, what: string): DerivedCache {
-  const { layers, records } = parseCacheConfig(stored, what);
+  const { layers, ...records } = parseCacheConfig(stored, what);
   const descriptors = layers.map((layer, index) => describeLayer(layer, index, what));
   const bytes = encodeCacheConfig({
     layers: layers.map(({ blob, parent }) => ({ blob, parent })),
-    records,
+    ...records,
   });
   const config = { descriptor: describeCacheConfig(bytes), bytes };
   const manifest = encodeImageManifest({
@@ -136,7 +136,7 @@ export async function encodeObjectDocument(
     });
   }
   const annotated = {
-    records: config.records,
+    ...config,
     layers: config.layers.map(({ blob, parent }) => ({
       blob,
       parent,
@@ -170,13 +170,14 @@ export function isSameLayers(a: readonly Descriptor[], b: readonly Descriptor[])
 }
 
 /** Leaves out the layers without annotations, what stands on them, and the results that need them. */
-function withoutLayers({ layers, records }: CacheConfig): CacheConfig {
+function withoutLayers({ layers, records, ...rest }: CacheConfig): CacheConfig {
   const keeps = layers.map((_, index) => isWhole(layers, index));
   const places: number[] = [];
   let next = 0;
   for (const kept of keeps) places.push(kept ? next++ : -1);
   const place = (index: number): number => (index === -1 ? -1 : (places[index] as number));
   return {
+    ...rest,
     layers: layers
       .filter((_, index) => keeps[index])
       .map((layer) => ({ ...layer, parent: place(layer.parent) })),

@@ -1,101 +1,92 @@
 /** Prunes a cache in the store that it is in: only documents are written, blobs stay. */
-import { encodeCacheManifest } from "./cache-manifest.ts";
-import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
-import type { ContentReader, ContentWriter, NameUpdate } from "./content-store.ts";
-import { encodeCache, publishCache, sameShape } from "./convert.ts";
-import type { WritableCache } from "./convert.ts";
-import { totalSize } from "./descriptor.ts";
-import type { Descriptor } from "./descriptor.ts";
-import type { DocumentLimits } from "./documents.ts";
-import { CacheportError } from "./errors.ts";
 import { pruneCache } from "./cache-prune.ts";
 import type { PrunedCache, PruneLimits } from "./cache-prune.ts";
-import type { CacheSet } from "./cache-read.ts";
+import type { CacheSet, LoadedCache } from "./cache-read.ts";
+import type { ContentReader } from "./content-store.ts";
+import { healed } from "./convert.ts";
+import { totalSize } from "./descriptor.ts";
+import type { DocumentLimits } from "./documents.ts";
+import { CacheportError } from "./errors.ts";
+import { distinctBlobs, layersInPlace, planCache, sameShape } from "./plan.ts";
+import type { Plan } from "./plan.ts";
 
 /** What pruning comes to. */
-export type PrunePlan = {
-  /** What the name stands for afterwards. */
-  descriptor: Descriptor;
-  shape: ReadableShape;
+export interface PrunePlan extends Plan {
+  /**
+   * The cache gets smaller, or it stays as it is: the limits hold nothing back
+   * (`unchanged`), or leave no result (`empty`).
+   */
+  kind: "smaller" | "unchanged" | "empty";
   /** The cache that there is afterwards, and what is no longer in it. */
   pruned: PrunedCache;
-} & (
-  | {
-      /** The cache stays as it is: the limits hold nothing back (`unchanged`), or leave no result (`empty`). */
-      kind: "unchanged" | "empty";
-    }
-  | {
-      kind: "smaller";
-      /** The smaller cache. */
-      cache: WritableCache;
-      shape: CacheShape;
-    }
-);
+}
+
+/** How to prune. */
+export interface PruneOptions {
+  /** Join no leaves of the result, even where BuildKit's import could lose a link of it. */
+  exact?: boolean | undefined;
+  /** For documents that are read again. */
+  limits: DocumentLimits;
+  /** What the cache was read from, for messages. */
+  location: string;
+}
 
 /**
  * Prunes a cache without writing anything. A smaller cache has the shape of the one
- * that it was made of, where that can be written.
+ * that it was made of, where that can be written; one that stays as it is gets the
+ * names alone.
  *
- * @param location What it was read from, for messages.
  * @throws {CacheportError} NOT_SUPPORTED for an inline cache and for an index of
  *   caches, CACHE_INVALID when BuildKit would refuse the cache
  */
 export function planPrune(
-  { shape, descriptor, caches }: CacheSet,
+  source: ContentReader,
+  set: CacheSet,
   limits: PruneLimits,
-  location: string,
+  options: PruneOptions,
 ): PrunePlan {
-  const [cache] = caches;
-  if (!cache || shape === "inline" || shape === "index-of-caches") {
-    const what =
-      shape === "inline" ? "its cache is part of an image" : "it is an index of several caches";
-    throw new CacheportError("NOT_SUPPORTED", `Cannot prune "${location}": ${what}`, {
-      hint: { do: "convert-to-cache", location },
-    });
-  }
-  const pruned = pruneCache(cache, limits, `cache "${descriptor.digest}"`);
-  if (pruned.config === cache.config) return { kind: "unchanged", pruned, descriptor, shape };
-  if (pruned.layers.length === 0) {
-    const dropped = { records: 0, results: 0, layers: [], bytes: 0 };
-    const whole = { ...cache, size: totalSize(cache.layers), dropped };
-    return { kind: "empty", pruned: whole, descriptor, shape };
-  }
-  const smaller = encodeCache(pruned);
-  const written = sameShape(shape);
-  const manifest = encodeCacheManifest(
-    { config: smaller.configDescriptor, layers: smaller.layers },
-    written,
+  const cache = onlyCache(set, options.location);
+  const pruned = pruneCache(cache, limits, `cache "${set.descriptor.digest}"`);
+  if (pruned.config === cache.config)
+    return { ...planNames(source, set, cache, options), kind: "unchanged", pruned };
+  const smaller = options.exact ? pruned : healed(pruned);
+  const plan = planCache(
+    { config: smaller.config, layers: smaller.layers },
+    { shapes: [sameShape(set.shape)], inPlace: true, move: layersInPlace() },
   );
-  return {
-    kind: "smaller",
-    pruned,
-    descriptor: manifest.descriptor,
-    shape: written,
-    cache: smaller,
-  };
+  if (plan) return { ...plan, kind: "smaller", pruned: { ...pruned, config: smaller.config } };
+  const dropped = { records: 0, results: 0, layers: [], bytes: 0 };
+  const whole = { ...cache, size: totalSize(cache.layers), dropped };
+  return { ...planNames(source, set, cache, options), kind: "empty", pruned: whole };
 }
 
-/**
- * Writes what a plan comes to and names it. A cache that stays as it is gets the
- * names alone.
- *
- * @throws {CacheportError} REGISTRY_REJECTED, NAME_CHANGED, NO_SPACE, ...
- */
-export async function writePruned(
-  reader: ContentReader,
-  plan: PrunePlan,
-  names: readonly NameUpdate[],
-  writer: ContentWriter,
-  { limits, signal }: { limits: DocumentLimits; signal?: AbortSignal | undefined },
-): Promise<void> {
-  if (plan.kind === "smaller") {
-    const { cache, shape } = plan;
-    const { configDescriptor, configBytes } = cache;
-    await writer.put(configDescriptor, { bytes: configBytes }, { signal });
-    await publishCache(cache, [shape], names, writer, signal);
-    return;
-  }
-  const { descriptor } = plan;
-  const bytes = await reader.read(descriptor, limits.manifest);
-  await writer.publish([{ descriptor, bytes, names }], { signal });
+/** The cache that can be pruned. @throws {CacheportError} NOT_SUPPORTED */
+function onlyCache({ shape, caches }: CacheSet, location: string): LoadedCache {
+  const [cache] = caches;
+  if (cache && shape !== "inline" && shape !== "index-of-caches") return cache;
+  const what =
+    shape === "inline" ? "its cache is part of an image" : "it is an index of several caches";
+  throw new CacheportError("NOT_SUPPORTED", `Cannot prune "${location}": ${what}`, {
+    hint: { do: "convert-to-cache", location },
+  });
+}
+
+/** Further names for a cache that stays as it is. */
+function planNames(
+  source: ContentReader,
+  { descriptor, shape }: CacheSet,
+  cache: LoadedCache,
+  { limits }: PruneOptions,
+): Plan {
+  return {
+    descriptor,
+    shape,
+    parts: [],
+    async write(writer, { names, signal, onNames }) {
+      const bytes = await source.read(descriptor, limits.manifest);
+      await writer.publish([{ descriptor, bytes, names }], { signal, onNames });
+      const skipped = distinctBlobs(cache.layers).length;
+      return { descriptor, shape, counts: { copied: 0, skipped, bytes: 0 } };
+    },
+  };
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import type { Cache } from "../src/cache-order.ts";
+import type { Cache } from "../src/cache-layers.ts";
 import { diffCaches } from "../src/cache-diff.ts";
 import type { RecordMiss } from "../src/cache-diff.ts";
 import { mergeCaches } from "../src/cache-merge.ts";

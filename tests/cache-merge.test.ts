@@ -3,7 +3,7 @@ import { checkCacheConfig, inputsFirst, layerChain } from "../src/cache-check.ts
 import { encodeCacheConfig } from "../src/cache-config.ts";
 import type { CacheConfig, CacheRecord } from "../src/cache-types.ts";
 import { normalizeCacheConfig } from "../src/cache-order.ts";
-import type { Cache } from "../src/cache-order.ts";
+import type { Cache } from "../src/cache-layers.ts";
 import { compareTimes, parseCacheTime } from "../src/cache-time.ts";
 import { mergeCaches } from "../src/cache-merge.ts";
 import { failure } from "./helpers/errors.ts";

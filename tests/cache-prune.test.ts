@@ -3,7 +3,7 @@ import { checkCacheConfig, layerChain } from "../src/cache-check.ts";
 import { encodeCacheConfig } from "../src/cache-config.ts";
 import type { CacheConfig, CacheRecord } from "../src/cache-types.ts";
 import { normalizeCacheConfig, recordIdentities } from "../src/cache-order.ts";
-import type { Cache } from "../src/cache-order.ts";
+import type { Cache } from "../src/cache-layers.ts";
 import { parseCacheTime } from "../src/cache-time.ts";
 import { totalSize } from "../src/descriptor.ts";
 import type { Descriptor } from "../src/descriptor.ts";

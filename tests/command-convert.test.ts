@@ -497,3 +497,156 @@ describe("damage is answered with one sentence and nothing is changed", () => {
     expect(run.stdout).toBe("");
   });
 });
+
+describe("healing", () => {
+  const LEAVES = fixture("leaves");
+
+  test.each(["heal", "convert --heal"])("%s adds one record and keeps the rest", async (words) => {
+    const layout = fixtureCopy("leaves");
+    const before = readIndex(layout).manifests[0];
+    const [command, ...options] = words.split(" ") as [string];
+    const run = await cacheport([command, layout, ...options, "--json"]);
+    expect(run.code).toBe(0);
+    const value = run.json();
+    expect(value).toMatchObject({
+      healed: true,
+      joinedLeaves: 2,
+      shape: "image-manifest",
+      to: { kind: "folder", location: layout, new: false },
+      moved: [{ name: "latest", from: before.digest, to: value.digest }],
+    });
+    const [old, made] = [before.digest, value.digest].map((digest) => readDocument(layout, digest));
+    expect(made.layers).toEqual(old.layers);
+    const [was, is] = [old, made].map(({ config }) => readDocument(layout, config.digest));
+    expect(is.layers).toEqual(was.layers);
+    expect(is.records.slice(0, -1)).toEqual(was.records);
+    expect(is.records.at(-1).digest).toBe(`sha256:${"f".repeat(64)}`);
+    expect(layoutFaults(layout)).toEqual([]);
+    // Again: nothing is left to heal, and nothing changes.
+    const snap = snapshot(layout);
+    const again = await cacheport([command, layout, ...options, "--json"]);
+    expect(again.json()).toMatchObject({ digest: value.digest, healed: false, moved: [] });
+    expect(snapshot(layout)).toEqual(snap);
+  });
+
+  test("a healthy cache keeps its digest and its shape, and is said to be healthy", async () => {
+    for (const name of ["app-oci-index", "app-docker-list", "multi-cache"]) {
+      const layout = fixtureCopy(name);
+      const before = snapshot(layout);
+      const run = await cacheport(["heal", layout]);
+      expect(run.code).toBe(0);
+      expect(run.stdout).toContain("BuildKit's import loses nothing of it");
+      expect(run.stdout).toContain("unchanged:");
+      expect(snapshot(layout)).toEqual(before);
+    }
+  });
+
+  test("goes with another shape, another place and another compression", async () => {
+    const target = join(tempFolder(), "target");
+    const run = await cacheport([
+      "convert",
+      LEAVES,
+      target,
+      "--heal",
+      "--to=oci-index",
+      "--compression=uncompressed",
+      "--json",
+    ]);
+    expect(run.code).toBe(0);
+    const value = run.json();
+    expect(value).toMatchObject({ shape: "oci-index", healed: true, joinedLeaves: 2 });
+    expect(layoutFaults(target)).toEqual([]);
+    const config = readDocument(target, value.digest).manifests.at(-1).digest;
+    const { records } = readDocument(target, config);
+    expect(records.at(-1).digest).toBe(`sha256:${"f".repeat(64)}`);
+    const back = await cacheport(["convert", target, "--heal", "--json"]);
+    expect(back.json()).toMatchObject({ digest: value.digest, healed: false });
+  });
+
+  test("is not shown and not counted as a record", async () => {
+    const layout = fixtureCopy("leaves");
+    const before = (await cacheport(["inspect", layout, "--json"])).json();
+    await cacheport(["heal", layout]);
+    const after = (await cacheport(["inspect", layout, "--json"])).json();
+    expect(after.records).toBe(before.records);
+    const graph = (await cacheport(["inspect", layout, "--format", "json"])).json();
+    expect(graph.records).toHaveLength(21);
+    expect(graph.links).toHaveLength(24);
+    const difference = (await cacheport(["diff", LEAVES, layout, "--json"])).json();
+    expect(difference.equal).toBe(true);
+  });
+
+  test("and --exact exclude each other", async () => {
+    expect((await cacheport(["convert", LEAVES, "--heal", "--exact", "--dry-run"])).code).toBe(2);
+  });
+});
+
+describe("what was done is said", () => {
+  test("a conversion in place names the digest that its name had", async () => {
+    const layout = fixtureCopy("app-oci-index");
+    const before = readIndex(layout).manifests[0].digest;
+    const run = await cacheport(["convert", layout]);
+    const after = readIndex(layout).manifests[0].digest;
+    expect(run.stdout).toContain(`folder ${layout}\n`);
+    expect(run.stdout).toMatch(new RegExp(`latest: +was ${before}, now ${after}`));
+  });
+
+  test("a dry run says the same and changes nothing", async () => {
+    const layout = fixtureCopy("app-oci-index");
+    const dry = (await cacheport(["convert", layout, "--dry-run", "--json"])).json();
+    const wet = (await cacheport(["convert", layout, "--json"])).json();
+    expect(dry.moved).toEqual(wet.moved);
+    expect(dry.digest).toBe(wet.digest);
+  });
+
+  test("one that has the shape already is unchanged", async () => {
+    const run = await cacheport(["convert", fixtureCopy("app-image-manifest")]);
+    expect(run.stdout).toMatch(/^unchanged: +image-manifest\n/);
+    expect(run.stdout).not.toContain("was sha256:");
+  });
+
+  test("a cache config over what BuildKit imports is noted, as merge does", async () => {
+    const layout = tempFolder();
+    const layer = addBlob(layout, "a layer", "application/vnd.oci.image.layer.v1.tar");
+    const config = {
+      layers: [{ blob: layer.digest, parent: -1 }],
+      records: [
+        { digest: "x".repeat(1_100_000) },
+        {
+          layers: [{ layer: 0, createdAt: "2026-01-01T00:00:00Z" }],
+          digest: "y",
+          inputs: [[{ link: 0 }]],
+        },
+      ],
+    };
+    const manifest = addBlob(
+      layout,
+      {
+        schemaVersion: 2,
+        mediaType: OCI_MANIFEST,
+        config: addBlob(layout, config, "application/vnd.buildkit.cacheconfig.v0"),
+        layers: [layer],
+      },
+      OCI_MANIFEST,
+    );
+    writeLayout(layout, [manifest]);
+    const run = await cacheport(["convert", layout, "--tag", "x", "--to", "oci-index"]);
+    expect(run.code).toBe(0);
+    expect(run.stderr).toMatch(/The cache config sha256:[0-9a-f]{64} has 1\.10 MB/);
+  });
+});
+
+test("--drop-missing drops and counts the results that need a blob which is not there", async () => {
+  const layout = fixtureCopy("holed");
+  const holed = "@sha256:9d96c0a131aa24998989681ea3cb913fd95446b2676bb0237bf3dc9cf33a0b32";
+  const args = ["convert", `${layout}${holed}`, "--tag", "mended", "--json"];
+  const refused = await cacheport(args);
+  expect(refused.code).toBe(4);
+  expect(refused.stderr).toContain("--drop-missing");
+  const run = await cacheport([...args, "--drop-missing"]);
+  expect(run.code).toBe(0);
+  expect(run.json().dropped).toMatchObject({ results: 1, records: 2 });
+  const { config, layers } = readDocument(layout, run.json().digest);
+  expect(layers).toHaveLength(1);
+  expect(readDocument(layout, config.digest).records).toHaveLength(1);
+});

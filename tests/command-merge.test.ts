@@ -91,6 +91,8 @@ describe("the merge of the caches of two platforms", () => {
       shape: "image-manifest",
       names: ["latest"],
       blobs: { copied: 3, skipped: 0, bytes: 313 },
+      to: { kind: "folder", location: target, new: true },
+      moved: [],
       records: 7,
       totalSize: 313,
       sources: parts.map((location, at) => ({
@@ -354,7 +356,7 @@ describe("sources of other kinds", () => {
     expect(registry.repository("app/cache").tags.get("index")).toBe(index.digest);
 
     const refused = await cacheport(["merge", ...sources, `${place}:list`, "--to", "docker-list"]);
-    expect(refused.code).toBe(1);
+    expect(refused.code).toBe(5);
     expect(refused.stderr).toContain("Leave out --to");
     expect(registry.repository("app/cache").tags.has("list")).toBe(false);
     const auto = await merge(...sources, `${place}:auto`, "--to", "auto");
@@ -593,4 +595,128 @@ describe("what is wrong is answered with one sentence, and nothing is named", ()
     expect(run.code).toBe(code);
     expect(existsSync(target) ? snapshot(target) : {}).toEqual(before);
   });
+});
+
+describe("one source and a target that holds a cache", () => {
+  test("are refused: the target was forgotten, and its cache would be replaced", async () => {
+    const [a, b] = [fixtureCopy("multi-cache-amd64"), fixtureCopy("multi-cache-arm64")];
+    const before = snapshot(b);
+    const run = await cacheport(["merge", a, b]);
+    expect(run.code).toBe(2);
+    expect(run.stderr).toContain("a merge takes two caches or more, then the target");
+    expect(run.stderr).toContain(`cacheport merge ${a} ${b} ${b}`);
+    expect(snapshot(b)).toEqual(before);
+    expect((await cacheport(["merge", a, `${b}:other`])).code).toBe(0);
+  });
+
+  test("are refused in a registry, too", async () => {
+    const registry = await started(TestRegistry.start());
+    const [a, b] = [fixture("multi-cache-amd64"), `${registry.domain}/app/cache:main`];
+    expect((await cacheport(["copy", fixture("multi-cache-arm64"), b])).code).toBe(0);
+    expect((await cacheport(["merge", a, b])).code).toBe(2);
+    expect((await cacheport(["merge", a, `${registry.domain}/app/cache:new`])).code).toBe(0);
+  });
+});
+
+describe("a merge of caches of which BuildKit's import would lose links", () => {
+  test("joins the leaves, in one order of the arguments as in the other", async () => {
+    const [first, second] = [smallCache(["base", "x"]), fixture("leaves")];
+    const one = await merge(first, second, nowhere());
+    const other = await merge(second, first, nowhere());
+    expect(one.joinedLeaves).toBeGreaterThan(2);
+    expect(other.digest).toBe(one.digest);
+    const exact = await merge("--exact", first, second, nowhere());
+    expect(exact.joinedLeaves).toBeUndefined();
+    expect(exact.digest).not.toBe(one.digest);
+  });
+
+  test("keeps one joining record and re-aims it", async () => {
+    const healed = fixtureCopy("leaves");
+    expect((await cacheport(["heal", healed])).code).toBe(0);
+    const target = nowhere();
+    const value = await merge(healed, smallCache(["base", "x"]), target);
+    const joining = keysOf(target, value.digest).filter((key) => /^sha256:f{64}$/.test(key));
+    expect(joining).toHaveLength(1);
+    const again = await merge(target, healed, nowhere());
+    expect(again.digest).toBe(value.digest);
+  });
+
+  test("with itself is itself, byte by byte, also before it is healed and with --exact", async () => {
+    const layout = fixtureCopy("leaves");
+    const before = digestOfName(layout, "latest");
+    expect((await merge("--exact", layout, layout, nowhere())).digest).toBe(before);
+    const healed = JSON.parse((await cacheport(["heal", layout, "--json"])).stdout);
+    const target = nowhere();
+    expect((await merge(layout, layout, target)).digest).toBe(healed.digest);
+    expect(blobNames(target)).toContain(healed.digest.slice(7));
+    expect(layoutFaults(target)).toEqual([]);
+  });
+});
+
+describe("caches with other results for the same record", () => {
+  const [a, b] = [fixture("donorA"), fixture("donorB")];
+  const layersOf = (target: string, digest: string): string[] => {
+    const { config } = readDocument(target, digest);
+    const { layers, records } = readDocument(target, config.digest);
+    return records.flatMap((record: any) =>
+      (record.layers ?? []).map(({ layer }: any) => layers[layer].blob),
+    );
+  };
+  const LAYER_A = "sha256:b7c98e8698f6ab3cd271f6424f1394fe975149a6d2898d012d55ecac904b5d84";
+  const LAYER_B = "sha256:2e57bb73c427d5211671902ea041625efe45b8e8bd8db6fc12189c8e35a8584e";
+
+  test("are named, and those of the newest stay, in any order of the arguments", async () => {
+    for (const sources of [
+      [a, b],
+      [b, a],
+    ]) {
+      const target = nowhere();
+      const value = await merge(...sources, target);
+      expect(value.conflicts).toEqual([
+        {
+          digest: "sha256:d4a7f2aa33b26b2ceb83ca38280aad447b9214e495935f385f3126978f97d497",
+          chain: 0,
+          results: sources.map((location) => ({
+            location,
+            layer: location === a ? LAYER_A : LAYER_B,
+            createdAt: location === a ? "2026-11-01T00:00:00Z" : "2026-11-02T00:00:00Z",
+            kept: location === b,
+          })),
+        },
+      ]);
+      expect(layersOf(target, value.digest)).toContain(LAYER_B);
+      expect(layersOf(target, value.digest)).not.toContain(LAYER_A);
+    }
+  });
+
+  test("are those of the first source with --prefer first", async () => {
+    const target = nowhere();
+    const value = await merge("--prefer", "first", a, b, target);
+    expect(layersOf(target, value.digest)).toContain(LAYER_A);
+    expect(layersOf(target, value.digest)).not.toContain(LAYER_B);
+    const run = await cacheport(["merge", "--prefer", "first", a, b, nowhere()]);
+    expect(run.stdout).toContain("other results for 1 record");
+    expect(run.stdout).toContain("b7c98e8698f6");
+  });
+});
+
+test("--drop-missing leaves out what needs a blob that is not there", async () => {
+  const holed = `${fixture("holed")}@sha256:9d96c0a131aa24998989681ea3cb913fd95446b2676bb0237bf3dc9cf33a0b32`;
+  const refused = await cacheport(["merge", holed, fixture("donorA"), nowhere()]);
+  expect(refused.code).not.toBe(0);
+  const target = nowhere();
+  const value = await merge("--drop-missing", holed, fixture("donorA"), target);
+  expect(value.dropped.results).toBe(1);
+  expect(layoutFaults(target)).toEqual([]);
+});
+
+test("says where it went and what it displaced", async () => {
+  const layout = fixtureCopy("multi-cache-amd64");
+  const before = digestOfName(layout, "latest");
+  const run = await cacheport(["merge", layout, fixture("multi-cache-arm64"), layout]);
+  expect(run.stdout).toContain(`to:      folder ${layout}\n`);
+  expect(run.stdout).toContain(`latest:  was ${before}, now ${digestOfName(layout, "latest")}\n`);
+  const fresh = nowhere();
+  const other = await cacheport(["merge", layout, fixture("multi-cache-arm64"), fresh]);
+  expect(other.stdout).toContain(`to:      folder ${fresh} (new)\n`);
 });

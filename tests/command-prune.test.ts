@@ -113,6 +113,7 @@ describe("limits", () => {
   test("--max-size drops results until the layers fit", async () => {
     const layout = fixtureCopy("grown");
     const before = cacheOf(layout, "main");
+    const main = digestOfName(layout, "main");
     const feature = digestOfName(layout, "feature");
     const blobs = blobNames(layout);
     const value = await prune(`${layout}:main`, "--max-size", "100kB");
@@ -128,6 +129,8 @@ describe("limits", () => {
       shape: "image-manifest",
       names: ["main"],
       blobs: { copied: 0, skipped: 2, bytes: 0 },
+      to: { kind: "folder", location: layout, new: false },
+      moved: [{ name: "main", from: main, to: value.digest }],
       records: after.config.records.length,
       totalSize: 20_446,
       dropped: {

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cacheGraph } from "../src/cache-graph.ts";
 import type { GraphSource } from "../src/cache-graph.ts";
-import type { Cache } from "../src/cache-order.ts";
+import type { Cache } from "../src/cache-layers.ts";
 import { inspectCache } from "../src/inspect.ts";
 import { inspectHtml, pageData } from "../src/inspect-html.ts";
 import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
@@ -25,7 +25,7 @@ function inspected(cache: Cache, ...more: GraphSource[]) {
       caches: sources.map((source) => ({
         ...source,
         shape: "image-manifest",
-        configBytes: new Uint8Array(),
+        blob: { ...source.blob, bytes: new Uint8Array() },
         layers: [...source.layers],
       })),
     }),

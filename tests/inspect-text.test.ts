@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { Inspected, InspectedCache } from "../src/inspect.ts";
 import { inspectCache } from "../src/inspect.ts";
 import { inspectText } from "../src/inspect-text.ts";
-import type { Cache } from "../src/cache-order.ts";
+import type { Cache } from "../src/cache-layers.ts";
 import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
 import { graphSource } from "./helpers/graph-source.ts";
 
@@ -18,7 +18,7 @@ function cacheFound(cache: Cache): InspectedCache {
       {
         ...source,
         shape: "image-manifest",
-        configBytes: new Uint8Array(),
+        blob: { ...source.blob, bytes: new Uint8Array() },
         layers: cache.layers,
       },
     ],
@@ -184,7 +184,7 @@ test("several caches: each with its platform, all problems last", () => {
     ...source,
     shape: "image-manifest" as const,
     platform: { os: "linux", architecture },
-    configBytes: new Uint8Array(),
+    blob: { ...source.blob, bytes: new Uint8Array() },
     layers,
   });
   const found = inspectCache({

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { CACHE_SHAPES } from "../src/cache-manifest.ts";
-import type { Cache } from "../src/cache-order.ts";
+import type { Cache } from "../src/cache-layers.ts";
 import type {
   BlobSource,
   ContentReader,
@@ -8,12 +8,12 @@ import type {
   PutOutcome,
   Root,
 } from "../src/content-store.ts";
-import { encodeCache } from "../src/convert.ts";
 import type { Descriptor, Platform } from "../src/descriptor.ts";
 import { DEFAULT_LIMITS } from "../src/documents.ts";
 import { CacheportError } from "../src/errors.ts";
 import { planIndex, planMerge } from "../src/merge.ts";
 import type { CacheSource } from "../src/merge.ts";
+import { configBlob } from "../src/plan.ts";
 import { noProgress } from "../src/progress.ts";
 import { failure } from "./helpers/errors.ts";
 import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
@@ -103,15 +103,13 @@ function sourceOf(
 ): CacheSource {
   const digest = fakeDigest(JSON.stringify(cache));
   const manifest = { mediaType: "", digest, size: 1 };
-  const { configBytes, configDescriptor } = encodeCache(cache);
   return {
     store,
     cache: {
       ...cache,
       shape,
       manifest,
-      configBytes,
-      configDescriptor,
+      blob: configBlob(cache),
       platform: undefined,
     },
   };
@@ -205,7 +203,7 @@ describe("writing a merge", () => {
       [fakeDigest("base")]: "local",
       [fakeDigest("a")]: "remote",
       [fakeDigest("b")]: "local",
-      [cache.configDescriptor.digest]: "bytes",
+      [configBlob(cache).descriptor.digest]: "bytes",
     });
   });
 
@@ -250,7 +248,7 @@ describe("an index", () => {
       { ...ARM64, variant: undefined },
     ]);
     const [amd64, arm64] = plan.parts;
-    expect(amd64!.cache.configDescriptor).toEqual(sourceOf(TWO).cache.configDescriptor);
+    expect(amd64!.config.descriptor).toEqual(sourceOf(TWO).cache.blob.descriptor);
     expect(arm64!.manifest).toEqual(
       planMerge([sourceOf(ONE), sourceOf(TWO)], ["image-manifest"])!.parts[0]!.manifest,
     );
@@ -260,13 +258,13 @@ describe("an index", () => {
   test("keeps the config of a cache that is alone on its platform byte by byte", () => {
     const source = sourceOf(ONE);
     const configBytes = new TextEncoder().encode("as it is stored");
-    source.cache.configBytes = configBytes;
+    source.cache.blob.bytes = configBytes;
     const plan = planIndex([{ ...source, platform: AMD64 }])!;
-    expect(plan.parts[0]!.cache.configBytes).toBe(configBytes);
+    expect(plan.parts[0]!.config.bytes).toBe(configBytes);
     const inline = sourceOf(ONE, undefined, "inline");
-    inline.cache.configBytes = configBytes;
+    inline.cache.blob.bytes = configBytes;
     const made = planIndex([{ ...inline, platform: AMD64 }])!;
-    expect(made.parts[0]!.cache.configBytes).not.toBe(configBytes);
+    expect(made.parts[0]!.config.bytes).not.toBe(configBytes);
   });
 
   test("is not named when a blob of one platform is nowhere", async () => {

@@ -219,3 +219,14 @@ describe("what an object store says of a layer", () => {
     expect(JSON.parse(text(manifest.bytes)).layers).toEqual([]);
   });
 });
+
+test("a joining record goes into the document and comes out of it again", async () => {
+  const { config, layers } = exported("object-s3", "s3.json");
+  const parsed = parseCacheConfig(config, "config");
+  const joined = { ...parsed, joined: [0, 1] };
+  const made = await encodeObjectDocument(joined, layers, unknown);
+  const key = `"sha256:${"f".repeat(64)}"`;
+  expect(text(made.bytes)).toContain(key);
+  const back = parseCacheConfig(deriveCache(made.bytes, "cache").config.bytes, "config");
+  expect(back).toEqual(joined);
+});

@@ -51,7 +51,9 @@ async function recompress(
   const writer = await LayoutDirectoryWriter.open(to, { create: true });
   const scratch = tempFolder();
   try {
-    const result = await recompressCache(store, cache, { force: false, ...choice }, writer, {
+    const { bytes: configBytes, descriptor: configDescriptor } = cache.blob;
+    const parts = { ...cache, configBytes, configDescriptor };
+    const result = await recompressCache(store, parts, { force: false, ...choice }, writer, {
       jobs: 3,
       progress: noProgress,
       tempFolder: scratch,
@@ -239,7 +241,7 @@ describe("recompressCache on BuildKit's caches", () => {
       compression,
     });
     expect(result.changed).toBe(0);
-    expect(result.configBytes).toEqual(cache.configBytes);
+    expect(result.configBytes).toEqual(cache.blob.bytes);
     expect(result.layers).toEqual(cache.layers);
   });
 
@@ -266,7 +268,7 @@ describe("recompressCache on BuildKit's caches", () => {
     expect(result.changed).toBe(8);
     expect(layoutFaults(layout)).toEqual([]);
     const { cache } = await load(layout);
-    expect(cache.configBytes).toEqual(result.configBytes);
+    expect(cache.blob.bytes).toEqual(result.configBytes);
     const again = await recompress(layout, layout, { compression: "zstd" });
     expect(again.result.changed).toBe(0);
   });

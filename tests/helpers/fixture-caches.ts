@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseCacheConfig } from "../../src/cache-config.ts";
 import { parseCacheManifest } from "../../src/document.ts";
-import type { Cache } from "../../src/cache-order.ts";
+import type { Cache } from "../../src/cache-layers.ts";
 import { blobPath } from "../../src/digest.ts";
 import type { Digest } from "../../src/digest.ts";
 import { fixture } from "./temp.ts";

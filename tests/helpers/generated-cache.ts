@@ -8,7 +8,7 @@
  * each has one result at most, and every layer is needed.
  */
 import type { CacheConfig, CacheInput, CacheLayer, CacheRecord } from "../../src/cache-types.ts";
-import type { Cache } from "../../src/cache-order.ts";
+import type { Cache } from "../../src/cache-layers.ts";
 import type { Digest } from "../../src/digest.ts";
 import { ANNOTATION_UNCOMPRESSED, OCI_LAYER_GZIP } from "../../src/media-types.ts";
 

@@ -1,6 +1,6 @@
 /** Makes generated caches into what graphs are made from. */
 import type { GraphSource } from "../../src/cache-graph.ts";
-import type { Cache } from "../../src/cache-order.ts";
+import type { Cache } from "../../src/cache-layers.ts";
 import type { Platform } from "../../src/descriptor.ts";
 import { CACHE_CONFIG, OCI_MANIFEST } from "../../src/media-types.ts";
 import { fakeDigest } from "./generated-cache.ts";
@@ -11,13 +11,11 @@ export function graphSource(cache: Cache, platform?: Platform): GraphSource {
   return {
     shape: "image-manifest",
     manifest: { mediaType, digest: fakeDigest("manifest"), size: 1 },
-    configDescriptor: {
-      mediaType: CACHE_CONFIG,
-      digest: fakeDigest("config"),
-      size: 1,
-    },
     platform,
     ...cache,
+    blob: {
+      descriptor: { mediaType: CACHE_CONFIG, digest: fakeDigest("config"), size: 1 },
+    },
   };
 }
 
