@@ -17,6 +17,8 @@ const HINTS: { [Do in Remedy["do"]]: (facts: Extract<Remedy, { do: Do }>) => str
     "Log in with docker login, or give --username and --password-stdin; a missing repository may be reported in the same way",
   "trust-certificate": ({ plainHttp }) =>
     `Give its certificate authority with --ca-file, or use --insecure${plainHttp ? " or --plain-http" : ""} if you trust the network`,
+  "push-again": () =>
+    "Push it again from where it was made, with --check-target, which sends what cannot be read",
   "allow-plain-http": () => "Use --plain-http if you trust the network between here and there",
   "allow-insecure": () => "Use --insecure if you trust the network",
   "allow-private-upload": () => "Use --allow-private-upload if you know that address",

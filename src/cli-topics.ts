@@ -133,6 +133,7 @@ const ERROR_MEANINGS: Readonly<Record<ErrorCode, string>> = {
   PLATFORM_NOT_FOUND: "No manifest for the platform that was asked for",
   BLOB_NOT_FOUND: "A blob that is asked for by its digest is not in the store",
   BLOB_MISSING: "A blob that a document names is not in the store",
+  BLOB_UNREADABLE: "A store says that it has a blob and cannot give it",
   DIGEST_INVALID: "A digest has the wrong form, or an algorithm that is not supported",
   DIGEST_MISMATCH: "The bytes do not have the digest that they are known by",
   SIZE_MISMATCH: "The bytes are more or fewer than the descriptor says",

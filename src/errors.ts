@@ -23,6 +23,8 @@ export const EXIT_CODES = {
   BLOB_NOT_FOUND: 3,
   /** A blob that a document names is not in the store. */
   BLOB_MISSING: 4,
+  /** A store says that it has a blob and cannot give it. */
+  BLOB_UNREADABLE: 4,
   /** A digest has the wrong form, or an algorithm that is not supported. */
   DIGEST_INVALID: 4,
   /** The bytes do not have the digest that they are known by. */
@@ -90,6 +92,7 @@ export type Remedy =
   | { do: "raise-document-limit" | "wait-for-lock" | "ask-less" | "log-in" }
   /** A certificate that is not trusted; some servers may be asked without TLS. */
   | { do: "trust-certificate"; plainHttp: boolean }
+  | { do: "push-again" }
   | { do: "allow-plain-http" | "allow-insecure" | "allow-private-upload" | "choose-port" }
   | { do: "list-names" | "verify-layout" | "convert-to-cache"; location: string }
   | { do: "unpack-archive" | "copy-archive"; location: string }

@@ -14,7 +14,7 @@ import type { CacheportError } from "./errors.ts";
 import type { OpenReply, RegistryCall } from "./registry-connection.ts";
 import { TransportFailure, unreachable } from "./registry-failures.ts";
 import { StallWatch } from "./registry-limits.ts";
-import { MAX_TRIES, isTemporaryStatus, retryAfter } from "./registry-transport.ts";
+import { MAX_TRIES, MAX_TRIES_FAULT, isTemporaryStatus, retryAfter } from "./registry-transport.ts";
 import type { RegistryTransport, Reply } from "./registry-transport.ts";
 
 /** What a download needs to know. */
@@ -25,12 +25,16 @@ export interface DownloadOptions {
   readonly gated: boolean;
   /** The error for an answer that is no success. */
   refuse(reply: Reply): Promise<CacheportError>;
+  /** The error for content that is promised and does not come. */
+  unreadable(reason: string): CacheportError;
 }
 
 const write = promisify(writeCallback);
 
 type ByteReader = Pick<ReadableStreamDefaultReader<Uint8Array>, "read">;
 
+/** Answers without a byte after which there is none: docker-registry answers so for a lost file. */
+const MAX_BARREN = 3;
 /** Milliseconds between two looks at a file that the runtime writes. */
 const LOOK_EVERY = 20;
 /** What a write into a file fails with, and no connection. */
@@ -118,6 +122,10 @@ class Download {
   #calls: readonly RegistryCall[];
   /** The answer of a place that does not have it. */
   #missing: Reply | undefined;
+  /** Answers one after the other that promised the rest and brought nothing of it. */
+  #barren = 0;
+  /** Where the open answer began. */
+  #begun = 0;
   #open: OpenReply | undefined;
   #reader: ByteReader | undefined;
   #watch: StallWatch | undefined;
@@ -230,9 +238,8 @@ class Download {
     // The file's own failure is no matter of the registry's.
     if (WRITE_CODES.test(systemCode(failure) ?? "")) throw failure;
     const signal = this.#calls[0]?.signal;
-    if (failure !== undefined) await this.#failed(this.#transport.temporary(failure, signal));
-    else if (this.#position < this.#descriptor.size)
-      await this.#failed(new TransportFailure("reset", "it sent less than the whole blob"));
+    if (failure !== undefined) await this.#broken(this.#transport.temporary(failure, signal));
+    else if (this.#position < this.#descriptor.size) await this.#broken(endedEarly());
   }
 
   async close(): Promise<void> {
@@ -262,14 +269,27 @@ class Download {
       if (!done) return value;
       this.#open = undefined;
       await this.close();
-      if (this.#position < this.#descriptor.size)
-        await this.#failed(new TransportFailure("reset", "it sent less than the whole blob"));
     } catch (error) {
       await this.close();
       const signal = this.#calls[0]?.signal;
-      await this.#failed(this.#transport.temporary(error, signal));
+      await this.#broken(this.#transport.temporary(error, signal));
+      return undefined;
     }
+    if (this.#position < this.#descriptor.size) await this.#broken(endedEarly());
     return undefined;
+  }
+
+  /** Goes on after an answer that broke off. */
+  async #broken(failure: TransportFailure): Promise<void> {
+    const isBarren = failure.kind === "reset" && this.#position === this.#begun;
+    this.#barren = isBarren ? this.#barren + 1 : 0;
+    if (this.#barren >= MAX_BARREN) {
+      const { size } = this.#descriptor;
+      throw this.#options.unreadable(
+        `the registry says that it has it, and sends ${this.#position} of its ${size} bytes`,
+      );
+    }
+    await this.#failed(failure);
   }
 
   /** True when there is an answer to read from, false when another try is due. */
@@ -293,7 +313,8 @@ class Download {
     }
     // A range that is refused is followed by a download from the start.
     const temporary = isTemporaryStatus(reply.status) || (reply.status === 416 && offset > 0);
-    if (temporary && (await this.#again(retryAfter(reply)))) return false;
+    const most = reply.status === 500 ? MAX_TRIES_FAULT : MAX_TRIES;
+    if (temporary && (await this.#again(retryAfter(reply), most))) return false;
     // The likeliest place has said what counts: it is not there.
     throw await this.#options.refuse(this.#missing ?? reply);
   }
@@ -314,6 +335,7 @@ class Download {
       return false;
     }
     this.#skip = offset - start;
+    this.#begun = offset;
     this.#watch = new StallWatch(this.#window, () =>
       open.abort.abort(new TransportFailure("stalled", "the download stands still")),
     );
@@ -325,9 +347,9 @@ class Download {
     if (!(await this.#again(0))) throw unreachable(this.#transport.domain, failure);
   }
 
-  async #again(least: number): Promise<boolean> {
+  async #again(least: number, most = MAX_TRIES): Promise<boolean> {
     this.#failures += 1;
-    if (this.#failures >= MAX_TRIES) return false;
+    if (this.#failures >= most) return false;
     const left = this.#transport.deadline - this.#spent;
     const signal = this.#calls[0]?.signal;
     return await this.#transport.backOff(this.#failures, left, {
@@ -340,4 +362,8 @@ class Download {
   get #window(): number {
     return this.#transport.deadline / 2;
   }
+}
+
+function endedEarly(): TransportFailure {
+  return new TransportFailure("reset", "it sent less than the whole blob");
 }

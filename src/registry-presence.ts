@@ -106,6 +106,8 @@ async function readByte(client: RepositoryClient, call: RegistryCall): Promise<P
       const again =
         failures < TRIES &&
         (await transport.backOff(failures, transport.deadline, { signal: call.signal }));
+      // A registry that is there and breaks off before the first byte has none.
+      if (!again && outcome.kind === "reset") return { size: 0 };
       if (!again) throw unreachable(transport.domain, outcome);
     }
   } finally {

@@ -54,7 +54,7 @@ const PROBE_TIMEOUT = 10_000;
 /** Tries of one request. */
 export const MAX_TRIES = 6;
 /** A registry that fails in itself, or is not there, is not asked as often. */
-const MAX_TRIES_FAULT = 3;
+export const MAX_TRIES_FAULT = 3;
 /** Bytes of an answer that is no document. */
 const MAX_REPLY = 1024 * 1024;
 

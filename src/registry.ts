@@ -137,16 +137,17 @@ export class RegistryRepository implements Store, ContentWriter, NameWriter {
       calls: this.#client.content("GET", descriptor, "pull", signal),
       gated,
       refuse: (reply) => this.#readRefusal(descriptor, reply),
+      unreadable: (reason) =>
+        unreadable(`Cannot read blob "${descriptor.digest}" of "${this.location}": ${reason}`),
     };
   }
 
-  #readRefusal(descriptor: Descriptor, reply: Reply): Promise<CacheportError> {
+  async #readRefusal(descriptor: Descriptor, reply: Reply): Promise<CacheportError> {
     const missing: ErrorCode = "BLOB_MISSING";
-    return this.#client.refusal(
-      `Cannot read blob "${descriptor.digest}" of "${this.location}"`,
-      reply,
-      { missing },
-    );
+    const action = `Cannot read blob "${descriptor.digest}" of "${this.location}"`;
+    const error = await this.#client.refusal(action, reply, { missing });
+    // The registry is there; it is this blob that it fails at.
+    return reply.status === 500 ? unreadable(error.message) : error;
   }
 
   async locate(): Promise<BlobLocation | undefined> {
@@ -324,6 +325,12 @@ export class RegistryRepository implements Store, ContentWriter, NameWriter {
   ): Promise<ReadableStream<Uint8Array>> {
     return repository.#download(descriptor, false, signal);
   }
+}
+
+function unreadable(message: string): CacheportError {
+  return new CacheportError("BLOB_UNREADABLE", message, {
+    hint: { do: "push-again" },
+  });
 }
 
 /** Makes a blob ready to be sent, in the way that costs least. */

@@ -13,6 +13,7 @@ export const PROBLEMS = {
   MANIFEST_MISSING: ["error", "a name points to content that is not there"],
   ENTRY_INVALID: ["error", "an entry of index.json cannot be used"],
   BLOB_MISSING: ["error", "a document lists content that is not there"],
+  BLOB_UNREADABLE: ["error", "the place says that it has a blob and cannot give it"],
   DIGEST_MISMATCH: ["error", "the bytes have another digest"],
   SIZE_MISMATCH: ["error", "there are more or fewer bytes than a descriptor says"],
   DUPLICATE_SIZE: ["error", "one blob is listed with different sizes"],

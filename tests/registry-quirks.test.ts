@@ -276,22 +276,31 @@ test("a Location without the registry's port is taken to its port, and that is s
   expect(run.stderr.match(/without its port/g)).toHaveLength(1);
 });
 
-test("blobs that the registry says it has and cannot give are sent with --check-target", async () => {
-  const lost = new Set<string>();
-  const registry = await started(TestRegistry.start({ lost }));
-  const at = `${registry.domain}/team/cache:a`;
-  const layout = fixture("app-image-manifest");
-  expect((await ask(registry, ["copy", layout, at])).code).toBe(0);
-  const [digest = ""] = registry.repository("team/cache").blobs.keys();
-  lost.add(digest);
-  const believed = await ask(registry, ["copy", layout, at, "--json"]);
-  expect(believed.json().blobs.copied).toBe(0);
-  const checked = await ask(registry, ["verify", at, "--json"]);
-  expect(checked.json().problems).toMatchObject([{ code: "BLOB_MISSING", digest }]);
-  const proved = await ask(registry, ["copy", layout, at, "--check-target", "--json"]);
-  expect([proved.code, proved.json().blobs.copied]).toEqual([0, 1]);
-  expect((await ask(registry, ["verify", at])).code).toBe(0);
-});
+test.each(["absent", "promised", "failed"] as const)(
+  "blobs that the registry says it has and cannot give (%s) are found, and sent with --check-target",
+  async (lostAs) => {
+    const lost = new Set<string>();
+    const registry = await started(TestRegistry.start({ lost, lostAs }));
+    const at = `${registry.domain}/team/cache:a`;
+    const layout = fixture("app-image-manifest");
+    expect((await ask(registry, ["copy", layout, at])).code).toBe(0);
+    const blobs = [...registry.repository("team/cache").blobs];
+    const [digest] = blobs.find(([, bytes]) => bytes.length > 1_000_000)!;
+    lost.add(digest);
+    const believed = await ask(registry, ["copy", layout, at, "--json"]);
+    expect(believed.json().blobs.copied).toBe(0);
+    const checked = await ask(registry, ["verify", at, "--json"]);
+    const code = lostAs === "absent" ? "BLOB_MISSING" : "BLOB_UNREADABLE";
+    expect([checked.code, checked.json().ok]).toEqual([4, false]);
+    expect(checked.json().problems).toMatchObject([{ code, digest }]);
+    const target = join(tempFolder(), "layout");
+    const copied = await ask(registry, ["copy", at, target, "--json"]);
+    expect([copied.code, copied.json().error.code]).toEqual([4, code]);
+    const proved = await ask(registry, ["copy", layout, at, "--check-target", "--json"]);
+    expect([proved.code, proved.json().blobs.copied]).toEqual([0, 1]);
+    expect((await ask(registry, ["verify", at])).code).toBe(0);
+  },
+);
 
 describe("misleading words", () => {
   test.each([

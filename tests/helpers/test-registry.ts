@@ -41,6 +41,8 @@ export interface TestRegistryOptions {
   head?: number | "zero" | "wrong";
   /** Blobs that it says it has and cannot give. */
   lost?: Set<string>;
+  /** What asking for a lost blob is answered: 404, or a promise of bytes that do not come. */
+  lostAs?: "absent" | "promised" | "failed";
   /** Answers 500 where a blob is asked for as a manifest, as docker-registry 2.8. */
   manifestFault?: boolean;
   /** Knows the referrers API. */
@@ -245,7 +247,12 @@ export class TestRegistry extends TestServer {
   #blob({ headers, method }: SeenRequest, name: string, digest: string): Answer {
     const bytes = this.repository(name).blobs.get(digest);
     if (!bytes) return failed(404, "BLOB_UNKNOWN");
-    if (method !== "HEAD" && this.#options.lost?.has(digest)) return failed(404, "BLOB_UNKNOWN");
+    const { lost, lostAs = "absent" } = this.#options;
+    if (method !== "HEAD" && lost?.has(digest)) {
+      if (lostAs === "absent") return failed(404, "BLOB_UNKNOWN");
+      if (lostAs === "failed") return failed(500, "UNKNOWN");
+      return { status: 200, headers: { "content-length": String(bytes.length) } };
+    }
     const range = /^bytes=(\d+)-(\d+)$/.exec(headers["range"] ?? "");
     if (!range) {
       return {

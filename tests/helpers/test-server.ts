@@ -155,6 +155,13 @@ export function send(
 ): void {
   const bytes = Buffer.from(body as Uint8Array);
   response.writeHead(status, { "content-length": bytes.length, ...headers });
+  const promised = Number(headers["content-length"] ?? bytes.length);
+  // What was promised and does not come: the connection breaks, as that of a Go server does.
+  if (request.method !== "HEAD" && bytes.length === 0 && promised > 0 && status === 200) {
+    response.flushHeaders();
+    setTimeout(() => response.socket?.destroy(), 5);
+    return;
+  }
   response.end(request.method === "HEAD" ? undefined : bytes);
 }
 
