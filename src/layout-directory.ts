@@ -104,11 +104,13 @@ export class LayoutDirectoryWriter implements ContentWriter, NameWriter {
     for (const { descriptor, bytes } of roots)
       await this.#blobs.write(descriptor, { bytes }, this.#withSignal(options));
     await this.#blobs.syncFolders();
-    await this.#update((index) => {
-      this.#blobs.assertPresent();
+    const check = (): void => this.#blobs.assertPresent();
+    const change = (index: LayoutIndex): LayoutIndex => {
+      check();
       options.onNames?.(index.entries);
       return applyNames(index, roots, this.location);
-    }, options);
+    };
+    await this.#update(change, options, check);
   }
 
   /**
@@ -176,8 +178,10 @@ export class LayoutDirectoryWriter implements ContentWriter, NameWriter {
   #update(
     change: (index: LayoutIndex) => LayoutIndex,
     options: PutOptions = {},
+    check?: () => void,
   ): Promise<LayoutIndex> {
     return updateIndexFile(this.#root, change, {
+      check,
       lockTimeout: this.#lockTimeout,
       signal: this.#withSignal(options).signal,
       location: this.location,

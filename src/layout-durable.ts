@@ -107,16 +107,26 @@ export async function writeDurably(
 ): Promise<void> {
   const file = await open(path, "wx", 0o600);
   try {
-    await writeAll(file, bytes);
-    if (replaces) await keepOwner(file, replaces);
-    await file.chmod(mode);
-    await file.sync();
+    await writeWhole(file, bytes, mode, replaces);
   } catch (error) {
     await unlink(path).catch(() => {});
     throw error;
   } finally {
     await file.close();
   }
+}
+
+/** Writes an open new file whole, as {@link writeDurably} does. */
+export async function writeWhole(
+  file: FileHandle,
+  bytes: Uint8Array,
+  mode: number,
+  replaces?: Stats,
+): Promise<void> {
+  await writeAll(file, bytes);
+  if (replaces) await keepOwner(file, replaces);
+  await file.chmod(mode);
+  await file.sync();
 }
 
 /** Writes bytes at the end of what was written, all of them. */

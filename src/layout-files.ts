@@ -76,7 +76,6 @@ export async function listLayoutFiles(folder: string): Promise<LayoutFiles> {
       await listWithin(root, "ingest", files, listIngest);
       for (const { name } of await root.list()) {
         const own = temporaryKind(name, "layout") !== undefined;
-        // A new index.json has no lock of its own: it is as old as it looks.
         if (own) await addLeftover(root, "", name, temporaryKind(name, "layout")?.isLocked, files);
         else if (isForeign(name)) await addLeftover(root, "", name, false, files);
       }

@@ -86,6 +86,7 @@ export async function isFolder(path: string): Promise<boolean> {
 /** An index.json together with the file that it was read from. */
 export interface IndexContent {
   readonly index: LayoutIndex;
+  readonly bytes: Uint8Array;
   readonly stats: Stats;
 }
 
@@ -101,8 +102,10 @@ export async function readIndex(
     try {
       const content = await readIfThere(join(folder, INDEX), INDEX_LIMIT, what);
       if (!content || (emptyIsNone && content.bytes.length === 0)) return undefined;
-      if (content.stable || wait === undefined)
-        return { index: parseIndex(content.bytes, what), stats: content.stats };
+      if (content.stable || wait === undefined) {
+        const { bytes, stats } = content;
+        return { index: parseIndex(bytes, what), bytes, stats };
+      }
     } catch (error) {
       if (wait === undefined || !isCacheportError(error, "DOCUMENT_INVALID")) throw error;
     }

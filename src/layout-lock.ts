@@ -14,6 +14,7 @@ import {
   openSync,
   readSync,
   rmSync,
+  unlinkSync,
   writeSync,
 } from "node:fs";
 import { link, lstat, open, readFile, rename, unlink } from "node:fs/promises";
@@ -188,6 +189,33 @@ function hasMark(fd: number): boolean {
   // One byte more, so that a longer file is told from one that is the mark.
   const bytes = Buffer.alloc(OWN_LOCK_MARK.length + 1);
   return bytes.toString("utf8", 0, readSync(fd, bytes, 0, bytes.length, 0)) === OWN_LOCK_MARK;
+}
+
+/**
+ * Locks an open new file as long as it is open, where there are locks on files.
+ *
+ * @returns False when {@link removeUnlocked} was faster.
+ */
+export async function lockFile(fd: number, path: string): Promise<boolean> {
+  const flock = systemFlock();
+  return !flock || (flock(fd, LOCK_EX | LOCK_NB) === 0 && isSameFile(fd, path));
+}
+
+/**
+ * Removes a file that nobody has locked, and lets nobody lock it meanwhile; where there are
+ * no locks on files, one that is a minute old.
+ */
+export function removeUnlocked(path: string): void {
+  const fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
+  try {
+    const flock = systemFlock();
+    const isDead = flock
+      ? flock(fd, LOCK_EX | LOCK_NB) === 0
+      : Date.now() - fstatSync(fd).mtimeMs > UNREADABLE_AGE;
+    if (isDead) unlinkSync(path);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /**

@@ -63,9 +63,9 @@ const RUN = random("work", true, "run-");
 const TRASH = { ...random("work", true, "trash-"), isLocked: false };
 const RUN_ANYWHERE = random("anywhere", true, ".cacheport-run-");
 const INDEX_START = "index.json.cacheport-";
-const NEW_INDEX = random("layout", false, INDEX_START);
+const NEW_INDEX = { ...random("layout", false, INDEX_START), isLocked: true };
 const MARKER_START = "oci-layout.cacheport-";
-const NEW_MARKER = random("layout", false, MARKER_START);
+const NEW_MARKER = { ...random("layout", false, MARKER_START), isLocked: true };
 
 /** The lock that a gc holds: one at a time in a layout. */
 export const GC_LOCK = "gc.lock";

@@ -12,6 +12,7 @@ import {
   symlinkSync,
   truncateSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -263,19 +264,64 @@ describe("updateIndexFile", () => {
     expect(namesOf(await update)).toContain("v1");
   });
 
-  test("begins anew when another program removed the lock file and changed the index meanwhile", async () => {
+  // Before the lock is taken, while it is held, and while it is held and the lock file goes:
+  // BuildKit removes that after use, whoever holds a lock on it by then.
+  test.each(["before", "under", "beside"] as const)(
+    "begins anew when another program changes the index (%s the lock)",
+    async (when) => {
+      const folder = fixtureCopy("grown");
+      let calls = 0;
+      const interfere = (): void => {
+        if (calls > 1) return;
+        if (when === "beside") unlinkSync(join(folder, "index.json.lock"));
+        if (when !== "under") {
+          copyFileSync(fixture("image-dir/index.json"), join(folder, "index.json"));
+        }
+      };
+      await updateIndexFile(
+        folder,
+        (index) => {
+          calls++;
+          if (when === "before") interfere();
+          return naming("v1")(index);
+        },
+        { check: when === "before" ? undefined : interfere },
+      );
+      expect(calls).toBe(when === "under" ? 1 : 2);
+      const { entries } = await readIndexFile(fixture(when === "under" ? "grown" : "image-dir"));
+      expect((await readIndexFile(folder)).entries).toHaveLength(entries.length + 1);
+      expect(readdirSync(folder).filter((name) => name.includes("cacheport"))).toEqual([]);
+    },
+  );
+
+  test("a change of the same size in the same instant is seen", async () => {
     const folder = fixtureCopy("grown");
+    const path = join(folder, "index.json");
+    const old = readFileSync(path, "utf8");
+    const { atime, mtime } = statSync(path);
+    const other = old.replace('"main"', '"MAIN"');
     let calls = 0;
     await updateIndexFile(folder, (index) => {
       if (calls++ === 0) {
-        unlinkSync(join(folder, "index.json.lock"));
-        copyFileSync(fixture("image-dir/index.json"), join(folder, "index.json"));
+        writeFileSync(path, other);
+        utimesSync(path, atime, mtime);
       }
       return naming("v1")(index);
     });
     expect(calls).toBe(2);
-    const { entries } = await readIndexFile(fixture("image-dir"));
-    expect((await readIndexFile(folder)).entries).toHaveLength(entries.length + 1);
+    expect(namesOf(await readIndexFile(folder))).toContain("MAIN");
+  });
+
+  test("what check() throws leaves everything as it is", async () => {
+    const folder = fixtureCopy("grown");
+    const before = readFileSync(join(folder, "index.json"));
+    const names = readdirSync(folder).toSorted();
+    const check = (): void => {
+      throw new Error("no");
+    };
+    await expect(updateIndexFile(folder, naming("v1"), { check })).rejects.toThrow("no");
+    expect(readFileSync(join(folder, "index.json"))).toEqual(before);
+    expect(readdirSync(folder).toSorted()).toEqual(names);
   });
 
   test("removes what a run that died under the lock has left", async () => {

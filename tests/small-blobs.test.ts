@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { OCI_LAYER, OCI_MANIFEST } from "../src/media-types.ts";
 import { BINARY } from "./helpers/binary.ts";
 import { addBlob, layoutFaults, writeLayout } from "./helpers/layout.ts";
-import { tempFolder } from "./helpers/temp.ts";
+import { fixtureCopy, tempFolder } from "./helpers/temp.ts";
 
 /** A layout with one manifest of many layers. */
 function layoutOf(count: number): string {
@@ -62,3 +62,21 @@ describe.skipIf(Bun.which("strace") === null)("many small blobs", () => {
     expect(syncs(calls.slice(0, first)).length).toBeGreaterThanOrEqual(50);
   });
 });
+
+test.skipIf(Bun.which("strace") === null)(
+  "the lock that BuildKit tries once is not held while the disk is waited for",
+  async () => {
+    const layout = fixtureCopy("grown");
+    const log = join(tempFolder(), "trace");
+    const trace = ["strace", "-f", "-qq", "-e", "trace=flock,fsync,rename,unlink", "-o", log];
+    const run = Bun.spawnSync([...trace, BINARY, "tag", `${layout}:main`, "other"]);
+    expect(run.exitCode).toBe(0);
+    const calls = readFileSync(log, "utf8").split("\n");
+    const put = calls.findIndex((call) => /rename\(.*\/index\.json"\)/.test(call));
+    const taken = calls.slice(0, put).findLastIndex((call) => /flock\(.* = 0/.test(call));
+    const given = calls.findIndex((call, i) => i > put && call.includes("index.json.lock"));
+    expect(Math.min(put, taken, given)).toBeGreaterThan(0);
+    expect(calls.slice(taken + 1, given).filter((call) => !call.includes("rename("))).toEqual([]);
+    expect(calls.filter((call) => /\bfsync\(/.test(call)).length).toBeGreaterThanOrEqual(2);
+  },
+);
