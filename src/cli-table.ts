@@ -29,10 +29,9 @@ export function formatTable(
   const header = options.header ?? true;
   const titles = columns.map((column) => column.title);
   const widths = columns.map((_, index) =>
-    Math.max(
-      0,
-      ...(header ? [titles] : []).concat(cells).map((row) => Bun.stringWidth(row[index] as string)),
-    ),
+    (header ? [titles] : [])
+      .concat(cells)
+      .reduce((widest, row) => Math.max(widest, Bun.stringWidth(row[index] as string)), 0),
   );
   const line = (row: readonly string[], style: (cell: string, column: Column) => string): string =>
     columns

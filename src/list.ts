@@ -40,6 +40,15 @@ export async function listEntries(
   entries: readonly NamedEntry[],
   options: WalkOptions,
 ): Promise<ListedEntry[]> {
+  // Many names of one thing are the rule: it is read once.
+  const described = new Map<string, Promise<Description>>();
+  const describeOnce = (descriptor: Descriptor): Promise<Description> => {
+    const { mediaType, digest, size, platform } = descriptor;
+    const key = JSON.stringify([mediaType, digest, size, platform]);
+    const known = described.get(key) ?? describe(reader, descriptor, options);
+    described.set(key, known);
+    return known;
+  };
   return mapLimit(entries, options.jobs ?? 4, async (entry) => {
     const common = {
       digest: entry.descriptor.digest,
@@ -50,7 +59,7 @@ export async function listEntries(
     };
     if (entry.problem !== undefined) return { ...common, ...NOTHING, problem: entry.problem };
     try {
-      const { mediaType, ...rest } = await describe(reader, entry.descriptor, options);
+      const { mediaType, ...rest } = await describeOnce(entry.descriptor);
       return { ...common, mediaType, ...rest, problem: null };
     } catch (error) {
       if (!isCacheportError(error) || error.code === "INTERRUPTED") throw error;
