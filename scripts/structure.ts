@@ -30,7 +30,7 @@ export const ROOMS: readonly Room[] = [
   {
     name: "blob",
     holds: "checking, compressing and hashing bytes, and the threads for it",
-    doors: "check compression hash jobs pack stream threads",
+    doors: "check compression jobs pack stream threads",
   },
   {
     name: "layout",

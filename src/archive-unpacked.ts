@@ -7,6 +7,7 @@ import { ARCHIVE_MAGIC_LENGTH, detectArchiveFormat } from "./archive-format.ts";
 import { toByteStream } from "./blob-stream.ts";
 import { decompressStream } from "./blob-compression.ts";
 import type { BlobLocation } from "./content-store.ts";
+import { DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError, systemError } from "./errors.ts";
 import { LayoutArchive } from "./archive-reader.ts";
@@ -23,6 +24,8 @@ import { readChunks } from "./blob-check.ts";
 export interface LayoutStreamOptions {
   /** The folder in which the temporary one is made. */
   tempRoot: string;
+  /** Leaves out blobs that are larger than any manifest; whoever reads one all the same is refused. */
+  documentsOnly?: boolean | undefined;
   /** The archive as the user wrote it, for messages; `-` unless told otherwise. */
   location?: string | undefined;
   limits?: DocumentLimits | undefined;
@@ -51,15 +54,16 @@ export async function openLayoutStream(
   source: ReadableStream<Uint8Array>,
   options: LayoutStreamOptions,
 ): Promise<LayoutArchive> {
-  const { location = "-", limits, signal } = options;
+  const { location = "-", limits = DEFAULT_LIMITS, signal } = options;
   const run = await RunFolder.within(options.tempRoot);
   // What is left of the source when the archive has been read is not waited for.
   const done = new AbortController();
   const ended = AbortSignal.any([done.signal, ...(signal ? [signal] : [])]);
   const tar = plainTar(source, location, ended);
+  const keeps = wanted(options.documentsOnly ? limits.manifest : Number.POSITIVE_INFINITY);
   let content: TarContent;
   try {
-    content = new UnpackedContent(run, await unpackTar(tar, run, wanted(), location));
+    content = new UnpackedContent(run, location, await unpackTar(tar, run, keeps, location));
   } catch (error) {
     await run.close();
     throw systemError(`Cannot read archive "${location}"`, error);
@@ -73,28 +77,36 @@ export async function openLayoutStream(
 /**
  * Says of each file whether it may be needed. Before the index.json at the root was seen
  * that is any of them: an archive of images has its layers wherever it likes.
+ *
+ * @param limit Bytes of a blob.
  */
-function wanted(): (member: TarMember) => boolean {
+function wanted(limit: number): (member: TarMember) => boolean {
   let isLayout = false;
-  return ({ path }) => {
+  return ({ path, size }) => {
     if (path === "index.json") isLayout = true;
-    return !isLayout || DOCUMENTS.has(path) || path.startsWith("blobs/");
+    if (BLOB.test(path)) return size <= limit;
+    return !isLayout || DOCUMENTS.has(path);
   };
 }
+
+/** A blob of a layout, which may be in a folder of the archive. */
+const BLOB = /(?:^|\/)blobs\/sha\d+\/[0-9a-f]+$/;
 
 /** What was unpacked from a tar stream. */
 class UnpackedContent implements TarContent {
   readonly members: ReadonlyMap<string, TarMember>;
   readonly isComplete: boolean;
   readonly #run: RunFolder;
+  readonly #location: string;
   readonly #files: ReadonlyMap<number, string>;
   /** Contents that several members have. */
   readonly #shared: ReadonlySet<number>;
 
-  constructor(run: RunFolder, { members, files, isComplete }: UnpackedTar) {
+  constructor(run: RunFolder, location: string, { members, files, isComplete }: UnpackedTar) {
     this.members = members;
     this.isComplete = isComplete;
     this.#run = run;
+    this.#location = location;
     this.#files = files;
     const shared = new Set<number>();
     const seen = new Set<number>();
@@ -103,6 +115,7 @@ class UnpackedContent implements TarContent {
   }
 
   async read(member: TarMember): Promise<Uint8Array> {
+    if (member.size === 0) return new Uint8Array(0);
     return Bun.file(this.#path(member)).slice(0, member.size).bytes();
   }
 
@@ -112,7 +125,8 @@ class UnpackedContent implements TarContent {
     return streamRegularFile(this.#path(member), what, toError, signal);
   }
 
-  locate(member: TarMember): BlobLocation {
+  locate(member: TarMember): BlobLocation | undefined {
+    if (!this.#files.has(member.offset)) return undefined;
     const disposable = !this.#shared.has(member.offset);
     return { path: this.#path(member), offset: 0, size: member.size, disposable };
   }
@@ -122,8 +136,14 @@ class UnpackedContent implements TarContent {
     await this.#run.close();
   }
 
-  #path({ offset }: TarMember): string {
-    return this.#files.get(offset) as string;
+  #path({ offset, path }: TarMember): string {
+    const file = this.#files.get(offset);
+    if (file !== undefined) return file;
+    throw new CacheportError(
+      "NOT_SUPPORTED",
+      `Cannot read member "${path}" of "${this.#location}": it is too large for a document and was not unpacked`,
+      { hint: "Write the archive to a file first" },
+    );
   }
 }
 

@@ -2,7 +2,6 @@
  * `cacheport convert`: which cache, in what shape and to where; the conversion itself is
  * convert.ts.
  */
-import { tmpdir } from "node:os";
 import { CACHE_SHAPES } from "./cache-manifest.ts";
 import type { CacheShape } from "./cache-manifest.ts";
 import { defineCommand } from "./cli-command.ts";
@@ -206,7 +205,7 @@ async function convertSource(
     checkBlobs: source.location.kind !== "registry",
     compression,
     missing,
-    tempFolder: target.kind === "directory" ? folderNear(target) : tmpdir(),
+    tempFolder: folderNear(target),
   });
   const dryRun = args.flag("dry-run");
   const { made, before } = plan

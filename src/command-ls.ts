@@ -43,7 +43,9 @@ export const lsCommand = defineCommand({
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, location, query } = await openSource(args.location(0), settings);
+    const { store, location, query } = await openSource(args.location(0), settings, {
+      documentsOnly: true,
+    });
     try {
       const entries = await namedEntries(store, location.kind, query);
       if (args.flag("tree")) {

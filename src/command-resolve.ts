@@ -24,7 +24,9 @@ export const resolveCommand = defineCommand({
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const { store, descriptor } = await resolveSource(args.location(0), settings, args);
+    const { store, descriptor } = await resolveSource(args.location(0), settings, args, {
+      documentsOnly: true,
+    });
     try {
       await context.result(orderDescriptor(descriptor), () => `${descriptor.digest}\n`);
     } finally {

@@ -22,12 +22,14 @@ type ArchiveLocation = Extract<Location, { kind: "archive" | "stream" }>;
  * temporary folder.
  *
  * @param tempRoot The folder in which that is made.
+ * @param documentsOnly Nothing but documents will be read, and nothing else is unpacked.
  * @throws {CacheportError} USAGE, LOCATION_NOT_FOUND, ARCHIVE_INVALID, LAYOUT_INVALID, ...
  */
 export async function openArchive(
   location: ArchiveLocation,
   settings: StoreSettings,
   tempRoot: string,
+  documentsOnly?: boolean,
 ): Promise<Store> {
   const { limits, signal } = settings;
   if (location.kind === "stream") {
@@ -36,12 +38,13 @@ export async function openArchive(
         hint: 'Pipe a tar into it: "cat cache.tar | cacheport ls -"',
       });
     }
-    return openStream(settings.stdin(), { tempRoot, limits, signal });
+    return openStream(settings.stdin(), { tempRoot, documentsOnly, limits, signal });
   }
   const { path } = location;
   const stream = (): Promise<LayoutArchive> =>
     openStream(Bun.file(path).stream(), {
       tempRoot,
+      documentsOnly,
       location: path,
       limits,
       signal,

@@ -140,22 +140,31 @@ export function locationName(location: Location): EntryName | undefined {
     : parseEntryName(name);
 }
 
+/** How a source is to be read. */
+export interface OpenOptions {
+  /**
+   * A path; what has to be unpacked is unpacked on its file system, so that its blobs can
+   * be moved there without a second copy.
+   */
+  near?: string | undefined;
+  /** Only manifests and small configs will be read: of an archive nothing else is unpacked. */
+  documentsOnly?: boolean | undefined;
+}
+
 /**
  * Opens a location for reading, given as it is written or parsed.
  *
- * @param options.near A path; what has to be unpacked is unpacked on its file
- *   system, so that its blobs can be moved there without a second copy.
  * @throws {CacheportError} LOCATION_NOT_FOUND, LAYOUT_INVALID, ARCHIVE_INVALID, ...
  */
 export async function openSource(
   source: string | Location,
   settings: StoreSettings,
-  options: { near?: string | undefined } = {},
+  options: OpenOptions = {},
 ): Promise<OpenedSource> {
   const location = typeof source === "string" ? locate(source, "source") : source;
   const query = locationQuery(location);
   return {
-    store: await openStore(location, settings, options.near),
+    store: await openStore(location, settings, options),
     location,
     query,
   };
@@ -164,7 +173,7 @@ export async function openSource(
 async function openStore(
   location: Location,
   settings: StoreSettings,
-  near: string | undefined,
+  options: OpenOptions,
 ): Promise<Store> {
   const { limits, jobs } = settings;
   switch (location.kind) {
@@ -176,7 +185,7 @@ async function openStore(
     case "stream": {
       if (location.kind === "stream" && settings.login) throw readsTwice();
       const { openArchive } = await import("./location-archive.ts");
-      return openArchive(location, settings, near ?? tmpdir());
+      return openArchive(location, settings, options.near ?? tmpdir(), options.documentsOnly);
     }
     case "registry":
       return openRepository(location, settings);
@@ -265,6 +274,9 @@ function refuseArchiveOptions(
 /** A folder on the file system that a location lies on, for what has to be unpacked. */
 export function folderNear(location: Location): string {
   if (!("path" in location)) return tmpdir();
+  const found = statSync(location.path, { throwIfNoEntry: false });
+  // Beside a pipe of the shell's, in /dev/fd, nothing can be made.
+  if (found && !found.isFile() && !found.isDirectory()) return tmpdir();
   let folder =
     location.kind === "directory" ? resolve(location.path) : dirname(resolve(location.path));
   while (probe(folder) !== "directory" && dirname(folder) !== folder) folder = dirname(folder);

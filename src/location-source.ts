@@ -6,6 +6,7 @@ import type { NamedEntry, Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Location } from "./location.ts";
 import { openSource } from "./location-open.ts";
+import type { OpenOptions } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { localPlatform, parsePlatform } from "./platform.ts";
 import { nameType } from "./walk.ts";
@@ -36,7 +37,7 @@ export async function resolveSource(
   source: string | Location,
   settings: StoreSettings,
   args: Arguments<never, "platform"> | undefined,
-  options: { near?: string | undefined } = {},
+  options: OpenOptions = {},
 ): Promise<ResolvedSource> {
   const { store, location, query } = await openSource(source, settings, options);
   try {

@@ -139,6 +139,21 @@ describe("convert", () => {
     expect(readFileSync(source).equals(readFileSync(fresh))).toBe(true);
   });
 
+  test("recompressed layers wait beside the archive, whatever command writes it", async () => {
+    const folder = tempFolder();
+    const source = `${fixture("app-image-manifest")}`;
+    for (const command of ["convert", "copy"]) {
+      const run = await shell(
+        folder,
+        `cacheport ${command} -q "${source}" ${command}.tar --compression zstd >out; rm out; ls -A`,
+        { TMPDIR: join(folder, "not-there") },
+      );
+      expect([run.code, run.stderr]).toEqual([0, ""]);
+      expect(run.stdout).toContain(`${command}.tar\n`);
+      expect(run.stdout).not.toContain(".cacheport");
+    }
+  });
+
   test("--compression rewrites the layers of an archive into another", async () => {
     const source = await packed("app-image-manifest");
     const target = join(dirname(source), "zstd.tar");

@@ -106,6 +106,36 @@ describe("a pipe", () => {
     },
   );
 
+  test("is listed and resolved without its large blobs being unpacked", async () => {
+    const folder = tempFolder();
+    const source = join(folder, "source");
+    const layer = addBlob(source, Buffer.alloc(40_000_000, 7), "text/plain");
+    const config = addBlob(source, "{}", "application/vnd.oci.empty.v1+json");
+    const mediaType = "application/vnd.oci.image.manifest.v1+json";
+    const manifest = addBlob(
+      source,
+      { schemaVersion: 2, mediaType, config, layers: [layer] },
+      mediaType,
+    );
+    writeLayout(source, [manifest]);
+    // No file may have more than 2 MB.
+    const run = await shell(
+      folder,
+      `tar -C source -cf all.tar .; tar -C source -czf all.tgz .; tar -czf inner.tgz source
+       ulimit -f 4000
+       for file in all.tar all.tgz inner.tgz; do
+         cacheport ls --json - <$file; cacheport resolve - <$file
+       done
+       cacheport ls --tree all.tgz >tree; ls -A`,
+    );
+    expect(run.stderr).toBe("");
+    const lines = run.stdout.trim().split("\n");
+    const list = JSON.parse(lines.slice(0, lines.indexOf(manifest.digest)).join(" "));
+    expect(list).toMatchObject([{ digest: manifest.digest, contentSize: 40_000_002 }]);
+    expect(lines.filter((line) => line === manifest.digest)).toHaveLength(3);
+    expect(lines.slice(-5)).toEqual(["all.tar", "all.tgz", "inner.tgz", "source", "tree"]);
+  });
+
   test.skipIf(!existsSync("/dev/shm"))(
     "into a folder on another file system than the temporary one",
     async () => {
