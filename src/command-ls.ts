@@ -26,6 +26,10 @@ export const lsCommand = defineCommand({
   options: [
     { name: "tree", description: "Show all content below each entry" },
     { name: "digests", description: "Show whole digests" },
+    {
+      name: "names",
+      description: "Print the names alone, one a line; a registry is asked for no more",
+    },
   ],
   examples: [
     {
@@ -47,6 +51,11 @@ export const lsCommand = defineCommand({
       documentsOnly: true,
     });
     try {
+      if (args.flag("names")) {
+        const names = await onlyNames(store, location.kind, query);
+        await context.result(names, () => names.map((name) => `${name}\n`).join(""));
+        return;
+      }
       const entries = await namedEntries(store, location.kind, query);
       if (args.flag("tree")) {
         await printTree(context, store, entries, settings);
@@ -68,6 +77,18 @@ export const lsCommand = defineCommand({
     }
   },
 });
+
+/** The names that a query asks for, without asking what they stand for. */
+async function onlyNames(
+  store: Store,
+  kind: Location["kind"],
+  query: NameQuery,
+): Promise<string[]> {
+  const isAll = query.name === undefined && query.digest === undefined;
+  if (isAll && store.listNames) return await store.listNames();
+  const entries = await namedEntries(store, kind, query);
+  return entries.flatMap(({ imageName, refName }) => imageName ?? refName ?? []);
+}
 
 /** A blob that no name reaches, as a line of the listing. */
 function unreachedEntry({ digest, mediaType, size }: Descriptor): ListedEntry {

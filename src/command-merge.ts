@@ -297,7 +297,7 @@ async function dropMissing(
     if (!smaller) continue;
     dropped.records += smaller.dropped.records;
     dropped.results += smaller.dropped.results;
-    dropped.layers.push(...smaller.dropped.layers);
+    for (const layer of smaller.dropped.layers) dropped.layers.push(layer);
     dropped.bytes += smaller.dropped.bytes;
   }
   return { sources: left, dropped };

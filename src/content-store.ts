@@ -97,6 +97,8 @@ export interface Resolved {
 export interface NameReader {
   /** All entries in their own order, those without a name too. A registry lists tags without descriptors' annotations. */
   list(): Promise<NamedEntry[]>;
+  /** The names alone, where they can be had without what they stand for. */
+  listNames?(): Promise<string[]>;
   /** @throws {CacheportError} NAME_NOT_FOUND, NAME_AMBIGUOUS, BLOB_NOT_FOUND */
   resolve(query: NameQuery): Promise<Resolved>;
 }

@@ -24,7 +24,8 @@ export function graphDot(graph: CacheGraph): string {
     if (several)
       lines.push(`  subgraph cluster_cache${index} {`, `  label=${quoted(cacheLabel(cache))};`);
     for (const at of records.get(index) ?? []) lines.push(recordNode(graph, at));
-    for (const tree of trees.get(index) ?? []) lines.push(...treeNodes(graph, tree));
+    for (const tree of trees.get(index) ?? [])
+      for (const line of treeNodes(graph, tree)) lines.push(line);
     if (several) lines.push("  }");
   });
   for (const { from, to, input, selector } of graph.links)

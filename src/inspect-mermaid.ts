@@ -24,7 +24,8 @@ export function graphMermaid(graph: CacheGraph): string {
     if (several)
       lines.push(`  subgraph cache${index}[${quoted(cacheLabel(cache))}]`, "  direction LR");
     for (const at of records.get(index) ?? []) lines.push(recordNode(graph, at));
-    for (const tree of trees.get(index) ?? []) lines.push(...treeNodes(graph, tree));
+    for (const tree of trees.get(index) ?? [])
+      for (const line of treeNodes(graph, tree)) lines.push(line);
     if (several) lines.push("  end");
   });
   for (const { from, to, input, selector } of graph.links)

@@ -108,7 +108,8 @@ export const inChains = [];
     for (const child of [...place.children].sort(bySize)) open.push(child);
   }
 }
-for (const blob of blobs) blob.depth = Math.min(...blob.places.map((place) => place.depth));
+for (const blob of blobs)
+  blob.depth = blob.places.reduce((least, { depth }) => Math.min(least, depth), Infinity);
 
 export const records = data.records.map(([digest, cache, results, name], index) => ({
   index,

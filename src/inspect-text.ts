@@ -232,7 +232,7 @@ function imageText(image: InspectedImage, style: InspectStyle): string {
     ],
     style,
   );
-  const largest = Math.max(1, ...image.layers.map(({ size }) => size));
+  const largest = image.layers.reduce((most, { size }) => Math.max(most, size), 1);
   const table = barTable(
     [{ title: "LAYER" }, { title: "SIZE", align: "right" }, BAR_COLUMN, { title: "CREATED BY" }],
     image.layers.map((layer) => [

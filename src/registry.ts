@@ -155,7 +155,7 @@ export class RegistryRepository implements Store, ContentWriter, NameWriter {
   }
 
   async list(): Promise<NamedEntry[]> {
-    const tags = await this.listRepositoryTags();
+    const tags = await this.listNames();
     const { jobs, limits } = this.#options;
     return await describeTags(this.#client, tags, { limit: limits.manifest, jobs }, this.#keep);
   }
@@ -165,7 +165,7 @@ export class RegistryRepository implements Store, ContentWriter, NameWriter {
    *
    * @throws {CacheportError} LOCATION_NOT_FOUND, REGISTRY_DENIED, REGISTRY_FAILED
    */
-  async listRepositoryTags(): Promise<string[]> {
+  async listNames(): Promise<string[]> {
     return await listTags(this.#client);
   }
 

@@ -74,3 +74,9 @@ describe("terminal text", () => {
     expect(pad("abcd", 3)).toBe("abcd");
   });
 });
+
+test("a table of very many rows is formatted", () => {
+  const rows = Array.from({ length: 200_000 }, (_, index) => [`row ${index}`]);
+  const text = formatTable([{ title: "NAME" }], rows);
+  expect(text.split("\n")).toHaveLength(200_002);
+});

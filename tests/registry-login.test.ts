@@ -46,7 +46,7 @@ describe("a login that exists", () => {
       const registry = await shy({ status });
       const repository = openRepository(`${registry.domain}/app`, PLAIN);
       expect((await repository.resolve({ name: "a" })).entry?.refName).toBe("a");
-      expect(await repository.listRepositoryTags()).toEqual(["a"]);
+      expect(await repository.listNames()).toEqual(["a"]);
       const other = openRepository(`${registry.domain}/app`, { plainHttp: true });
       registry.seen.length = 0;
       expect((await failure(() => other.resolve({ name: "a" }))).exitCode).toBeGreaterThan(2);

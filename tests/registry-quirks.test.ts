@@ -149,7 +149,7 @@ async function tagged(count: number, options: TestRegistryOptions) {
   for (let index = 0; index < count; index++)
     registry.addManifest("app", { schemaVersion: 2, layers: [] }, `t${1000 + index}`);
   const at = `${registry.domain}/app`;
-  return { registry, at, tags: () => openRepository(at).listRepositoryTags() };
+  return { registry, at, tags: () => openRepository(at).listNames() };
 }
 
 describe("a list of tags", () => {
@@ -192,6 +192,18 @@ describe("a list of tags", () => {
     expect(run.json()).toHaveLength(200);
     expect(run.requests.filter((line) => line.startsWith("GET"))).toHaveLength(2);
   });
+});
+
+test("ls --names asks for the pages of the list and nothing else", async () => {
+  const { registry, at } = await tagged(200, { pageSize: 90 });
+  const run = await ask(registry, ["ls", at, "--names"]);
+  expect(run.stdout.trimEnd().split("\n")).toHaveLength(200);
+  expect(run.requests.filter((line) => !line.includes("tags/list"))).toEqual([]);
+  expect(run.requests).toHaveLength(3);
+  const json = await ask(registry, ["ls", at, "--names", "--json"]);
+  expect(json.json().slice(0, 2)).toEqual(["t1000", "t1001"]);
+  const layout = await ask(registry, ["ls", fixture("app-oci-index"), "--names"]);
+  expect(layout.stdout).toBe("latest\n");
 });
 
 describe("what a server says", () => {
@@ -329,7 +341,7 @@ describe("misleading words", () => {
     await new Promise((resolve) => silent.once("listening", resolve));
     const { port } = silent.address() as AddressInfo;
     const repository = openRepository(`127.0.0.1:${port}/app`, { insecure: true, deadlineMs: 600 });
-    const error = await failure(() => repository.listRepositoryTags());
+    const error = await failure(() => repository.listNames());
     silent.close();
     expect(error.message).toContain("does not answer to TLS");
     expect(connections).toBe(1);

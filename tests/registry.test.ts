@@ -406,7 +406,7 @@ describe("names", () => {
           body: '{"tags":["a"]}',
         },
       });
-      const error = await failure(() => repository.listRepositoryTags());
+      const error = await failure(() => repository.listNames());
       expect(error.code).toBe("REGISTRY_FAILED");
     }
     registry.faults.length = 0;

@@ -32,7 +32,7 @@ describe.skipIf(!hasPeers)("the reference registry", () => {
     const repository = openRepository(at);
     const { descriptor } = await repository.resolve({ name: "b" });
     expect(await repository.deleteTag("a")).toBe("placeholder");
-    expect(await repository.listRepositoryTags()).toEqual(["b"]);
+    expect(await repository.listNames()).toEqual(["b"]);
     expect((await repository.resolve({ name: "b" })).descriptor).toEqual(descriptor);
     expect((await cacheport(["verify", `${at}:b`])).code).toBe(0);
     expect(await repository.deleteTag("b")).toBe("manifest");
@@ -148,7 +148,7 @@ describe.skipIf(!hasPeers)("the reference registry without delete", () => {
       const error = await failure(run);
       expect([error.code, error.exitCode]).toEqual(["REGISTRY_UNSUPPORTED", 5]);
     }
-    expect((await repository.listRepositoryTags()).toSorted()).toEqual(["a", "b"]);
+    expect((await repository.listNames()).toSorted()).toEqual(["a", "b"]);
     expect((await repository.resolve({ name: "a" })).descriptor).toEqual(descriptor);
   });
 });
