@@ -39,7 +39,7 @@ export const ROOMS: readonly Room[] = [
       "directory durable files folder index index-file index-update lock marker reader trash work",
   },
   { name: "archive", holds: "layouts in tar files", doors: "file format reader unpacked writer" },
-  { name: "registry", holds: "the client of registries", doors: "failures limits" },
+  { name: "registry", holds: "the client of registries", doors: "failures limits trace" },
   { name: "object", holds: "object stores: s3, azblob, gha", doors: "gc place store" },
   {
     name: "location",

@@ -129,6 +129,7 @@ function checkOperands(spec: ArgumentsSpec, operands: readonly string[]): void {
 export class ParsedArguments implements Arguments {
   readonly operands: readonly string[];
   #locations: readonly Location[] = [];
+  #targets: readonly Location[] = [];
   readonly #spec: ArgumentsSpec;
   readonly #values: ReadonlyMap<string, readonly string[]>;
 
@@ -147,6 +148,7 @@ export class ParsedArguments implements Arguments {
     const specs = this.#spec.operands;
     const repeated = specs.findIndex((operand) => operand.repeat);
     const behind = repeated < 0 ? 0 : specs.length - 1 - repeated;
+    const targets: Location[] = [];
     this.#locations = this.operands.flatMap((text, index) => {
       const left = this.operands.length - index;
       const spec =
@@ -155,10 +157,13 @@ export class ParsedArguments implements Arguments {
           : left <= behind
             ? specs[specs.length - left]
             : specs[repeated];
-      return spec?.kind === "location"
-        ? parse(text, this.#isTarget(spec) ? "target" : "source")
-        : [];
+      if (spec?.kind !== "location") return [];
+      const isTarget = this.#isTarget(spec);
+      const location = parse(text, isTarget ? "target" : "source");
+      if (isTarget) targets.push(location);
+      return location;
     });
+    this.#targets = targets;
   }
 
   #isTarget({ target }: OperandSpec): boolean {
@@ -167,6 +172,10 @@ export class ParsedArguments implements Arguments {
 
   get locations(): readonly Location[] {
     return this.#locations;
+  }
+
+  get targets(): readonly Location[] {
+    return this.#targets;
   }
 
   readonly location = (index: number): Location => {

@@ -32,6 +32,8 @@ export interface Arguments<Flag extends string = string, Value extends string = 
   readonly operand: (index: number) => string;
   /** The operands that are locations, in their order; what stands in one is looked at once. */
   readonly locations: readonly Location[];
+  /** Those of them that are written to and were named for it. */
+  readonly targets: readonly Location[];
   /** The location at a position among the locations. @throws {CacheportError} USAGE */
   readonly location: (index: number) => Location;
   readonly flag: (name: Flag) => boolean;
@@ -67,6 +69,12 @@ export interface CommandContext {
   readonly commands: readonly CommandEntry[];
   /** Opens standard input as raw bytes. */
   stdin(): ReadableStream<Uint8Array>;
+  /**
+   * Asks for a password on the terminal, which does not show it.
+   *
+   * @throws {CacheportError} INTERRUPTED; USAGE when standard input is no terminal
+   */
+  askSecret(question: string): Promise<string>;
   /** True when standard input is a terminal. */
   readonly stdinIsTerminal: boolean;
   /** True when standard output is a terminal, also one of unknown size. */

@@ -80,6 +80,11 @@ const EVERY_COMMAND = [
     value: "DURATION",
     description: "How long to wait for the lock of a layout (default 30s)",
   },
+  {
+    name: "verbose",
+    short: "v",
+    description: "Log every request to a registry or an object store, without secrets",
+  },
   { name: "help", short: "h", description: "Show this help" },
 ] as const satisfies readonly OptionSpec[];
 
@@ -97,6 +102,22 @@ const REGISTRY = [
     name: "login-host",
     value: "HOST",
     description: "Registry that the login is for, where several are named (default the last)",
+  },
+  {
+    name: "src-creds",
+    value: "USER[:PASSWORD]",
+    description: "Login for the registry that is read; a password left out is asked for",
+  },
+  {
+    name: "authfile",
+    value: "FILE",
+    description: "Look for logins in this config.json or auth.json first",
+  },
+  {
+    name: "src-tls-verify",
+    value: "BOOL",
+    choices: ["true", "false"],
+    description: "Check the certificate of the registry that is read (default true)",
   },
   {
     name: "ca-file",
@@ -122,8 +143,23 @@ const REGISTRY = [
   },
 ] as const satisfies readonly OptionSpec[];
 
+/** For commands with a place that is written to beside the one that is read. */
+const TARGET_REGISTRY = [
+  {
+    name: "dest-creds",
+    value: "USER[:PASSWORD]",
+    description: "Login for the registry that is written to",
+  },
+  {
+    name: "dest-tls-verify",
+    value: "BOOL",
+    choices: ["true", "false"],
+    description: "Check the certificate of the registry that is written to (default true)",
+  },
+] as const satisfies readonly OptionSpec[];
+
 /** What any command may be asked for; the options on registries only where it takes locations. */
-const SHARED = [...EVERY_COMMAND, ...REGISTRY] as const;
+const SHARED = [...EVERY_COMMAND, ...REGISTRY, ...TARGET_REGISTRY] as const;
 
 /** The shared options that take no value. */
 export type SharedFlag = FlagName<typeof SHARED>;
@@ -140,7 +176,8 @@ export function takesLocations(command: { operands: readonly OperandSpec[] }): b
 export function sharedOptions(command: {
   operands: readonly OperandSpec[];
 }): readonly OptionSpec[] {
-  return takesLocations(command) ? SHARED : EVERY_COMMAND;
+  if (command.operands.some((operand) => operand.target)) return SHARED;
+  return takesLocations(command) ? [...EVERY_COMMAND, ...REGISTRY] : EVERY_COMMAND;
 }
 
 /** Options that may stand before the command's name: all that any command shares. */

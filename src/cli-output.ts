@@ -1,7 +1,6 @@
 /** What a command can reach of the world outside, and how its output leaves. */
 import type { Arguments, CommandContext, CommandEntry } from "./cli-command.ts";
-import type { CacheportError } from "./errors.ts";
-import { interrupted, systemCode, systemError } from "./errors.ts";
+import { CacheportError, interrupted, systemCode, systemError } from "./errors.ts";
 import type { ProgressDisplay, ProgressMode } from "./cli-progress.ts";
 import { createProgress } from "./cli-progress.ts";
 import { hintOf } from "./cli-hints.ts";
@@ -148,6 +147,18 @@ export function createContext(
     progress,
     commands,
     stdin: () => interruptible(stdin.open(), host.signal),
+    async askSecret(question) {
+      if (!stdin.isTerminal)
+        throw new CacheportError("USAGE", "Cannot ask for a password: there is no terminal", {
+          hint: "Write USER:PASSWORD, or echo $TOKEN | cacheport ... --username USER --password-stdin",
+        });
+      progress.clear();
+      stderr.say(printable(question));
+      const answer = await stdin.readSecret();
+      stderr.say("\n");
+      if (answer === undefined) throw interrupted();
+      return answer;
+    },
     get stdinIsTerminal() {
       return stdin.isTerminal;
     },

@@ -28,6 +28,12 @@ export interface InputStream {
   readonly isTerminal: boolean;
   /** @throws {CacheportError} USAGE the second time */
   open(): ReadableStream<Uint8Array>;
+  /**
+   * Reads a line from the terminal that it does not show.
+   *
+   * @returns Undefined when it was interrupted.
+   */
+  readSecret(): Promise<string | undefined>;
 }
 
 /** What the runtime knows of a terminal. */
@@ -35,6 +41,15 @@ interface Terminal {
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
   readonly rows?: number | undefined;
+}
+
+/** What the runtime can do with the terminal that is typed into. */
+interface InputTerminal extends Terminal {
+  setRawMode?(raw: boolean): unknown;
+  on(event: "data", listener: (chunk: Uint8Array) => void): unknown;
+  off(event: "data", listener: (chunk: Uint8Array) => void): unknown;
+  resume(): unknown;
+  pause(): unknown;
 }
 
 /** A result of this size goes out at once; a pipe takes it without waiting. */
@@ -87,7 +102,7 @@ export function outputStream(descriptor: number, terminal: () => Terminal): Outp
 }
 
 /** Opens standard input. */
-export function inputStream(terminal: () => Terminal): InputStream {
+export function inputStream(terminal: () => InputTerminal): InputStream {
   let isOpen = false;
   return {
     get isTerminal() {
@@ -102,7 +117,34 @@ export function inputStream(terminal: () => Terminal): InputStream {
       isOpen = true;
       return Bun.stdin.stream();
     },
+    readSecret: () => readSecret(terminal()),
   };
+}
+
+/** Reads keys until the line ends, with the echo of the terminal turned off. */
+async function readSecret(terminal: InputTerminal): Promise<string | undefined> {
+  const { promise, resolve } = Promise.withResolvers<string | undefined>();
+  const decoder = new TextDecoder();
+  let line = "";
+  const onData = (chunk: Uint8Array): void => {
+    for (const key of decoder.decode(chunk, { stream: true })) {
+      if (key === "\r" || key === "\n" || key === "\x04") return resolve(line);
+      if (key === "\x03") return resolve(undefined);
+      if (key === "\x15") line = "";
+      else if (key === "\x7f" || key === "\b") line = Array.from(line).slice(0, -1).join("");
+      else line += key;
+    }
+  };
+  terminal.setRawMode?.(true);
+  terminal.on("data", onData);
+  terminal.resume();
+  try {
+    return await promise;
+  } finally {
+    terminal.off("data", onData);
+    terminal.pause();
+    terminal.setRawMode?.(false);
+  }
 }
 
 /**

@@ -1,4 +1,5 @@
 /** `cacheport cat`: bytes as they are stored, whatever they are. */
+import { CacheportError } from "./errors.ts";
 import { defineCommand } from "./cli-command.ts";
 import { digestOf } from "./digest.ts";
 import { locationQuery, storeSettings } from "./location-open.ts";
@@ -43,6 +44,7 @@ export const catCommand = defineCommand({
       } else if (isDocumentType(descriptor.mediaType)) {
         await context.write(await store.read(descriptor, settings.limits.manifest));
       } else {
+        if (context.stdoutIsTerminal) refuseBinary(descriptor.mediaType);
         const stream = await store.open(descriptor, settings.signal);
         for await (const chunk of verifiedStream(stream, descriptor)) await context.write(chunk);
       }
@@ -51,3 +53,11 @@ export const catCommand = defineCommand({
     }
   },
 });
+
+/** Bytes of a layer would leave a terminal in any state; what is JSON or text is meant to be read. */
+function refuseBinary(mediaType: string): void {
+  if (/json|^text\//i.test(mediaType)) return;
+  throw new CacheportError("USAGE", "Cannot write binary content to a terminal", {
+    hint: "Redirect it to a file, or pipe it on: cacheport cat LOCATION | tar tz",
+  });
+}

@@ -14,7 +14,7 @@ import { parseLocation } from "./location.ts";
 import { checkTargetFolder } from "./location-new.ts";
 import type { Location, PathKind } from "./location.ts";
 import { dirname, resolve } from "./paths.ts";
-import { readLogin } from "./location-login.ts";
+import { accessTo, readAccess, withAuthFile } from "./location-login.ts";
 import type { ArchiveOptions, StoreSettings } from "./location-settings.ts";
 import { DEFAULT_NAME, isSamePlace } from "./object-place.ts";
 import type { ObjectStore } from "./object-store.ts";
@@ -48,26 +48,20 @@ export async function storeSettings(
     jobs: args.integer("jobs", { min: 1, max: 64 }) ?? DEFAULT_JOBS,
     lockTimeout: args.duration("lock-timeout") ?? 30_000,
     signal: context.signal,
-    env: context.env,
+    env: withAuthFile(context.env, args.value("authfile")),
     stdin: () => context.stdin(),
     write: (bytes) => context.write(bytes),
     note: (text) => context.note(text),
     stdinIsTerminal: context.stdinIsTerminal,
     stdoutIsTerminal: context.stdoutIsTerminal,
-    login: await readLogin(context, args, registryHosts(args.locations)),
+    access: await readAccess(context, args),
+    trace: args.flag("verbose") ? (line) => context.note(line) : undefined,
     caFile: args.value("ca-file"),
     insecure: args.flag("insecure"),
     plainHttp: args.flag("plain-http"),
     allowPrivateUpload: args.flag("allow-private-upload"),
     checkTarget: args.flag("check-target"),
   };
-}
-
-/** The registries that locations are in, in their order. */
-function registryHosts(locations: readonly Location[]): string[] {
-  return locations.flatMap((location) =>
-    location.kind === "registry" ? [location.reference.domain] : [],
-  );
 }
 
 function probe(path: string): PathKind {
@@ -183,7 +177,7 @@ async function openStore(
     }
     case "archive":
     case "stream": {
-      if (location.kind === "stream" && settings.login) throw readsTwice();
+      if (location.kind === "stream" && settings.access.usedInput) throw readsTwice();
       const { openArchive } = await import("./location-archive.ts");
       return openArchive(location, settings, options.near ?? tmpdir(), options.documentsOnly);
     }
@@ -214,17 +208,16 @@ function readsTwice(): CacheportError {
 
 /** Opens a repository, with the login that was given if it is for its registry. */
 async function openRepository(
-  { reference, attributes }: Extract<Location, { kind: "registry" }>,
-  { login, ...settings }: StoreSettings,
+  location: Extract<Location, { kind: "registry" }>,
+  { access, ...settings }: StoreSettings,
 ): Promise<RegistryRepository> {
   const { RegistryRepository } = await import("./registry.ts");
+  const { reference, attributes } = location;
+  const { login, verify } = accessTo(location, access);
   return RegistryRepository.open(reference, {
     ...settings,
-    ...(login?.host === reference.domain && {
-      username: login.username,
-      password: login.password,
-    }),
-    insecure: settings.insecure || attributes?.insecure === true,
+    ...(login && { username: login.username, password: login.password }),
+    insecure: settings.insecure || attributes?.insecure === true || !verify,
   });
 }
 

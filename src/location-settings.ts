@@ -1,7 +1,7 @@
 /** With what stores are opened. */
 import type { CommandContext } from "./cli-command.ts";
 import type { DocumentLimits } from "./documents.ts";
-import type { Login } from "./location-login.ts";
+import type { Access } from "./location-login.ts";
 
 /** What every store is opened with. */
 export interface StoreSettings {
@@ -18,8 +18,10 @@ export interface StoreSettings {
   note(text: string): void;
   stdinIsTerminal: boolean;
   stdoutIsTerminal: boolean;
-  /** For one registry; the others' are looked up where docker login keeps them. */
-  login: Login | undefined;
+  /** Logins and certificates; other logins are looked up where docker login keeps them. */
+  access: Access;
+  /** Takes the log of requests. */
+  trace: ((line: string) => void) | undefined;
   caFile: string | undefined;
   insecure: boolean;
   plainHttp: boolean;

@@ -4,6 +4,7 @@
  * other host sees a signature or a token.
  */
 import { rootCertificates } from "node:tls";
+import { traced } from "./registry-trace.ts";
 import { CacheportError, interrupted, systemError } from "./errors.ts";
 import type { ObjectInfo, ObjectSettings, OpenObject } from "./object-service.ts";
 import { TransportFailure, explainFailure } from "./registry-failures.ts";
@@ -191,7 +192,7 @@ export class ObjectHttp {
       // A proxy would look for this machine's own addresses on its machine.
       ...(isNearby(url.hostname) && { proxy: false }),
     };
-    return await fetch(url, options);
+    return await traced(this.#options.trace, init.method ?? "GET", url, () => fetch(url, options));
   }
 
   #readCa(paths: readonly string[]): Promise<string[]> {

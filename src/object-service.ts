@@ -2,6 +2,7 @@
  * What cacheport needs of an object store, the same for each of them: blobs by their
  * digest, and the documents of caches by name. One file for each service implements it.
  */
+import type { Trace } from "./registry-trace.ts";
 import type { BlobSource, PutOptions } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
@@ -17,6 +18,8 @@ export interface ObjectSettings {
   signal?: AbortSignal | undefined;
   caFile?: string | undefined;
   insecure?: boolean | undefined;
+  /** Takes the log of requests. */
+  trace?: Trace;
   /** Milliseconds before the second try of a request; 500. */
   retryDelayMs?: number | undefined;
 }

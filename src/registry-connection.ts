@@ -9,6 +9,8 @@ import type { Authorizer } from "./registry-auth.ts";
 import { hasPort, isLoopbackHost, registryEndpoints } from "./registry-endpoint.ts";
 import type { Endpoint, EndpointOptions } from "./registry-endpoint.ts";
 import { TransportFailure, explainFailure } from "./registry-failures.ts";
+import { proxyOf, traced } from "./registry-trace.ts";
+import type { Trace } from "./registry-trace.ts";
 import { Warnings } from "./registry-warnings.ts";
 import { StallWatch } from "./registry-limits.ts";
 import { MAX_REDIRECTS, followLocation, tooManyRedirects } from "./registry-redirect.ts";
@@ -21,6 +23,8 @@ export interface ConnectionOptions extends EndpointOptions {
   allowPrivateUpload?: boolean | undefined;
   /** Is told what the user should know and what is no failure. */
   note?: ((text: string) => void) | undefined;
+  /** Takes the log of requests. */
+  trace?: Trace;
   /** Milliseconds in which a port must show whether it speaks TLS. */
   probeTimeout: number;
 }
@@ -248,7 +252,17 @@ export class RegistryConnection {
       // A proxy would look for this machine's ports on its own machine.
       ...(isLoopbackHost(url.hostname) && { proxy: false }),
     };
-    return await fetch(url, options);
+    const { trace, env } = this.#options;
+    try {
+      return await traced(trace, init.method ?? "GET", url, () => fetch(url, options));
+    } catch (error) {
+      const proxy = isLoopbackHost(url.hostname) ? undefined : proxyOf(url, env);
+      if (!proxy || !["refused", "dns"].includes(explainFailure(error).kind)) throw error;
+      throw new TransportFailure(
+        "proxy",
+        `the proxy ${proxy.address} (${proxy.variable}) does not answer`,
+      );
+    }
   }
 
   /** The usual certificates and those of the user's file. */

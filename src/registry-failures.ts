@@ -4,7 +4,7 @@ import type { Remedy } from "./errors.ts";
 
 /** What went wrong between here and the registry. */
 export type FailureKind =
-  "refused" | "reset" | "stalled" | "silent" | "tls" | "certificate" | "protocol" | "dns";
+  "refused" | "proxy" | "reset" | "stalled" | "silent" | "tls" | "certificate" | "protocol" | "dns";
 
 /** Why a request got no answer, and whether another try has a chance. */
 export class TransportFailure extends Error {
@@ -18,7 +18,7 @@ export class TransportFailure extends Error {
 
   /** Tells whether the failure may pass by itself. */
   get temporary(): boolean {
-    return ["refused", "reset", "stalled"].includes(this.kind);
+    return ["refused", "proxy", "reset", "stalled"].includes(this.kind);
   }
 }
 
@@ -32,7 +32,8 @@ const TLS_CODES =
 export function explainFailure(error: unknown): TransportFailure {
   if (error instanceof TransportFailure) return error;
   const code = String((error as { code?: unknown } | null)?.code ?? "");
-  if (code === "ECONNREFUSED") return new TransportFailure("refused", "the connection was refused");
+  if (/^(?:ECONNREFUSED|ConnectionRefused|FailedToOpenSocket)$/.test(code))
+    return new TransportFailure("refused", "the connection was refused");
   if (code === "ENOTFOUND" || code === "EAI_AGAIN")
     return new TransportFailure("dns", "its host name cannot be resolved");
   if (code === "EPROTO")
@@ -52,9 +53,11 @@ export function unreachable(domain: string, failure: TransportFailure): Cachepor
   const hint: string | Remedy =
     failure.kind === "tls" || failure.kind === "silent" || failure.kind === "certificate"
       ? { do: "trust-certificate", plainHttp: true }
-      : failure.kind === "dns"
-        ? "Check the spelling of the host"
-        : "Check that the registry is running and can be reached from here, then try again";
+      : failure.kind === "proxy"
+        ? "Check the variable that names the proxy, or name the host in NO_PROXY"
+        : failure.kind === "dns"
+          ? "Check the spelling of the host"
+          : "Check that the registry is running and can be reached from here, then try again";
   return new CacheportError(
     "REGISTRY_FAILED",
     `Cannot reach registry "${domain}": ${failure.message}`,

@@ -2,6 +2,7 @@
  * Requests to one registry, with the manners that a shared service is due: few at
  * once, tried again with growing pauses, ended by a deadline.
  */
+import type { Trace } from "./registry-trace.ts";
 import { CacheportError, interrupted, isCacheportError } from "./errors.ts";
 import { Authorizer } from "./registry-auth.ts";
 import type { TokenReply, TokenRequest } from "./registry-auth.ts";
@@ -35,6 +36,8 @@ export interface TransportOptions {
   deadlineMs?: number | undefined;
   /** Is told what the user should know and what is no failure. */
   note?: ((text: string) => void) | undefined;
+  /** Takes the log of requests. */
+  trace?: Trace;
   /** Milliseconds before the second try; 500. */
   retryDelayMs?: number | undefined;
 }

@@ -42,6 +42,7 @@ export function fakeHost(options: FakeHostOptions = {}): FakeHost {
       signal: options.signal ?? new AbortController().signal,
       stdin: {
         isTerminal: false,
+        readSecret: async () => undefined,
         open: () => options.stdin ?? new Blob([]).stream(),
       },
       stdout: stream("stdout"),
