@@ -6,12 +6,12 @@ import { gunzipSync, gzipSync, zstdCompressSync, zstdDecompressSync } from "node
 import { LayoutArchive } from "../src/archive-reader.ts";
 import { makeTar } from "./helpers/archives.ts";
 import type { TestMember } from "./helpers/archives.ts";
-import { cacheport } from "./helpers/binary.ts";
+import { BINARY, cacheport } from "./helpers/binary.ts";
 import { hexOf, STYLES, testImage } from "./helpers/docker-archive.ts";
 import { failure } from "./helpers/errors.ts";
 import { blobFile, layoutFaults, readDocument, readIndex } from "./helpers/layout.ts";
 import { shell } from "./helpers/shell.ts";
-import { tempFolder } from "./helpers/temp.ts";
+import { fixture, tempFolder } from "./helpers/temp.ts";
 
 const ONE = testImage(["team/app:1.0", "quay.io/team/app:1.0"], ["base", "tools", "one"]);
 const TWO = testImage(["team/app:2.0"], ["base", "tools", "two", "tools"]);
@@ -206,6 +206,107 @@ test("docker-archive: before the path is understood, as a source and as a target
   expect(listed.json()).toMatchObject([
     { Config: `blobs/sha256/${hexOf(TWO.config)}`, RepoTags: ["team/app:3.0"] },
   ]);
+});
+
+/** What tar(1) finds in an archive: the names of its members, and each image of manifest.json. */
+async function seenByTar(path: string): Promise<{ names: string[]; items: any[] }> {
+  const listed = await shell(tempFolder(), `tar -tf "${path}"; tar -xOf "${path}" manifest.json`);
+  expect(listed.stderr).toBe("");
+  const lines = listed.stdout.trim().split("\n");
+  return { names: lines.slice(0, -1), items: JSON.parse(lines.at(-1) ?? "") };
+}
+
+describe("an archive with a manifest.json", () => {
+  test("is never appended to: a name that moves leaves one of each member", async () => {
+    const source = tarFile(STYLES.crane([ONE, TWO]));
+    const path = join(tempFolder(), "image.tar");
+    const target = `type=docker,dest=${path},name=team/app:x`;
+    for (const [name, image] of [
+      ["team/app:1.0", ONE],
+      ["team/app:2.0", TWO],
+    ] as const) {
+      // The second time as any other archive: that it is for docker load shows in itself.
+      const to = image === ONE ? target : `${path}:team/app:x`;
+      expect((await cacheport(["copy", "-q", `${source}:${name}`, to])).stderr).toBe("");
+      const { names, items } = await seenByTar(path);
+      expect(new Set(names).size).toBe(names.length);
+      expect(items.map(({ Config, RepoTags }) => [Config, RepoTags])).toEqual([
+        [`blobs/sha256/${hexOf(image.config)}`, ["team/app:x"]],
+      ]);
+    }
+    const before = readFileSync(path);
+    await cacheport(["copy", `${source}:team/app:2.0`, `${path}:team/app:x`]);
+    expect(readFileSync(path).equals(before)).toBe(true);
+  });
+
+  test("of several images is written with type=docker; what is no image is refused", async () => {
+    const source = tarFile(STYLES.oldDocker([ONE, TWO]));
+    const path = join(tempFolder(), "images.tar");
+    const run = await cacheport(["copy", "-q", "--all", source, `type=docker,dest=${path}`]);
+    expect(run.stderr).toBe("");
+    const before = await seenByTar(path);
+    expect(before.items.map(({ RepoTags }) => RepoTags)).toEqual([
+      ["team/app:1.0", "quay.io/team/app:1.0"],
+      ["team/app:2.0"],
+    ]);
+    const cache = fixture("app-image-manifest");
+    const refused = await cacheport(["copy", cache, `type=docker,dest=${path},name=cache:1`]);
+    expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining("is no image")]);
+    // Beside images, under a plain name, anything may stand.
+    expect((await cacheport(["copy", "-q", cache, `${path}:cache`])).stderr).toBe("");
+    expect((await seenByTar(path)).items).toEqual(before.items);
+    expect((await cacheport(["verify", "--deep", path])).code).toBe(0);
+  });
+
+  test("keeps what docker save says of its layers beside their paths", async () => {
+    const layer = `sha256:${hexOf(ONE.layers[0] as Uint8Array)}`;
+    const path = join(tempFolder(), "images.tar");
+    const source = tarFile(STYLES.skopeo([ONE]));
+    await cacheport(["copy", `${source}:team/app:1.0`, `type=docker,dest=${path},name=a:1`]);
+    const folder = tempFolder();
+    await shell(folder, `tar -xf "${path}"`);
+    const file = join(folder, "manifest.json");
+    const [item] = JSON.parse(readFileSync(file, "utf8"));
+    const LayerSources = { [layer]: { mediaType: "x/y", size: 1, digest: layer } };
+    writeFileSync(file, JSON.stringify([{ ...item, LayerSources }]));
+    await shell(folder, `tar -cf "${path}" *`);
+    expect((await cacheport(["tag", path, "b:2"])).stderr).toBe("");
+    const { items } = await seenByTar(path);
+    expect(items).toEqual([{ ...item, RepoTags: ["a:1", "b:2"], LayerSources }]);
+  });
+
+  test("loses no name to eight tags at once", async () => {
+    const path = join(tempFolder(), "images.tar");
+    const source = tarFile(STYLES.skopeo([ONE]));
+    await cacheport(["copy", `${source}:team/app:1.0`, `type=docker,dest=${path},name=a:0`]);
+    const tags = Array.from({ length: 8 }, (_, n) => `a:${n + 1}`);
+    const runs = await Promise.all(tags.map((tag) => cacheport(["tag", path, tag])));
+    // Several names are one content, so "the only entry" is meant by all of them.
+    expect(runs.map(({ code }) => code)).toEqual(tags.map(() => 0));
+    const { items } = await seenByTar(path);
+    expect(items).toHaveLength(1);
+    expect(items[0].RepoTags.toSorted()).toEqual(["a:0", ...tags]);
+    expect(readdirSync(join(path, ".."))).toEqual(["images.tar"]);
+  });
+});
+
+test("kill -9 while an archive is unpacked leaves what the next run removes", async () => {
+  const folder = tempFolder();
+  const path = tarFile(STYLES.skopeo([ONE, TWO]), gzipSync);
+  const child = Bun.spawn([BINARY, "copy", "--all", "-", join(folder, "layout")], {
+    stdin: "pipe",
+    stdout: "ignore",
+    stderr: "ignore",
+  });
+  void child.stdin.write(readFileSync(path).subarray(0, 1000));
+  await child.stdin.flush();
+  while (!readdirSync(folder).some((name) => name.startsWith(".cacheport-run-")))
+    await Bun.sleep(1);
+  child.kill("SIGKILL");
+  await child.exited;
+  expect(readdirSync(folder)).toHaveLength(1);
+  expect((await cacheport(["copy", "-q", "--all", path, join(folder, "layout")])).stderr).toBe("");
+  expect(readdirSync(folder)).toEqual(["layout"]);
 });
 
 describe("a layout in a folder of a tar", () => {
