@@ -9,7 +9,6 @@ import type { PutOptions } from "./content-store.ts";
 import {
   blobPath,
   checkContent,
-  createHasher,
   digestAlgorithm,
   digestMismatch,
   digestOf,
@@ -19,7 +18,7 @@ import type { Digest } from "./digest.ts";
 import { interrupted, systemError } from "./errors.ts";
 import { encodeTarHeader, TAR_BLOCK, TAR_END, tarPadding } from "./archive-header.ts";
 import type { ArchiveBlob, ArchivePlan, PlacedMember } from "./archive-plan.ts";
-import { readChunks } from "./blob-check.ts";
+import { checkedChunks, readChunks } from "./blob-check.ts";
 import type { WorkerPool } from "./blob-threads.ts";
 
 /** A file that an archive is written into, with what a crash may do to it in view. */
@@ -179,22 +178,11 @@ async function* blobChunks(
     yield source.bytes;
     return;
   }
-  const hasher = createHasher(digestAlgorithm(descriptor.digest));
   const stream = await source.store.open(descriptor, signal);
-  let received = 0;
-  let held: Uint8Array | undefined;
-  for await (const chunk of readChunks(stream, signal)) {
-    received += chunk.length;
-    if (received > descriptor.size) throw sizeMismatch(descriptor, received);
-    hasher.update(chunk);
+  for await (const chunk of checkedChunks(readChunks(stream, signal), descriptor)) {
     onBytes?.(chunk.length);
-    if (held) yield held;
-    held = chunk;
+    yield chunk;
   }
-  if (received !== descriptor.size) throw sizeMismatch(descriptor, received);
-  const actual = hasher.digest();
-  if (actual !== descriptor.digest) throw digestMismatch(descriptor.digest, actual);
-  if (held) yield held;
 }
 
 /**

@@ -1,6 +1,6 @@
-/** Streams of content: checked against digest and size while they pass, and read whole under a limit. */
+/** Content that passes: checked against digest and size on its way, and read whole under a limit. */
 import { createHasher, digestAlgorithm, digestMismatch, sizeMismatch } from "./digest.ts";
-import type { Digest } from "./digest.ts";
+import type { Digest, Hasher } from "./digest.ts";
 import { checkDocumentSize } from "./documents.ts";
 import { interrupted } from "./errors.ts";
 
@@ -9,6 +9,68 @@ interface Expected {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
+}
+
+/**
+ * Checks content piece by piece while it passes. Whoever has added every piece and then
+ * finished without an error has had good content.
+ */
+export class ContentCheck {
+  readonly #expected: Expected;
+  readonly #hasher: Hasher;
+  #received = 0;
+
+  /** @param expected A descriptor, or the digest and the size of one. */
+  constructor(expected: Expected) {
+    this.#expected = expected;
+    this.#hasher = createHasher(digestAlgorithm(expected.digest));
+  }
+
+  /** Bytes that have passed. */
+  get received(): number {
+    return this.#received;
+  }
+
+  /** Takes a piece. @throws {CacheportError} SIZE_MISMATCH, as soon as there are too many bytes */
+  add(piece: Uint8Array): void {
+    this.#received += piece.length;
+    if (this.#received > this.#expected.size) throw sizeMismatch(this.#expected, this.#received);
+    this.#hasher.update(piece);
+  }
+
+  /** To be called once, at the end. @throws {CacheportError} SIZE_MISMATCH, DIGEST_MISMATCH */
+  finish(): void {
+    const size = this.#received;
+    // There is no need to know what too few bytes hash to.
+    if (size !== this.#expected.size) throw sizeMismatch(this.#expected, size);
+    checkHashed(this.#expected, { digest: this.#hasher.digest(), size });
+  }
+}
+
+/**
+ * Checks what was hashed elsewhere: on another thread, or while it was made.
+ *
+ * @throws {CacheportError} SIZE_MISMATCH, DIGEST_MISMATCH
+ */
+export function checkHashed(expected: Expected, actual: Expected): void {
+  if (actual.size !== expected.size) throw sizeMismatch(expected, actual.size);
+  if (actual.digest !== expected.digest) throw digestMismatch(expected.digest, actual.digest);
+}
+
+/** Passes chunks on and checks them; the last one comes only when all of them are right. */
+export async function* checkedChunks(
+  chunks: AsyncIterable<Uint8Array>,
+  expected: Expected,
+): AsyncGenerator<Uint8Array, void, void> {
+  const check = new ContentCheck(expected);
+  let held: Uint8Array | undefined;
+  for await (const chunk of chunks) {
+    check.add(chunk);
+    if (held) yield held;
+    held = chunk;
+  }
+  check.finish();
+  if (held) yield held;
 }
 
 /**
@@ -24,20 +86,15 @@ export function verifiedStream(
   stream: ReadableStream<Uint8Array>,
   expected: Expected,
 ): ReadableStream<Uint8Array> {
-  const hasher = createHasher(digestAlgorithm(expected.digest));
-  let received = 0;
+  const check = new ContentCheck(expected);
   return stream.pipeThrough(
     new TransformStream<Uint8Array, Uint8Array>({
       transform(chunk, controller) {
-        received += chunk.length;
-        if (received > expected.size) throw sizeMismatch(expected, received);
-        hasher.update(chunk);
+        check.add(chunk);
         controller.enqueue(chunk);
       },
       flush() {
-        if (received !== expected.size) throw sizeMismatch(expected, received);
-        const actual = hasher.digest();
-        if (actual !== expected.digest) throw digestMismatch(expected.digest, actual);
+        check.finish();
       },
     }),
   );

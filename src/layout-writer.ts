@@ -8,23 +8,16 @@ import { open, rm, rmdir, utimes } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import type { BlobLocation, BlobSource, PutOptions, PutOutcome } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
-import {
-  blobPath,
-  checkContent,
-  digestAlgorithm,
-  digestMismatch,
-  parseDigest,
-  sizeMismatch,
-} from "./digest.ts";
+import { blobPath, checkContent, digestAlgorithm, parseDigest, sizeMismatch } from "./digest.ts";
 import type { Digest, DigestAlgorithm } from "./digest.ts";
 import { syncFiles, syncFolder, writeAll, writeUnsynced } from "./layout-durable.ts";
 import { CacheportError, interrupted, systemCode, systemError } from "./errors.ts";
 import { Growth } from "./blob-jobs.ts";
-import type { FileJobResult } from "./blob-jobs.ts";
+
 import { dirname, join, resolve } from "./paths.ts";
 import { againIfRemoved, makeFolder, RunFolder } from "./layout-work.ts";
 import { recoverDeadTrash } from "./layout-trash.ts";
-import { readChunks } from "./blob-check.ts";
+import { checkHashed, readChunks } from "./blob-check.ts";
 import { WorkerPool } from "./blob-threads.ts";
 
 /** Small blobs that are synced together at most; what is not synced is lost when a run dies. */
@@ -241,7 +234,7 @@ export class BlobWriter {
     if (disposable && source.offset === 0) {
       const job = { source, algorithm, seal: true };
       if (hashed) await seal(source.path, descriptor);
-      else checkResult(descriptor, await this.#pool.run(job, counting));
+      else checkHashed(descriptor, await this.#pool.run(job, counting));
       try {
         return await this.#place(digest, source.path);
       } catch (error) {
@@ -252,7 +245,7 @@ export class BlobWriter {
     }
     await this.#viaTemporary(digest, async (target) => {
       const job = { source, algorithm, seal: true, target };
-      checkResult(descriptor, await this.#pool.run(job, counting));
+      checkHashed(descriptor, await this.#pool.run(job, counting));
     });
   }
 
@@ -300,10 +293,12 @@ export class BlobWriter {
         growth.end();
         await file.chmod(0o444);
         const [result] = await Promise.all([hashed, file.sync()]);
-        checkResult({ digest, size }, result);
+        checkHashed({ digest, size }, result);
       } finally {
         growth.end();
         await file.close();
+        // While the other thread has the file open, the disk does not get its space back.
+        await hashed.catch(() => {});
       }
     });
   }
@@ -434,13 +429,4 @@ async function seal(path: string, descriptor: Descriptor): Promise<void> {
   } finally {
     await file.close();
   }
-}
-
-/** @throws {CacheportError} SIZE_MISMATCH, DIGEST_MISMATCH */
-function checkResult(
-  { digest, size }: Pick<Descriptor, "digest" | "size">,
-  actual: FileJobResult,
-): void {
-  if (actual.size !== size) throw sizeMismatch({ digest, size }, actual.size);
-  if (actual.digest !== digest) throw digestMismatch(digest, actual.digest);
 }

@@ -5,16 +5,10 @@
  */
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { readChunks } from "./blob-check.ts";
+import { ContentCheck, readChunks } from "./blob-check.ts";
 import type { BlobSource, PutOptions } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
-import {
-  checkContent,
-  createHasher,
-  digestAlgorithm,
-  digestMismatch,
-  sizeMismatch,
-} from "./digest.ts";
+import { checkContent, sizeMismatch } from "./digest.ts";
 import { CacheportError, systemError } from "./errors.ts";
 import { Gate } from "./registry-limits.ts";
 
@@ -102,7 +96,7 @@ async function uploadParts(
   const upload = await target.begin();
   const running = new Set<Promise<void>>();
   let failure: { error: unknown } | undefined;
-  const hasher = createHasher(digestAlgorithm(blob.digest));
+  const check = new ContentCheck(blob);
   try {
     let offset = 0;
     for (let index = 0; offset < blob.size && !failure; index++) {
@@ -116,7 +110,7 @@ async function uploadParts(
         const part = whole.subarray(0, Math.min(PART_SIZE, blob.size - offset));
         const size = await pieces.fill(part);
         if (size < part.length) throw sizeMismatch(blob, offset + size);
-        hasher.update(part);
+        check.add(part);
         const sent = upload
           .part(index, offset, part)
           .then(() => options.onBytes?.(part.length))
@@ -137,8 +131,7 @@ async function uploadParts(
     await Promise.all(running);
     if (failure) throw failure.error;
     await pieces.expectEnd(blob);
-    const actual = hasher.digest();
-    if (actual !== blob.digest) throw digestMismatch(blob.digest, actual);
+    check.finish();
     await upload.complete(blob.size);
   } catch (error) {
     await Promise.all(running);

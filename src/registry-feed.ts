@@ -4,9 +4,10 @@
  */
 import { open, stat } from "node:fs/promises";
 import type { BlobLocation, ContentReader } from "./content-store.ts";
+import { ContentCheck } from "./blob-check.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { createHasher, digestAlgorithm, digestMismatch, sizeMismatch } from "./digest.ts";
-import type { Hasher } from "./digest.ts";
+import { sizeMismatch } from "./digest.ts";
+
 import { systemError } from "./errors.ts";
 import type { OpenBody, RequestBody } from "./registry-connection.ts";
 import type { StallWatch } from "./registry-limits.ts";
@@ -93,11 +94,10 @@ export function fileFeed(descriptor: Descriptor, location: BlobLocation): BlobFe
       },
     }),
     async verify() {
-      const hasher = createHasher(digestAlgorithm(descriptor.digest));
+      const check = new ContentCheck(descriptor);
       const whole = part(0, location.size).stream();
-      for await (const chunk of whole) hasher.update(chunk);
-      const actual = hasher.digest();
-      if (actual !== descriptor.digest) throw digestMismatch(descriptor.digest, actual);
+      for await (const chunk of whole) check.add(chunk);
+      check.finish();
     },
     close: async () => {},
   };
@@ -119,9 +119,8 @@ export class StoreFeed implements BlobFeed {
   readonly #descriptor: Descriptor;
   readonly #openSource: () => Promise<ReadableStream<Uint8Array>>;
   #reader: ByteReader | undefined;
-  #hasher: Hasher;
-  /** Bytes that have left the source's stream. */
-  #position = 0;
+  /** What has left the source's stream. */
+  #check: ContentCheck;
   /** Read from the source, not yet handed out. */
   #rest: Uint8Array | undefined;
 
@@ -129,7 +128,7 @@ export class StoreFeed implements BlobFeed {
   constructor(descriptor: Descriptor, openSource: () => ReturnType<ContentReader["open"]>) {
     this.#descriptor = descriptor;
     this.#openSource = openSource;
-    this.#hasher = createHasher(digestAlgorithm(descriptor.digest));
+    this.#check = new ContentCheck(descriptor);
   }
 
   body(offset: number, length: number, reached: Reached): RequestBody {
@@ -162,10 +161,9 @@ export class StoreFeed implements BlobFeed {
   }
 
   async #seek(offset: number): Promise<void> {
-    if (this.#reader && this.#position - (this.#rest?.length ?? 0) === offset) return;
+    if (this.#reader && this.#check.received - (this.#rest?.length ?? 0) === offset) return;
     await this.close();
-    this.#hasher = createHasher(digestAlgorithm(this.#descriptor.digest));
-    this.#position = 0;
+    this.#check = new ContentCheck(this.#descriptor);
     this.#rest = undefined;
     this.#reader = (await this.#openSource()).getReader();
     for (let skipped = 0; skipped < offset;) {
@@ -184,15 +182,12 @@ export class StoreFeed implements BlobFeed {
 
   /** Reads from the source; the chunk that ends the blob comes only when all of it is right. */
   async #read(): Promise<Uint8Array | undefined> {
-    const { size, digest } = this.#descriptor;
+    const { size } = this.#descriptor;
     const { value } = (await this.#reader?.read()) ?? {};
-    if (value) {
-      this.#hasher.update(value);
-      this.#position += value.length;
-    }
-    if (this.#position > size || (!value && this.#position < size))
-      throw sizeMismatch(this.#descriptor, this.#position);
-    if (value && this.#position === size) {
+    if (value) this.#check.add(value);
+    const { received } = this.#check;
+    if (!value && received < size) throw sizeMismatch(this.#descriptor, received);
+    if (value && received === size) {
       for (;;) {
         const { value: more, done } = (await this.#reader?.read()) ?? {
           done: true,
@@ -200,8 +195,7 @@ export class StoreFeed implements BlobFeed {
         if (done) break;
         if (more?.length) throw sizeMismatch(this.#descriptor, size + more.length);
       }
-      const actual = this.#hasher.digest();
-      if (actual !== digest) throw digestMismatch(digest, actual);
+      this.#check.finish();
     }
     return value;
   }

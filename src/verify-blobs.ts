@@ -6,11 +6,11 @@ import { open } from "node:fs/promises";
 import { decompressStream, detectCompression } from "./blob-compression.ts";
 import type { BlobLocation, ContentReader } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { createHasher, digestAlgorithm, digestMismatch, sizeMismatch } from "./digest.ts";
+import { createHasher, digestAlgorithm, sizeMismatch } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { isCacheportError, systemError } from "./errors.ts";
 import { isForeignLayerType, layerCompression } from "./media-types.ts";
-import { readChunks } from "./blob-check.ts";
+import { checkHashed, ContentCheck, readChunks } from "./blob-check.ts";
 import type { ProblemList } from "./verify-problem.ts";
 import type { WorkerPool } from "./blob-threads.ts";
 
@@ -65,8 +65,7 @@ async function verifyFile(
       { source: location, algorithm: digestAlgorithm(digest), seal: false },
       { onBytes: rules.onBytes, signal: rules.signal },
     );
-    if (actual.size !== size) throw sizeMismatch(blob, actual.size);
-    if (actual.digest !== digest) throw digestMismatch(digest, actual.digest);
+    checkHashed(blob, actual);
     verifyCompression(blob, await readHead(location), rules.problems);
   } catch (error) {
     throw systemError(`Cannot read blob "${digest}"`, error);
@@ -90,17 +89,13 @@ async function readHead({ path, offset }: BlobLocation): Promise<Uint8Array> {
 
 /** Hashes a stream while it is read, and unpacks it on the way, so that it is fetched once. */
 async function verifyDownload(blob: Descriptor, rules: BlobRules): Promise<boolean> {
-  const { digest, size } = blob;
-  const hasher = createHasher(digestAlgorithm(digest));
+  const check = new ContentCheck(blob);
   const head: number[] = [];
-  let received = 0;
   const watched = (await rules.reader.open(blob, rules.signal)).pipeThrough(
     new TransformStream<Uint8Array, Uint8Array>({
       transform(chunk, controller) {
         if (head.length < 4) head.push(...chunk.subarray(0, 4 - head.length));
-        received += chunk.length;
-        if (received > size) throw sizeMismatch(blob, received);
-        hasher.update(chunk);
+        check.add(chunk);
         rules.onBytes(chunk.length);
         controller.enqueue(chunk);
       },
@@ -111,9 +106,7 @@ async function verifyDownload(blob: Descriptor, rules: BlobRules): Promise<boole
   } else {
     for await (const _ of readChunks(watched, rules.signal));
   }
-  if (received !== size) throw sizeMismatch(blob, received);
-  const actual = hasher.digest();
-  if (actual !== digest) throw digestMismatch(digest, actual);
+  check.finish();
   verifyCompression(blob, Uint8Array.from(head), rules.problems);
   return true;
 }

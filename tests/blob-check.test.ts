@@ -1,6 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import { digestOf } from "../src/digest.ts";
-import { readChunks, readWhole, verifiedStream } from "../src/blob-check.ts";
+import {
+  checkedChunks,
+  checkHashed,
+  ContentCheck,
+  readChunks,
+  readWhole,
+  verifiedStream,
+} from "../src/blob-check.ts";
 import { failure } from "./helpers/errors.ts";
 
 const BYTES = new TextEncoder().encode("the bytes of a layer");
@@ -108,5 +115,54 @@ describe("readChunks", () => {
     const { stream, state } = streamOf([BYTES, BYTES]);
     for await (const _ of readChunks(stream)) break;
     expect(state.cancelled).toBe(true);
+  });
+});
+
+describe("ContentCheck", () => {
+  const expected = { digest: digestOf("hello"), size: 5 };
+  const pieces = (...texts: string[]): Uint8Array[] => texts.map((text) => Buffer.from(text));
+
+  test.each([
+    ["the right bytes, in any pieces", ["he", "", "llo"], undefined],
+    ["too few", ["hell"], "SIZE_MISMATCH"],
+    ["none", [], "SIZE_MISMATCH"],
+    ["too many, at once", ["hello", "!"], "SIZE_MISMATCH"],
+    ["others", ["hallo"], "DIGEST_MISMATCH"],
+  ])("%s", async (_title, texts, code) => {
+    const check = new ContentCheck(expected);
+    const run = async (): Promise<void> => {
+      for (const piece of pieces(...texts)) check.add(piece);
+      check.finish();
+    };
+    if (code === undefined) await run();
+    else expect((await failure(run)).code as string).toBe(code);
+    expect(check.received).toBe(texts.join("").length);
+  });
+
+  test("checkedChunks() keeps the last chunk back until all of them are right", async () => {
+    async function* source(...texts: string[]): AsyncGenerator<Uint8Array> {
+      yield* pieces(...texts);
+    }
+    const seen: string[] = [];
+    const take = async (...texts: string[]): Promise<void> => {
+      seen.length = 0;
+      for await (const chunk of checkedChunks(source(...texts), expected))
+        seen.push(Buffer.from(chunk).toString());
+    };
+    await take("he", "llo");
+    expect(seen).toEqual(["he", "llo"]);
+    expect((await failure(() => take("ha", "llo"))).code).toBe("DIGEST_MISMATCH");
+    expect(seen).toEqual(["ha"]);
+    expect((await failure(() => take("he", "llo", "!"))).code).toBe("SIZE_MISMATCH");
+    expect(seen).toEqual(["he"]);
+  });
+
+  test("checkHashed() names the size before the digest", async () => {
+    checkHashed(expected, { ...expected });
+    const other = digestOf("other");
+    const size = await failure(async () => checkHashed(expected, { digest: other, size: 4 }));
+    expect(size.code).toBe("SIZE_MISMATCH");
+    const digest = await failure(async () => checkHashed(expected, { digest: other, size: 5 }));
+    expect(digest.code).toBe("DIGEST_MISMATCH");
   });
 });
