@@ -95,7 +95,7 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
     "operations",
     `cache-read convert copy expire explain* gc image-choose inspect list merge plan prune
      reachable
-     recompress* self-check* serve* verify* walk`,
+     recompress* self-check* seed serve* verify* walk`,
   ],
   [
     "edge",

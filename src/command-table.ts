@@ -84,7 +84,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "untag",
     summary: "Remove names from a layout or a repository",
-    load: async () => (await import("./command-tag.ts")).untagCommand,
+    load: async () => (await import("./command-untag.ts")).untagCommand,
   },
   {
     name: "serve",

@@ -1,16 +1,24 @@
-/** `cacheport tag` and `cacheport untag`: names of content that is there, given and removed. */
+/** `cacheport tag`: further names for content that is there. */
 import { defineCommand } from "./cli-command.ts";
-import type { EntryName, NamedEntry, NameRemoval, NameUpdate, Store } from "./content-store.ts";
+import type { Arguments, CommandContext } from "./cli-command.ts";
+import type { EntryName, NameUpdate, Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError } from "./errors.ts";
-import { entryLabel, matchesName, parseEntryName } from "./layout-index.ts";
+import { entryLabel, parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
 import { locationQuery, openSource, openWriter, storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
-import { canonicalName, isTag } from "./reference.ts";
+import { canonicalName, isTag, normalizeReference } from "./reference.ts";
+import { copyContent } from "./copy.ts";
+import { noProgress } from "./progress.ts";
+import { firstOf, meaningOf, nameIfAbsent } from "./seed.ts";
+import type { PresentName } from "./seed.ts";
+import { nameType } from "./walk.ts";
 import { resolveSource } from "./location-source.ts";
+import type { ResolvedSource } from "./location-source.ts";
 import { nameTexts } from "./location-names.ts";
 import { formatWritten, TargetBefore } from "./cli-target.ts";
+import type { Written } from "./cli-target.ts";
 import { printable } from "./cli-text.ts";
 import { completeHint } from "./cli-hints.ts";
 
@@ -24,18 +32,31 @@ export const tagCommand = defineCommand({
   name: "tag",
   summary: "Give further names to what a location names",
   description:
-    "Names what LOC names once more, in the same place: in the index.json of a layout folder or an archive, or as a tag of the repository. A name that is there already is moved. No blob is touched.",
+    "Names what LOC names once more, in the same place: in the index.json of a layout folder or an archive, or as a tag of the repository. A name that is there already is moved, or left as it is with --if-absent. No blob is touched.\n\nIn a registry NAME may be an image name of another repository of the same registry: the blobs are mounted there, and nothing is uploaded where the registry can do that.\n\nWith --first-of, LOC has no name, and the first of the names that is there is meant: so the cache of a new branch begins as that of the branch that it came from.",
   operands: [
     { name: "LOC", description: "What to name", kind: "location" },
     {
       name: "NAME",
-      description: "A tag or, in a layout, a full image name",
+      description: "A tag or a full image name",
       repeat: true,
       kind: "text",
     },
   ],
-  options: [DRY_RUN],
+  options: [
+    { name: "if-absent", description: "Leave a name that is there as it is" },
+    {
+      name: "first-of",
+      value: "NAME,...",
+      description: "Name the first of these that is there",
+    },
+    DRY_RUN,
+  ],
   examples: [
+    {
+      command:
+        "cacheport tag registry.example/app/cache my-branch --first-of main,develop --if-absent",
+      description: "Begin a branch's cache with that of main, unless it has one",
+    },
     {
       command: "cacheport tag ./cache:main main-backup",
       description: "A second name in a cache folder",
@@ -51,36 +72,220 @@ export const tagCommand = defineCommand({
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
-    const isObject = args.location(0).kind === "object";
-    const given = args.operands.slice(1);
-    // In an object store any text is a name.
-    const names = isObject ? given.map((refName) => ({ refName })) : given.map(checkedName);
-    const source = await resolveSource(args.location(0), settings, undefined);
-    const { store, location } = source;
-    // The entry's own annotations go with it.
-    const descriptor = { ...source.descriptor };
-    const before = new TargetBefore(location);
+    const source = await openNamed(args, settings);
+    const { store, location, descriptor } = source;
     try {
-      refuseImageNames(location, names);
-      if (args.flag("dry-run")) await before.lookUp(names.map(setName), settings);
-      else await giveNames(store, location, descriptor, names, settings, before);
+      if (location.kind === "stream") throw notInPlace(location);
+      const { own, others } = sortNames(location, args.operands.slice(1));
+      const how: HowToName = {
+        settings,
+        isDryRun: args.flag("dry-run"),
+        onlyAbsent: args.flag("if-absent"),
+      };
+      const given = own.length > 0 ? [await nameHere(source, own, how)] : [];
+      for (const other of others) given.push(await nameElsewhere(source, other, how));
+      await printNames(context, descriptor, given);
     } catch (error) {
       throw completeHint(error, () => location.text, args);
     } finally {
       await store.close();
     }
-    const { mediaType, digest, size } = descriptor;
-    const updates = names.map(setName);
-    const texts = nameTexts(updates);
-    const written = before.written([{ descriptor, names: updates }]);
-    await context.result({ mediaType, digest, size, names: texts, ...written }, () =>
-      [
-        ...texts.map((text) => `${text} ${digest}\n`),
-        ...formatWritten(written).map(([label, text]) => `${label}: ${printable(text)}\n`),
-      ].join(""),
-    );
   },
 });
+
+/** With what names are given. */
+interface HowToName {
+  settings: StoreSettings;
+  isDryRun: boolean;
+  onlyAbsent: boolean;
+}
+
+/** The names of one place: those that it got, and those that were there. */
+interface Given {
+  names: string[];
+  present: PresentName[];
+  written: Written;
+}
+
+/** What LOC names, or with `--first-of` the first of its names that is there. */
+async function openNamed(
+  args: Arguments<never, "first-of">,
+  settings: StoreSettings,
+): Promise<ResolvedSource> {
+  const wanted = args.value("first-of");
+  if (wanted === undefined) return await resolveSource(args.location(0), settings, undefined);
+  const location = args.location(0);
+  const { name, digest } = locationQuery(location);
+  if (name !== undefined || digest !== undefined)
+    throw new CacheportError(
+      "USAGE",
+      `Cannot use --first-of with "${location.text}": it has a name`,
+      {
+        hint: "Leave the name out: --first-of says which ones may be meant",
+      },
+    );
+  const { store } = await openSource(location, settings);
+  try {
+    const names = wanted.split(",").filter((one) => one !== "");
+    const { descriptor, entry } = await firstOf(store, names);
+    return { store, location, descriptor: await nameType(store, descriptor, settings), entry };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+/** Tells names of this place from those of other repositories of the same registry. */
+function sortNames(
+  location: Location,
+  texts: readonly string[],
+): { own: EntryName[]; others: Location[] } {
+  const own: EntryName[] = [];
+  const others: Location[] = [];
+  for (const text of texts) {
+    // In an object store any text is a name.
+    if (location.kind === "object") {
+      own.push({ refName: text });
+      continue;
+    }
+    const name = checkedName(text);
+    if (location.kind !== "registry" || name.imageName === undefined) {
+      own.push(name);
+      continue;
+    }
+    const reference = normalizeReference(text);
+    const { domain, path } = location.reference;
+    if (reference.domain !== domain)
+      throw new CacheportError(
+        "USAGE",
+        `Cannot tag "${location.text}" as "${text}": that is another registry`,
+        { hint: `Copy it: cacheport copy ${location.text} ${text}` },
+      );
+    if (reference.path === path) own.push(parseEntryName(reference.tag ?? "latest"));
+    else
+      others.push({
+        kind: "registry",
+        text,
+        reference: { ...reference, tag: reference.tag ?? "latest" },
+      });
+  }
+  return { own, others };
+}
+
+async function nameHere(
+  { store, location, descriptor }: ResolvedSource,
+  names: readonly EntryName[],
+  { settings, isDryRun, onlyAbsent }: HowToName,
+): Promise<Given> {
+  const before = new TargetBefore(location);
+  const present: PresentName[] = [];
+  let given = names;
+  if (isDryRun) {
+    if (onlyAbsent) {
+      for (const name of names) present.push(...(await presentName(store, name)));
+      given = without(names, present);
+    }
+    await before.lookUp(given.map(setName), settings);
+  } else {
+    const writer = await openWriter(location, settings);
+    try {
+      if (onlyAbsent) {
+        const options = { limit: settings.limits.config, signal: settings.signal };
+        for (const name of names) {
+          const taken = await nameIfAbsent(store, writer, descriptor, name, options);
+          if (taken) present.push(taken);
+        }
+        given = without(names, present);
+      } else {
+        const read = (): Promise<Uint8Array> => store.read(descriptor, settings.limits.config);
+        await before.lookUp(names.map(setName), settings, writer);
+        await writer.setNames(descriptor, names, read, { ...settings, onNames: before.onNames });
+      }
+    } finally {
+      await writer.close();
+    }
+  }
+  const updates = given.map(setName);
+  const written = before.written([{ descriptor, names: updates }]);
+  return { names: nameTexts(updates), present, written };
+}
+
+/** Names content in another repository, where its blobs are mounted. */
+async function nameElsewhere(
+  { store, descriptor }: ResolvedSource,
+  target: Location,
+  { settings, isDryRun, onlyAbsent }: HowToName,
+): Promise<Given> {
+  const before = new TargetBefore(target);
+  const name = parseEntryName(locationQuery(target).name ?? "latest");
+  const updates = [setName(name)];
+  const writer = await openWriter(target, settings);
+  try {
+    await before.lookUp(updates, settings, writer);
+    const taken = onlyAbsent ? await namedThere(target, name, settings) : undefined;
+    const written = before.written([{ descriptor, names: updates }]);
+    if (taken)
+      return {
+        names: [],
+        present: [{ ...taken, name: target.text }],
+        written: { ...written, moved: [] },
+      };
+    if (!isDryRun) {
+      const roots = [{ descriptor, names: updates }];
+      await copyContent(store, roots, writer, { ...settings, progress: noProgress });
+    }
+    return { names: [target.text], present: [], written };
+  } finally {
+    await writer.close();
+  }
+}
+
+async function namedThere(
+  target: Location,
+  name: EntryName,
+  settings: StoreSettings,
+): Promise<PresentName | undefined> {
+  const { store } = await openSource(target, settings);
+  try {
+    return (await presentName(store, name))[0];
+  } finally {
+    await store.close();
+  }
+}
+
+async function presentName(store: Store, name: EntryName): Promise<PresentName[]> {
+  const label = entryLabel(name) ?? "";
+  const digest = await meaningOf(store, label);
+  return digest === undefined ? [] : [{ name: label, digest }];
+}
+
+function without(names: readonly EntryName[], present: readonly PresentName[]): EntryName[] {
+  const taken = new Set(present.map(({ name }) => name));
+  return names.filter((name) => !taken.has(entryLabel(name) ?? ""));
+}
+
+async function printNames(
+  context: CommandContext,
+  { mediaType, digest, size }: Descriptor,
+  given: readonly Given[],
+): Promise<void> {
+  const names = given.flatMap((one) => one.names);
+  const present = given.flatMap((one) => one.present);
+  const [first] = given as [Given];
+  const moved = given.flatMap(({ written }) => written.moved);
+  const value = { mediaType, digest, size, names, present, ...first.written, moved };
+  await context.result(value, () => {
+    const lines = given
+      .filter((one) => one.names.length > 0)
+      .flatMap(({ written }) => formatWritten(written))
+      .map(([label, text]) => `${label}: ${printable(text)}\n`);
+    return [
+      ...names.map((name) => `${name} ${digest}\n`),
+      ...present.map((one) => `${one.name} ${one.digest} is there already\n`),
+      ...lines,
+    ].join("");
+  });
+}
 
 function setName(name: EntryName): NameUpdate {
   return { kind: "set", name };
@@ -98,165 +303,12 @@ function checkedName(text: string): EntryName {
   );
 }
 
-/** In a registry the repository is the name; an image name could only be meant for another one. */
-function refuseImageNames(location: Location, names: readonly EntryName[]): void {
-  const full = names.find(({ imageName }) => imageName !== undefined);
-  if (location.kind !== "registry" || !full) return;
-  throw new CacheportError(
-    "USAGE",
-    `Cannot tag "${location.text}" as "${full.imageName}": a repository has tags only`,
-    {
-      hint: `Give a tag, or copy it: cacheport copy ${location.text} ${full.imageName}`,
-    },
-  );
-}
-
-async function giveNames(
-  store: Store,
-  location: Location,
-  descriptor: Descriptor,
-  names: readonly EntryName[],
-  settings: StoreSettings,
-  before: TargetBefore,
-): Promise<void> {
-  if (location.kind === "stream") throw notInPlace("tag", location);
-  const writer = await openWriter(location, settings);
-  try {
-    const read = (): Promise<Uint8Array> => store.read(descriptor, settings.limits.config);
-    await before.lookUp(names.map(setName), settings, writer);
-    await writer.setNames(descriptor, names, read, { ...settings, onNames: before.onNames });
-  } finally {
-    await writer.close();
-  }
-}
-
-function notInPlace(verb: string, { text }: Location): CacheportError {
+function notInPlace({ text }: Location): CacheportError {
   return new CacheportError(
     "NOT_SUPPORTED",
-    `Cannot ${verb} "${text}": standard input cannot be changed in place`,
+    `Cannot tag "${text}": standard input cannot be changed in place`,
     {
       hint: "Copy it to where it is to be under the name that you want: cacheport copy - LAYOUT:NAME",
     },
   );
-}
-
-/** A name that is to go. */
-interface Removal extends NameRemoval {
-  location: Location;
-}
-
-/** `cacheport untag LOC...`: removes names. */
-export const untagCommand = defineCommand({
-  name: "untag",
-  summary: "Remove names from a layout or a repository",
-  description:
-    "Removes the name that each LOC ends with. In a layout folder or an archive the entry goes from index.json; its content stays until gc, or until an archive is written anew. LAYOUT@DIGEST removes every entry for that digest, those without a name too. In a registry the tag is deleted, where the registry allows it. All names are looked up before the first one is removed.",
-  operands: [
-    {
-      name: "LOC",
-      description: "A location with a name",
-      repeat: true,
-      kind: "location",
-    },
-  ],
-  options: [DRY_RUN],
-  examples: [
-    {
-      command: "cacheport untag ./cache:feature",
-      description: "Forget a branch's cache; gc then frees its blobs",
-    },
-    {
-      command: "cacheport untag registry.example/app/cache:old",
-      description: "Delete a tag in a registry",
-    },
-  ],
-  async run(context, args) {
-    const settings = await storeSettings(context, args);
-    const removals: Removal[] = [];
-    for (const location of args.locations) removals.push(await findRemoval(location, settings));
-    if (!args.flag("dry-run")) {
-      for (const removal of removals) await removeName(removal, settings);
-    }
-    const removed = removals.map(({ name }) => name);
-    const digests = new Set(removals.map(({ digest }) => digest));
-    const value = {
-      removed,
-      // One for all names, or null.
-      digest: digests.size === 1 ? [...digests][0] : null,
-      entries: removals.map(({ name, digest }) => ({ name, digest })),
-    };
-    await context.result(value, () =>
-      removals.map(({ name, digest }) => `${name} ${digest}\n`).join(""),
-    );
-  },
-});
-
-/** @throws {CacheportError} USAGE without a name, NOT_SUPPORTED, NAME_NOT_FOUND, NAME_AMBIGUOUS */
-async function findRemoval(location: Location, settings: StoreSettings): Promise<Removal> {
-  const { text } = location;
-  if (location.kind === "stream") throw notInPlace("untag", location);
-  const { name, digest: wanted } = locationQuery(location);
-  const isRegistry = location.kind === "registry";
-  if (name === undefined && (wanted === undefined || isRegistry)) {
-    throw new CacheportError("USAGE", `Cannot untag "${text}": it ends with no name`, {
-      hint: `"cacheport ls ${text}" shows the names`,
-    });
-  }
-  const { store } = await openSource(location, settings);
-  try {
-    const { descriptor, entry: found } = await store.resolve({ name, digest: wanted });
-    const { digest } = descriptor;
-    const all =
-      isRegistry || location.kind === "object"
-        ? []
-        : (await store.list()).filter(
-            (entry) =>
-              entry.descriptor.digest === digest &&
-              (name === undefined || matchesName(entry, name)),
-          );
-    const entries = location.kind === "object" && found ? [found] : all;
-    refuseSeveral(text, name, entries);
-    if (!isRegistry && entries.length === 0) {
-      throw new CacheportError(
-        "NAME_NOT_FOUND",
-        location.kind === "object"
-          ? `Cannot untag "${text}": it is not one name`
-          : `Cannot untag "${text}": no entry of index.json has it`,
-      );
-    }
-    return { location, name: name ?? `@${digest}`, digest, entries };
-  } finally {
-    await store.close();
-  }
-}
-
-/** A bare tag may be the tag of several full names; which one is meant is not to be guessed. */
-function refuseSeveral(
-  text: string,
-  name: string | undefined,
-  entries: readonly NamedEntry[],
-): void {
-  if (name === undefined) return;
-  const labels = new Set(entries.map(entryLabel));
-  if (labels.size < 2) return;
-  throw new CacheportError(
-    "NAME_AMBIGUOUS",
-    `Cannot untag "${text}": ${labels.size} entries have that tag`,
-    { hint: `Give a full name: ${[...labels].join(", ")}` },
-  );
-}
-
-async function removeName(removal: Removal, settings: StoreSettings): Promise<void> {
-  const { location } = removal;
-  const writer = await openWriter(location, settings);
-  try {
-    if (await writer.removeName(removal)) return;
-    throw new CacheportError(
-      "NAME_CHANGED",
-      `Cannot untag "${location.text}": another process has changed it meanwhile`,
-      { hint: "Run the command again to work on what is there now" },
-    );
-  } finally {
-    await writer.close();
-  }
 }

@@ -195,6 +195,25 @@ export interface ManifestDeleter {
   deleteManifest(digest: Digest): Promise<void>;
 }
 
+/** Names content in places that are asked to leave a name that is there. */
+export interface ConditionalNamer {
+  /**
+   * Names a document that the place has, unless the name is there.
+   *
+   * @returns What the name stands for when it was there, else undefined.
+   */
+  publishIfAbsent(
+    root: Pick<Root, "descriptor" | "bytes">,
+    name: string,
+    signal?: AbortSignal,
+  ): Promise<Descriptor | undefined>;
+}
+
+/** Tells whether a place names content only where a name is absent. */
+export function namesIfAbsent(place: object): place is ConditionalNamer {
+  return "publishIfAbsent" in place;
+}
+
 /** Tells whether a place deletes manifests by digest. */
 export function deletesManifests(place: object): place is ManifestDeleter {
   return "deleteManifest" in place;

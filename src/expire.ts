@@ -204,3 +204,27 @@ async function subjectOf(
   return nodes.find(({ descriptor }) => descriptor.digest === entry.descriptor.digest)?.document
     ?.subject?.digest;
 }
+
+/**
+ * What names a document in a store: a tag, or a document that lists it or refers to it.
+ *
+ * @returns A few words for a message; undefined when nothing does.
+ */
+export async function namerOf(
+  store: Store,
+  digest: Digest,
+  options: WalkOptions,
+): Promise<string | undefined> {
+  const entries = await store.list();
+  const direct = entries.find(({ descriptor }) => descriptor.digest === digest);
+  if (direct) return `the name "${entryLabel(direct) ?? "-"}"`;
+  for (const entry of entries) {
+    const nodes = await walk(store, [entry.descriptor], { ...options, onBroken: () => {} });
+    const namer = nodes.find(
+      ({ children, document }) =>
+        document?.subject?.digest === digest || children.some((child) => child.digest === digest),
+    );
+    if (namer) return `"${namer.descriptor.digest}", which "${entryLabel(entry) ?? "-"}" names,`;
+  }
+  return undefined;
+}

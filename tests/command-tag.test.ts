@@ -49,6 +49,7 @@ describe("cacheport tag", () => {
       digest,
       size,
       names: ["backup", name],
+      present: [],
       to: { kind: "folder", location: layout, new: false },
       moved: [],
     });
