@@ -57,9 +57,10 @@ async function install(
   shell: readonly string[] = SHELLS[0] as string[],
   path = process.env["PATH"] as string,
   prefix = tempFolder(),
+  options: readonly string[] = [],
 ): Promise<Installed> {
   const scratch = tempFolder();
-  const child = Bun.spawn([...shell, SCRIPT], {
+  const child = Bun.spawn([...shell, SCRIPT, ...options], {
     env: { PATH: path, HOME: scratch, TMPDIR: scratch, PREFIX: prefix, ...env },
     stdout: "pipe",
     stderr: "pipe",
@@ -377,4 +378,133 @@ describe("install.sh", () => {
       expect(await run("cut")).toMatchObject({ code: 1, bin: [] });
     },
   );
+});
+
+describe.each(SHELLS.map((shell) => [shell]))("the options of install.sh in %p", (shell) => {
+  const run = (options: string[], env: Record<string, string> = {}, prefix = tempFolder()) =>
+    install(env, shell, undefined, prefix, options);
+
+  test("--help explains and installs nothing", async () => {
+    const result = await run(["--help"], { CACHEPORT_RELEASES: releases });
+    expect(result).toMatchObject({ code: 0, stderr: "", bin: [] });
+    for (const word of ["--prefix", "--uninstall", "linux-x64-musl", "apk add libstdc++"])
+      expect(result.stdout).toContain(word);
+  });
+
+  test.each([["--nope"], ["--prefix"], ["extra"]])("%p is wrong usage", async (option) => {
+    const result = await run([option], { CACHEPORT_RELEASES: releases });
+    expect(result).toMatchObject({ code: 2, stdout: "", bin: [] });
+    expect(result.stderr).toContain("install.sh --help");
+  });
+
+  test("the manual page and the completions get to their places, and go again", async () => {
+    const folder = tempFolder();
+    const top = `cacheport-${VERSION}-linux-x64`;
+    const files = {
+      "cacheport.1": "share/man/man1/cacheport.1",
+      "completions/cacheport.bash": "share/bash-completion/completions/cacheport",
+      "completions/_cacheport": "share/zsh/site-functions/_cacheport",
+      "completions/cacheport.fish": "share/fish/vendor_completions.d/cacheport.fish",
+    };
+    const bytes = gzip(
+      await tar([
+        file(`${top}/cacheport`, `#!/bin/sh\necho cacheport ${VERSION}\n`, 0o755),
+        ...Object.keys(files).map((name) => file(`${top}/${name}`, name)),
+      ]),
+    );
+    writeFileSync(join(folder, `${top}.tar.gz`), bytes);
+    const sum = createHash("sha256").update(bytes).digest("hex");
+    writeFileSync(join(folder, "SHA256SUMS"), `${sum}  ${top}.tar.gz\n`);
+    const prefix = join(tempFolder(), "a b");
+    mkdirSync(join(prefix, "share"), { recursive: true });
+    writeFileSync(join(prefix, "share", "mine"), "mine");
+    const options = [`--prefix=${prefix}`];
+    const installed = await run(
+      [...options, "--from", folder, "--version", VERSION, "--target=linux-x64"],
+      { PREFIX: "" },
+    );
+    expect([installed.code, installed.stdout]).toEqual([
+      0,
+      `Installed cacheport ${VERSION} (linux-x64) to ${prefix}/bin/cacheport\n`,
+    ]);
+    for (const [name, place] of Object.entries(files)) {
+      expect(readFileSync(join(prefix, place), "utf8")).toBe(name);
+      expect(statSync(join(prefix, place)).mode & 0o777).toBe(0o644);
+    }
+    const removed = await run([...options, "--uninstall"], { PREFIX: "" });
+    expect(removed.code).toBe(0);
+    for (const place of ["bin/cacheport", ...Object.values(files)]) {
+      expect(removed.stdout).toContain(`Removed ${prefix}/${place}\n`);
+      expect(existsSync(join(prefix, place))).toBe(false);
+    }
+    expect(readFileSync(join(prefix, "share", "mine"), "utf8")).toBe("mine");
+    const again = await run([...options, "--uninstall"], { PREFIX: "" });
+    expect(again.code).toBe(1);
+    expect(again.stderr).toContain("Cannot find");
+  });
+
+  test("SHA256SUMS may lack its last line feed, have Windows' ones, or list an archive twice", async () => {
+    const folder = tempFolder();
+    await writeRelease(folder, "linux-x64");
+    const sums = readFileSync(join(folder, "SHA256SUMS"), "utf8");
+    const env = { CACHEPORT_RELEASES: folder, CACHEPORT_TARGET: "linux-x64" };
+    for (const text of [
+      sums.trimEnd(),
+      sums.replaceAll("\n", "\r\n"),
+      `# comment\r\n\r\n${sums.trimEnd()}\r`,
+      sums + sums,
+      sums + sums.replace("  ", " *").trimEnd(),
+    ]) {
+      writeFileSync(join(folder, "SHA256SUMS"), text);
+      expect((await run([], env)).code).toBe(0);
+    }
+    writeFileSync(join(folder, "SHA256SUMS"), `${"0".repeat(64)}  ${sums.split("  ")[1]}${sums}`);
+    const twice = await run([], env);
+    expect([twice.code, twice.bin]).toEqual([1, []]);
+    expect(twice.stderr).toContain("lists it twice with different sums");
+  });
+});
+
+test("a redirect from https to http is not followed", async () => {
+  const folder = tempFolder();
+  await writeRelease(folder, "linux-x64");
+  const asked: string[] = [];
+  const plain = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: (request) => {
+      const name = new URL(request.url).pathname.slice(1);
+      asked.push(name);
+      return new Response(Bun.file(join(folder, name)));
+    },
+  });
+  const keys = tempFolder();
+  const made = Bun.spawnSync(
+    `openssl req -x509 -newkey rsa:2048 -nodes -keyout ${keys}/k -out ${keys}/c -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost`.split(
+      " ",
+    ),
+  );
+  expect(made.exitCode).toBe(0);
+  const secure = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    tls: { key: Bun.file(join(keys, "k")), cert: Bun.file(join(keys, "c")) },
+    fetch: (request) =>
+      Response.redirect(`http://127.0.0.1:${plain.port}${new URL(request.url).pathname}`, 302),
+  });
+  try {
+    const trust = { CURL_CA_BUNDLE: join(keys, "c"), SSL_CERT_FILE: join(keys, "c") };
+    const env = { CACHEPORT_TARGET: "linux-x64", ...trust };
+    const result = await install({
+      ...env,
+      CACHEPORT_RELEASES: `https://localhost:${secure.port}`,
+    });
+    expect([result.code, result.bin]).toEqual([1, []]);
+    expect(asked).toEqual([]);
+    // By http alone it is installed, and a redirect from there is the server's business.
+    const open = await install({ ...env, CACHEPORT_RELEASES: `http://127.0.0.1:${plain.port}` });
+    expect(open.code).toBe(0);
+  } finally {
+    await Promise.all([plain.stop(true), secure.stop(true)]);
+  }
 });
