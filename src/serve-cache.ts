@@ -39,6 +39,8 @@ export class FolderCache implements BlobCache {
 
   async #fetch(descriptor: Descriptor, from: ContentReader): Promise<BlobLocation> {
     await this.#writer.put(descriptor, { store: from });
+    // Small blobs wait for each other until something is published.
+    await this.#writer.publish([]);
     return (await this.#store.locate(descriptor)) as BlobLocation;
   }
 

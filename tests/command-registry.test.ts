@@ -58,6 +58,8 @@ describe("convert in a repository", () => {
         names: ["main"],
         blobs: { copied: 0, skipped: 8, bytes: 0 },
         source: { digest: digestIn(from), shape: from },
+        to: { kind: "registry", location: at, new: false },
+        moved: from === to ? [] : [{ name: "main", from: digestIn(from), to: digestIn(to) }],
         dryRun: false,
       });
       expect(content.tags).toEqual(new Map([["main", digestIn(to)]]));
