@@ -17,13 +17,16 @@ import type { JsonObject } from "./go-json.ts";
 import { parseImageIndex } from "./image-index.ts";
 import { parseImageManifest } from "./image-manifest.ts";
 import type { IndexEntry, LayoutIndex } from "./layout-index.ts";
-import { DOCKER_CONFIG, isDocumentType, isIndexType, OCI_CONFIG } from "./media-types.ts";
+import {
+  ANNOTATION_REFERENCE_TYPE,
+  DOCKER_CONFIG,
+  isDocumentType,
+  isIndexType,
+  OCI_CONFIG,
+} from "./media-types.ts";
 import { canonicalName, familiarReference, isTag, normalizeReference } from "./reference.ts";
 
 const IMAGE_CONFIGS = new Set([OCI_CONFIG, DOCKER_CONFIG]);
-
-/** By this BuildKit marks what attests an image and is none. */
-const ANNOTATION_REFERENCE_TYPE = "vnd.docker.reference.type";
 
 /** How to make a manifest.json. */
 export interface DockerManifestOptions {

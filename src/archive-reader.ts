@@ -15,6 +15,7 @@ import { findRoot } from "./archive-root.ts";
 import type { ArchiveRoot } from "./archive-root.ts";
 import { detectBlobType, UNKNOWN_TYPE } from "./document.ts";
 import type { BlobLocation, NamedEntry, NameQuery, Resolved, Store } from "./content-store.ts";
+import { embeddedContent } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
@@ -130,13 +131,13 @@ export class LayoutArchive implements Store {
     return readDocument(this.content, this.root, path, this.location, this.#limits);
   }
 
-  async stat({ digest }: Descriptor): Promise<number | undefined> {
-    const place = this.#place(digest);
+  async stat(descriptor: Descriptor): Promise<number | undefined> {
+    const place = this.#place(descriptor);
     return place && placeSize(place);
   }
 
   async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
-    const place = this.#require(descriptor.digest);
+    const place = this.#require(descriptor);
     const what = `blob "${descriptor.digest}"`;
     checkDocumentSize(Math.max(placeSize(place), descriptor.size), limit, what);
     const bytes = "bytes" in place ? place.bytes : await this.content.read(place.member);
@@ -144,14 +145,14 @@ export class LayoutArchive implements Store {
     return bytes;
   }
 
-  async open({ digest }: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    const place = this.#require(digest);
+  async open(descriptor: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    const place = this.#require(descriptor);
     if ("member" in place) return this.content.stream(place.member, signal);
     return new Blob([place.bytes as Uint8Array<ArrayBuffer>]).stream();
   }
 
-  async locate({ digest }: Descriptor): Promise<BlobLocation | undefined> {
-    const place = this.#place(digest);
+  async locate(descriptor: Descriptor): Promise<BlobLocation | undefined> {
+    const place = this.#place(descriptor);
     return place && "member" in place ? this.content.locate(place.member) : undefined;
   }
 
@@ -163,7 +164,7 @@ export class LayoutArchive implements Store {
     const entry = resolveEntry(this.index, query, this.location);
     if (entry) return { descriptor: entry.descriptor, entry };
     const digest = query.digest as Digest;
-    const place = this.#place(digest);
+    const place = this.#place({ mediaType: "", digest, size: 0 });
     if (!place) throw this.#absent("BLOB_NOT_FOUND", digest);
     const size = placeSize(place);
     const mediaType = await this.#detectType(digest, size);
@@ -182,15 +183,17 @@ export class LayoutArchive implements Store {
     return detectBlobType(await this.read(descriptor, manifest));
   }
 
-  #place(digest: Digest): BlobPlace | undefined {
-    const place = this.#blobs.get(digest);
+  #place(descriptor: Descriptor): BlobPlace | undefined {
+    const place = this.#blobs.get(descriptor.digest);
     if (place && "member" in place) checkPlainFile(place.member, this.location);
-    return place;
+    if (place) return place;
+    const bytes = embeddedContent(descriptor);
+    return bytes && { bytes };
   }
 
-  #require(digest: Digest): BlobPlace {
-    const place = this.#place(digest);
-    if (!place) throw this.#absent("BLOB_MISSING", digest);
+  #require(descriptor: Descriptor): BlobPlace {
+    const place = this.#place(descriptor);
+    if (!place) throw this.#absent("BLOB_MISSING", descriptor.digest);
     return place;
   }
 

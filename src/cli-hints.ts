@@ -30,6 +30,10 @@ const HINTS: { [Do in Remedy["do"]]: (facts: Extract<Remedy, { do: Do }>) => str
     `Unpack it first: cacheport copy --all ${location} NEW.tar makes an archive that can be added to`,
   "copy-archive": ({ location }) =>
     `Make an archive of its own first: cacheport copy --all ${location} NEW.tar`,
+  "choose-platform": ({ platforms }) =>
+    `Whole in it: ${platforms.join(", ")}; copy one of them with --platform ${platforms[0]}`,
+  "name-orphan": ({ location, name, digest }) =>
+    `A manifest without a name lies there: cacheport tag ${location}@${digest} ${name} gives it the name`,
   "choose-image": () =>
     "Choose one image of it with --platform, or write a type=oci archive, which holds anything",
   "convert-to-cache": ({ location }) =>

@@ -3,6 +3,7 @@
  * JSON value has them as `to` and `moved`.
  */
 import { readdirSync, statSync } from "node:fs";
+import { mapLimit } from "./concurrency.ts";
 import type {
   ContentWriter,
   EntryName,
@@ -74,13 +75,14 @@ export class TargetBefore {
     if (this.#isNewPlace) return;
     try {
       if (writer) {
-        if ("resolve" in writer) this.#entries = await meanings(writer as Resolver, names);
+        if ("resolve" in writer)
+          this.#entries = await meanings(writer as Resolver, names, settings);
         return;
       }
       const { store } = await openSource(this.#location.text, settings);
       try {
         const isPath = this.#location.kind === "directory" || this.#location.kind === "archive";
-        this.#entries = isPath ? await store.list() : await meanings(store, names);
+        this.#entries = isPath ? await store.list() : await meanings(store, names, settings);
       } finally {
         await store.close();
       }
@@ -123,7 +125,7 @@ function meaning(
 }
 
 /** What can be asked for a name. */
-type Resolver = Pick<NameReader, "resolve">;
+type Resolver = Pick<NameReader, "meaning" | "resolve">;
 
 /** Tells whether nothing is there that a write to a target could displace. */
 export async function isNewTarget(location: Location, settings: StoreSettings): Promise<boolean> {
@@ -152,19 +154,28 @@ export function formatWritten({ to, moved }: Written): [string, string][] {
 }
 
 /** The entries that names stand for; those of updates that know it already are not asked for. */
-async function meanings(store: Resolver, names: readonly NameUpdate[]): Promise<NamedEntry[]> {
-  const found: NamedEntry[] = [];
-  for (const update of names) {
+async function meanings(
+  store: Resolver,
+  names: readonly NameUpdate[],
+  { jobs }: StoreSettings,
+): Promise<NamedEntry[]> {
+  const found = await mapLimit(names, jobs, async (update) => {
     const text = update.kind === "set" ? entryLabel(update.name) : null;
-    if (update.kind !== "set" || text === null) continue;
-    try {
-      const { descriptor } = await store.resolve({ name: text });
-      found.push({ ...update.name, descriptor });
-    } catch (error) {
-      if (!isCacheportError(error, "NAME_NOT_FOUND")) throw error;
-    }
+    if (update.kind !== "set" || text === null) return undefined;
+    const digest = await meaningOf(store, text);
+    return digest && { ...update.name, descriptor: { mediaType: "", digest, size: 0 } };
+  });
+  return found.filter((entry) => entry !== undefined);
+}
+
+async function meaningOf(store: Resolver, name: string): Promise<Digest | undefined> {
+  if (store.meaning) return store.meaning(name);
+  try {
+    return (await store.resolve({ name })).descriptor.digest;
+  } catch (error) {
+    if (isCacheportError(error, "NAME_NOT_FOUND")) return undefined;
+    throw error;
   }
-  return found;
 }
 
 /** Nothing is there that names could be in. */

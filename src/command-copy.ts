@@ -6,12 +6,19 @@ import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { COMPRESSION_OPTIONS, compressionChoice } from "./cli-compression.ts";
-import type { ContentReader, ContentWriter, NameUpdate, Store } from "./content-store.ts";
+import type {
+  ContentReader,
+  ContentWriter,
+  EntryName,
+  NameUpdate,
+  Store,
+} from "./content-store.ts";
 import { copyContent, NOTHING_MOVED } from "./copy.ts";
 import type { CopyRoot, TransferCounts, TransferOptions } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { parseDocument } from "./document.ts";
-import { CacheportError } from "./errors.ts";
+import { CacheportError, isCacheportError } from "./errors.ts";
+import { wholePlatforms } from "./image-choose.ts";
 import type { Location } from "./location.ts";
 import { entryLabel } from "./layout-index.ts";
 import { isDocumentType } from "./media-types.ts";
@@ -20,16 +27,15 @@ import {
   folderNear,
   locationName,
   openSource,
-  openWriter,
   storeSettings,
 } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { tryReadCache } from "./cache-read.ts";
 import type { CompressionChoice } from "./recompress.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
+import { formatReference } from "./reference.ts";
 import { chooseNames, fitNames, keepName, nameTexts, refuseClashes } from "./location-names.ts";
-import { completeHint } from "./cli-hints.ts";
-import { formatTransfer, printTransfer, transferResult } from "./cli-transfer.ts";
+import { formatTransfer, printTransfer, runTransfer, transferResult } from "./cli-transfer.ts";
 
 /** What stands in the target, and how much was moved. */
 interface Copied {
@@ -136,8 +142,9 @@ async function copyOne(
     near: folderNear(target),
   });
   try {
-    const { store, descriptor, entry } = source;
+    const { store, descriptor, location } = source;
     const tags = args.values("tag");
+    const entry = source.entry && ownName(source.entry, location, target);
     const names = fitNames(
       chooseNames(tags, locationName(target), entry, defaultName(target)),
       target,
@@ -190,9 +197,9 @@ async function copyRecompressed(
   const { recompressImage } = await import("./recompress-image.ts");
   const made = await recompressImage(store, descriptor, choice, writer, options);
   try {
-    await writer.publish([{ descriptor: made.descriptor, bytes: made.bytes, names }], {
-      signal: options.signal,
-    });
+    const { signal, onNames } = options;
+    const root = { descriptor: made.descriptor, bytes: made.bytes, names };
+    await writer.publish([root], { signal, onNames });
   } finally {
     await made.dispose();
   }
@@ -235,7 +242,7 @@ async function copyAll(
     }
     const roots = entries.map((entry) => ({
       descriptor: entry.descriptor,
-      names: fitNames([keepName(entry)], target),
+      names: fitNames([keepName(ownName(entry, location, target))], target),
     }));
     if (target.kind === "registry" || target.kind === "object") refuseClashes(roots);
     const sourceOf = (written: string): string => {
@@ -250,6 +257,18 @@ async function copyAll(
   } finally {
     await store.close();
   }
+}
+
+/**
+ * What an entry of the source is called elsewhere. A repository has tags alone; an archive
+ * needs the image's full name, which docker load takes from it.
+ */
+function ownName<T extends EntryName>(entry: T, source: Location, target: Location): T {
+  const isArchive = target.kind === "archive" || target.kind === "stream";
+  if (source.kind !== "registry" || !isArchive || entry.refName === undefined) return entry;
+  const { domain, path } = source.reference;
+  const imageName = formatReference({ domain, path, tag: entry.refName, digest: null });
+  return { ...entry, imageName };
 }
 
 /** A location's text with a name at its end. */
@@ -271,33 +290,36 @@ async function transfer(
   ) => Promise<Copied>,
 ): Promise<void> {
   const dryRun = args.flag("dry-run");
-  const names = roots.flatMap((root) => nameTexts(root.names));
-  let copied: Copied = {
+  const { made, before } = await runTransfer(context, args, settings, {
+    target,
+    names: roots.flatMap((root) => root.names),
+    dryRun,
+    archive: {
+      rewrite: args.flag("rewrite"),
+      compress: args.value("compress") as "gzip" | "zstd" | undefined,
+    },
+    sourceOf,
+    platform: args.value("platform"),
+    async write(writer, options) {
+      try {
+        return await run(writer, options);
+      } catch (error) {
+        throw await wholeHint(error, store, roots, settings);
+      }
+    },
+  });
+  const copied = made ?? {
     roots: roots.map((root) => root.descriptor),
     counts: NOTHING_MOVED,
   };
-  if (!dryRun) {
-    const writer = await openWriter(target, settings, {
-      rewrite: args.flag("rewrite"),
-      compress: args.value("compress") as "gzip" | "zstd" | undefined,
-    });
-    try {
-      const tempFolder = folderNear(target);
-      copied = await run(writer, {
-        ...settings,
-        progress: context.progress,
-        tempFolder,
-      });
-    } catch (error) {
-      throw completeHint(error, sourceOf, args, args.value("platform"));
-    } finally {
-      await writer.close();
-    }
-  }
   const only = roots.length === 1 ? copied.roots[0] : undefined;
   const shape = roots[0] && only ? await cacheShape(store, roots[0].descriptor, settings) : null;
+  const names = roots.flatMap((root) => nameTexts(root.names));
   const value = {
     ...transferResult(only, shape, names, copied.counts),
+    ...before.written(
+      copied.roots.map((descriptor, at) => ({ descriptor, names: roots[at]?.names ?? [] })),
+    ),
     entries: copied.roots.map(({ digest, mediaType, size }, position) => ({
       digest,
       mediaType,
@@ -309,6 +331,21 @@ async function transfer(
   const verb = dryRun ? "would copy" : "copied";
   const what = only?.mediaType ?? `${roots.length} entries`;
   await printTransfer(context, target, value, () => formatTransfer(value, [[verb, what]], context));
+}
+
+/** Names the platforms of an index that can be copied where the whole of it cannot. */
+async function wholeHint(
+  error: unknown,
+  store: ContentReader,
+  roots: readonly CopyRoot[],
+  settings: StoreSettings,
+): Promise<unknown> {
+  const [root] = roots;
+  if (!isCacheportError(error, "BLOB_MISSING") || !root || roots.length > 1) return error;
+  const platforms = await wholePlatforms(store, root.descriptor, settings);
+  if (platforms.length === 0) return error;
+  const hint = { do: "choose-platform", platforms } as const;
+  return new CacheportError(error.code, error.message, { hint, cause: error });
 }
 
 /** The shape of what was copied, null for what is no cache. */

@@ -13,7 +13,7 @@ import { verifyStore } from "./verify.ts";
 import type { VerifyObjectsOptions } from "./verify-objects.ts";
 import type { VerifyResult } from "./verify.ts";
 import { PROBLEMS } from "./verify-problem.ts";
-import type { Problem, Severity } from "./verify-problem.ts";
+import type { Owner, Problem, Severity } from "./verify-problem.ts";
 
 /** Lines that are shown of one kind of problem; `--json` has them all. */
 const SHOWN = 20;
@@ -136,9 +136,20 @@ function* problemLines(problems: readonly Problem[], colors: boolean): Generator
   for (const [code, same] of byCode) {
     const [severity] = PROBLEMS[code];
     const label = colored(severity, COLORS[severity], colors);
-    for (const { message } of same.slice(0, SHOWN))
-      yield `${label}: ${printable(message)} [${code}]\n`;
+    for (const { message, belongsTo } of same.slice(0, SHOWN))
+      yield `${label}: ${printable(message + ownersText(belongsTo))} [${code}]\n`;
     if (same.length > SHOWN)
       yield `${label}: and ${same.length - SHOWN} more like these [${code}]\n`;
   }
+}
+
+/** What content belongs to, as the end of a sentence. */
+function ownersText(owners: readonly Owner[]): string {
+  const texts = owners
+    .filter(({ role }) => role !== "")
+    .map(({ name, platform, role }) => {
+      const whose = name === null ? "an entry without a name" : `"${name}"`;
+      return `${role} of ${whose}${platform === null ? "" : ` (${platform})`}`;
+    });
+  return texts.length === 0 ? "" : `; it is ${texts.join(" and ")}`;
 }

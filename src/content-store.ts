@@ -101,6 +101,11 @@ export interface NameReader {
   listNames?(): Promise<string[]>;
   /** @throws {CacheportError} NAME_NOT_FOUND, NAME_AMBIGUOUS, BLOB_NOT_FOUND */
   resolve(query: NameQuery): Promise<Resolved>;
+  /**
+   * What a name stands for now, asked as cheaply as can be, where that is cheaper than
+   * {@link resolve}; undefined for nothing.
+   */
+  meaning?(name: string): Promise<Digest | undefined>;
 }
 
 /** A place that content and names can be read from. */

@@ -3,8 +3,15 @@
  * images, indexes, caches in every shape, any artifact.
  */
 import { mapLimit } from "./concurrency.ts";
-import type { ContentReader, ContentWriter, NameUpdate, Root } from "./content-store.ts";
+import type {
+  ContentReader,
+  ContentWriter,
+  NameUpdate,
+  PutOptions,
+  Root,
+} from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
 import { isForeignLayerType } from "./media-types.ts";
 import type { ProgressReporter } from "./progress.ts";
 import { walk } from "./walk.ts";
@@ -21,6 +28,8 @@ export interface TransferOptions extends WalkOptions {
   /** Blobs that are moved at once. */
   jobs: number;
   progress: ProgressReporter;
+  /** Is told the names that the target had before, as a writer's `publish` tells them. */
+  onNames?: PutOptions["onNames"];
 }
 
 /** How much content was moved. */
@@ -56,32 +65,49 @@ export async function copyContent(
   const distinct = new Map(
     roots.map(({ descriptor }) => [`${descriptor.digest} ${descriptor.mediaType}`, descriptor]),
   );
-  const nodes = await walk(source, [...distinct.values()], options);
+  const nodes = await walk(source, [...distinct.values()], { ...options, subjects: true });
   const byDigest = new Map(nodes.map((node) => [node.descriptor.digest, node]));
   const rootDigests = new Set(roots.map((root) => root.descriptor.digest));
-  const listed = new Set(nodes.flatMap(({ children }) => children.map(({ digest }) => digest)));
+  const listed = new Set<Digest>();
+  for (const { children, subject } of nodes) {
+    for (const { digest } of children) listed.add(digest);
+    if (subject) listed.add(subject.digest);
+  }
 
-  const blobs = nodes.filter((node) => !node.bytes && !rootDigests.has(node.descriptor.digest));
+  // A root that another root lists has to be there before that one.
+  const before = nodes.filter(
+    ({ descriptor: { digest } }) => !rootDigests.has(digest) || listed.has(digest),
+  );
+  const blobs = before.filter((node) => !node.bytes);
   const counts = await copyBlobs(
     source,
     blobs.map((node) => node.descriptor),
     writer,
     options,
   );
-  for (const { descriptor, bytes } of nodes) {
-    const { digest } = descriptor;
-    // A root that another root lists has to be there before that one.
-    if (!bytes || (rootDigests.has(digest) && !listed.has(digest))) continue;
-    const outcome = await writer.put(descriptor, { bytes }, { signal: options.signal });
-    count(counts, outcome, descriptor.size);
-  }
+  for (const node of before) await putDocument(node, writer, counts, options);
   const published = await Promise.all(
     roots.map((root) =>
       loadRoot(source, root, byDigest.get(root.descriptor.digest) as ContentNode, options),
     ),
   );
-  await writer.publish(published, { signal: options.signal });
+  const { signal, onNames } = options;
+  await writer.publish(published, { signal, onNames });
   return { roots: published.map((root) => root.descriptor), counts };
+}
+
+/** Writes a document that is no root, as what it is needed as: a registry keeps blobs apart. */
+async function putDocument(
+  { descriptor, bytes, asBlob, asDocument }: ContentNode,
+  writer: ContentWriter,
+  counts: TransferCounts,
+  { signal }: TransferOptions,
+): Promise<void> {
+  if (!bytes) return;
+  for (const isBlob of [...(asBlob ? [true] : []), ...(asDocument ? [undefined] : [])]) {
+    const outcome = await writer.put({ ...descriptor, isBlob }, { bytes }, { signal });
+    count(counts, outcome, descriptor.size);
+  }
 }
 
 /** A root's bytes, read unless the walk has read them. */

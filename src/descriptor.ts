@@ -5,7 +5,7 @@
  * in specs-go/v1, which decides the bytes that BuildKit writes.
  */
 import * as v from "valibot";
-import { isDigest } from "./digest.ts";
+import { digestAlgorithm, digestOf, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { goStruct, optional, stringMap } from "./documents.ts";
 import { sortedMap } from "./go-json.ts";
@@ -94,6 +94,27 @@ export function orderDescriptor(descriptor: Descriptor): object {
 /** Tells whether content is kept as a document, under `/manifests/` of a registry. */
 export function isDocument({ mediaType, isBlob = false }: Descriptor): boolean {
   return isDocumentType(mediaType) && !isBlob;
+}
+
+/**
+ * The content that is embedded in a descriptor: a registry or a layout may lack the blob
+ * then.
+ *
+ * Source: OCI image-spec, descriptor.md, "Embedded Content".
+ *
+ * @returns Undefined where none is embedded, or other content than the descriptor's.
+ */
+export function embeddedContent({ data, digest, size }: Descriptor): Uint8Array | undefined {
+  if (!data) return undefined;
+  const bytes = new Uint8Array(Buffer.from(data, "base64"));
+  const isRight = bytes.length === size && digestOf(bytes, digestAlgorithm(digest)) === digest;
+  return isRight ? bytes : undefined;
+}
+
+/** {@link embeddedContent} as a stream. */
+export function embeddedStream(descriptor: Descriptor): ReadableStream<Uint8Array> | undefined {
+  const bytes = embeddedContent(descriptor);
+  return bytes && new Blob([bytes as Uint8Array<ArrayBuffer>]).stream();
 }
 
 /** The three fields that identify content, without what a document adds to them. */

@@ -96,6 +96,10 @@ export type Remedy =
   | { do: "allow-plain-http" | "allow-insecure" | "allow-private-upload" | "choose-port" }
   | { do: "list-names" | "verify-layout" | "convert-to-cache"; location: string }
   | { do: "unpack-archive" | "copy-archive"; location: string }
+  /** Of an index these platforms are whole. */
+  | { do: "choose-platform"; platforms: readonly string[] }
+  /** A name stands for what is absent, and a manifest without a name lies there. */
+  | { do: "name-orphan"; location: string; name: string; digest: string }
   | { do: "choose-image" | "convert-layers" | "convert-inline-cache" | "drop-missing" }
   /** A cache in another shape is refused at `HOST/REPOSITORY:TAG`. */
   | { do: "write-image-manifest"; target: string };

@@ -19,7 +19,13 @@ import type {
 import type { Descriptor } from "./descriptor.ts";
 import { sizeMismatch } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
-import { hasLayoutMarker, isFolder, noFolder, readIndexForUpdate } from "./layout-index-file.ts";
+import {
+  hasIndexFile,
+  hasLayoutMarker,
+  isFolder,
+  noFolder,
+  readIndexForUpdate,
+} from "./layout-index-file.ts";
 import { updateIndexFile } from "./layout-index-update.ts";
 import { applyNames, removalFilter, removeEntries } from "./layout-index.ts";
 import type { LayoutIndex } from "./layout-index.ts";
@@ -52,6 +58,8 @@ export class LayoutDirectoryWriter implements ContentWriter, NameWriter {
   readonly #blobs: BlobWriter;
   readonly #lockTimeout: number | undefined;
   readonly #signal: AbortSignal | undefined;
+  /** Blobs were put that no index names. */
+  #isUnfinished = false;
 
   private constructor(
     root: string,
@@ -86,7 +94,9 @@ export class LayoutDirectoryWriter implements ContentWriter, NameWriter {
     source: BlobSource,
     options: PutOptions = {},
   ): Promise<PutOutcome> {
-    return this.#blobs.write(descriptor, source, this.#withSignal(options));
+    const outcome = await this.#blobs.write(descriptor, source, this.#withSignal(options));
+    this.#isUnfinished = true;
+    return outcome;
   }
 
   /**
@@ -111,6 +121,7 @@ export class LayoutDirectoryWriter implements ContentWriter, NameWriter {
       return applyNames(index, roots, this.location);
     };
     await this.#update(change, options, check);
+    this.#isUnfinished = false;
   }
 
   /**
@@ -169,6 +180,17 @@ export class LayoutDirectoryWriter implements ContentWriter, NameWriter {
 
   async close(): Promise<void> {
     await this.#blobs.close();
+    if (this.#isUnfinished) await this.#leaveLayout();
+  }
+
+  /**
+   * Makes a layout without names of blobs that a failed run has left in a new folder: they
+   * are of use to the next run, and to gc, only if the folder can be opened.
+   */
+  async #leaveLayout(): Promise<void> {
+    if (await hasIndexFile(this.#root)) return;
+    // The failure that led here says what is wrong.
+    await updateIndexFile(this.#root, (index) => index, { lockTimeout: 1000 }).catch(() => {});
   }
 
   #withSignal(options: PutOptions): PutOptions {

@@ -7,13 +7,14 @@
 import { lstatSync } from "node:fs";
 import { detectBlobType, UNKNOWN_TYPE } from "./document.ts";
 import type { BlobLocation, NamedEntry, NameQuery, Resolved, Store } from "./content-store.ts";
+import { embeddedContent, embeddedStream } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { blobPath, checkContent, parseDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { checkDocumentSize, DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { readRegularFile, streamRegularFile } from "./layout-durable.ts";
-import { CacheportError, systemCode, systemError } from "./errors.ts";
+import { CacheportError, isCacheportError, systemCode, systemError } from "./errors.ts";
 import {
   hasIndexFile,
   hasLayoutMarker,
@@ -21,7 +22,7 @@ import {
   noFolder,
   readIndexFile,
 } from "./layout-index-file.ts";
-import { resolveEntry } from "./layout-index.ts";
+import { entryLabel, resolveEntry } from "./layout-index.ts";
 import { join, resolve } from "./paths.ts";
 
 /** How to open a layout folder for reading. */
@@ -89,8 +90,9 @@ export class LayoutDirectory implements Store {
     return { descriptor: { mediaType, digest, size }, entry: undefined };
   }
 
-  async stat({ digest }: Descriptor): Promise<number | undefined> {
-    return this.#size(parseDigest(digest));
+  async stat(descriptor: Descriptor): Promise<number | undefined> {
+    const size = await this.#size(parseDigest(descriptor.digest));
+    return size ?? embeddedContent(descriptor)?.length;
   }
 
   async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
@@ -102,13 +104,20 @@ export class LayoutDirectory implements Store {
       checkContent(bytes, descriptor);
       return bytes;
     } catch (error) {
-      throw this.#failure(digest, error);
+      const failure = this.#failure(digest, error);
+      const embedded = isCacheportError(failure, "BLOB_MISSING") && embeddedContent(descriptor);
+      if (embedded) return embedded;
+      throw await this.#withOrphan(failure, digest);
     }
   }
 
   async open(descriptor: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const digest = parseDigest(descriptor.digest);
-    if ((await this.#size(digest)) === undefined) throw this.#missing(digest);
+    if ((await this.#size(digest)) === undefined) {
+      const embedded = embeddedStream(descriptor);
+      if (embedded) return embedded;
+      throw this.#missing(digest);
+    }
     return streamRegularFile(
       this.#path(digest),
       this.#describe(digest),
@@ -157,6 +166,27 @@ export class LayoutDirectory implements Store {
     return code === "ENOENT" || code === "ENOTDIR"
       ? this.#missing(digest)
       : systemError(`Cannot read ${this.#describe(digest)}`, error);
+  }
+
+  /** Adds to the failure of an entry which manifest its name may be meant for. */
+  async #withOrphan(failure: CacheportError, digest: Digest): Promise<CacheportError> {
+    if (failure.code !== "BLOB_MISSING") return failure;
+    try {
+      const { entries } = await readIndexFile(this.#root, this.location);
+      const entry = entries.find(({ descriptor }) => descriptor.digest === digest);
+      if (!entry) return failure;
+      const { findOrphans } = await import("./layout-orphans.ts");
+      const named = new Set(entries.map(({ descriptor }) => descriptor.digest));
+      const [orphan] = await findOrphans(this, this.#root, named);
+      if (!orphan) return failure;
+      const { location } = this;
+      const name = entryLabel(entry) ?? "latest";
+      const hint = { do: "name-orphan", location, name, digest: orphan } as const;
+      return new CacheportError(failure.code, failure.message, { hint, cause: failure });
+    } catch (error) {
+      if (isCacheportError(error)) return failure;
+      throw error;
+    }
   }
 
   #missing(digest: Digest): CacheportError {

@@ -39,6 +39,9 @@ export const ANNOTATION_IMAGE_NAME = "io.containerd.image.name";
 export const ANNOTATION_MANIFEST_SUBJECT = "io.containerd.manifest.subject";
 export const ANNOTATION_UNCOMPRESSED = "containerd.io/uncompressed";
 export const ANNOTATION_CREATED_AT = "buildkit/createdat";
+/** By these an entry of an index says that it attests another one, and which. */
+export const ANNOTATION_REFERENCE_TYPE = "vnd.docker.reference.type";
+export const ANNOTATION_REFERENCE_DIGEST = "vnd.docker.reference.digest";
 
 const TO_DOCKER = new Map([
   [OCI_LAYER, DOCKER_LAYER],
@@ -63,6 +66,16 @@ export function toOciLayerType(mediaType: string): string {
 /** Tells whether a media type is one of the known layer types, in either form. */
 export function isLayerType(mediaType: string): boolean {
   return layerCompression(mediaType) !== undefined;
+}
+
+/**
+ * Tells whether a media type means a layer of a file system, also one in a compression that
+ * is not known (`...tar+lz4`, `...tar+gzip+encrypted`).
+ */
+export function isLayerFamily(mediaType: string): boolean {
+  return [OCI_LAYER, OCI_FOREIGN, DOCKER_LAYER, DOCKER_FOREIGN].some((base) =>
+    mediaType.startsWith(base),
+  );
 }
 
 /** Tells whether a media type is a non-distributable (foreign) layer. */

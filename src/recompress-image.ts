@@ -18,7 +18,12 @@ import { encodeImageIndex } from "./image-index.ts";
 import type { ImageIndex } from "./image-index.ts";
 import { encodeImageManifest } from "./image-manifest.ts";
 import type { ImageManifest } from "./image-manifest.ts";
-import { CACHE_CONFIG, DOCKER_CONFIG, OCI_CONFIG } from "./media-types.ts";
+import {
+  ANNOTATION_REFERENCE_DIGEST,
+  CACHE_CONFIG,
+  DOCKER_CONFIG,
+  OCI_CONFIG,
+} from "./media-types.ts";
 import { describeNewBlob, isToRecompress, recompressLayers } from "./recompress-layer.ts";
 import type {
   CompressionChoice,
@@ -28,9 +33,6 @@ import type {
 } from "./recompress-layer.ts";
 import { walk } from "./walk.ts";
 import type { ContentNode } from "./walk.ts";
-
-/** The entry of an index by which BuildKit ties an attestation to its image. */
-const ANNOTATION_REFERENCE = "vnd.docker.reference.digest";
 
 /** An image, or an index of images, after recompression. */
 export interface RecompressedImage {
@@ -265,7 +267,7 @@ class Rewriter {
   /** A reference to a document, and to the image that it attests, as they are now; the same object when nothing has changed. */
   #move(entry: Descriptor): Descriptor {
     const moved = this.#newDescriptor(entry.digest);
-    const attested = entry.annotations?.[ANNOTATION_REFERENCE];
+    const attested = entry.annotations?.[ANNOTATION_REFERENCE_DIGEST];
     const image = isDigest(attested) ? this.#newDescriptor(attested) : undefined;
     if (!moved && !image) return entry;
     const { data: _data, urls: _urls, ...rest } = entry;
@@ -274,7 +276,7 @@ class Rewriter {
       ...(image && {
         annotations: {
           ...entry.annotations,
-          [ANNOTATION_REFERENCE]: image.digest,
+          [ANNOTATION_REFERENCE_DIGEST]: image.digest,
         },
       }),
     };

@@ -19,13 +19,13 @@ import type {
   Store,
 } from "./content-store.ts";
 import { namedRoot } from "./content-store.ts";
-import { isDocument } from "./descriptor.ts";
+import { embeddedContent, embeddedStream, isDocument } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { checkDocumentSize } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
-import { CacheportError } from "./errors.ts";
+import { CacheportError, isCacheportError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { NormalizedReference } from "./reference.ts";
 import { deleteManifest, deleteTag } from "./registry-delete.ts";
@@ -40,7 +40,7 @@ import { isStored, storedSize } from "./registry-presence.ts";
 import { publishIfAbsent, publishRoot, putDocument } from "./registry-publish.ts";
 import { listReferrers } from "./registry-referrers.ts";
 import { RepositoryClient } from "./registry-repository.ts";
-import { describeTags, resolveName, tagOf } from "./registry-resolve.ts";
+import { describeTags, headTag, resolveName, tagOf } from "./registry-resolve.ts";
 import type { FetchedDocument } from "./registry-resolve.ts";
 import { listTags } from "./registry-tags.ts";
 import type { Reply, TransportOptions } from "./registry-transport.ts";
@@ -78,7 +78,8 @@ export class RegistryRepository implements Store, ContentWriter, NameWriter {
   }
 
   async stat(descriptor: Descriptor): Promise<number | undefined> {
-    return await storedSize(this.#client, descriptor);
+    const size = await storedSize(this.#client, descriptor);
+    return size ?? embeddedContent(descriptor)?.length;
   }
 
   async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
@@ -99,14 +100,22 @@ export class RegistryRepository implements Store, ContentWriter, NameWriter {
       refused ??= reply;
       if (reply.status !== 404) break;
     }
-    throw await this.#readRefusal(descriptor, refused as Reply);
+    const refusal = await this.#readRefusal(descriptor, refused as Reply);
+    const embedded = refusal.code === "BLOB_MISSING" && embeddedContent(descriptor);
+    if (embedded) return embedded;
+    throw refusal;
   }
 
   async open(descriptor: Descriptor, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const known = this.#documents.get(descriptor.digest);
-    return known
-      ? new Blob([known as Uint8Array<ArrayBuffer>]).stream()
-      : await this.#download(descriptor, true, signal);
+    if (known) return new Blob([known as Uint8Array<ArrayBuffer>]).stream();
+    try {
+      return await this.#download(descriptor, true, signal);
+    } catch (error) {
+      const embedded = isCacheportError(error, "BLOB_MISSING") && embeddedStream(descriptor);
+      if (embedded) return embedded;
+      throw error;
+    }
   }
 
   async save(
@@ -172,6 +181,10 @@ export class RegistryRepository implements Store, ContentWriter, NameWriter {
   async resolve(query: NameQuery): Promise<Resolved> {
     const { manifest } = this.#options.limits;
     return await resolveName(this.#client, query, manifest, this.#keep);
+  }
+
+  async meaning(name: string): Promise<Digest | undefined> {
+    return (await headTag(this.#client, tagOf(this.#client, name)))?.digest;
   }
 
   /** Keeps a document whose bytes were checked for a second look. */

@@ -36,7 +36,11 @@ export async function verifyBlob(blob: Descriptor, rules: BlobRules): Promise<bo
   const { reader, problems } = rules;
   try {
     const location = await reader.locate(blob);
-    return await (location ? verifyFile(blob, location, rules) : verifyDownload(blob, rules));
+    const isSound = await (location
+      ? verifyFile(blob, location, rules)
+      : verifyDownload(blob, rules));
+    problems.noteRead();
+    return isSound;
   } catch (error) {
     const isAbsent = isCacheportError(error, "BLOB_MISSING", "BLOB_NOT_FOUND");
     if (isAbsent && isForeignLayerType(blob.mediaType) && blob.urls?.length) {

@@ -23,6 +23,7 @@ import {
   CACHE_CONFIG,
   DOCKER_CONFIG,
   isIndexType,
+  isLayerFamily,
   isLayerType,
   layerCompression,
   OCI_CONFIG,
@@ -32,6 +33,8 @@ import {
 } from "./media-types.ts";
 import type { ProblemList } from "./verify-problem.ts";
 import type { ContentNode } from "./walk.ts";
+
+const IN_TOTO = "application/vnd.in-toto+json";
 
 /** What the rules need beside the documents. */
 export interface DocumentRules {
@@ -50,7 +53,7 @@ export interface DocumentRules {
 export async function verifyDocument(node: ContentNode, rules: DocumentRules): Promise<void> {
   const { descriptor, document, children } = node;
   if (!document) return;
-  verifyType(descriptor, document, rules);
+  verifyType(node, document, rules);
   verifyChildren(node, rules);
   const { cache, config, isIndex, layers, type } = document;
   if (cache) return verifyCache(descriptor, cache, children, rules);
@@ -68,16 +71,16 @@ export async function verifyDocument(node: ContentNode, rules: DocumentRules): P
 
 /** The type that a descriptor gives must be that of the document. */
 function verifyType(
-  { digest, mediaType }: Descriptor,
+  { descriptor: { digest }, announced }: ContentNode,
   { type }: Document,
   { problems }: DocumentRules,
 ): void {
   // A document that does not say what it is, is taken for what it is announced as.
-  if (mediaType === type) return;
+  if (announced === type) return;
   problems.add(
     "MEDIA_TYPE_MISMATCH",
     digest,
-    `Document ${digest} is announced as ${JSON.stringify(mediaType)} and is ${type}`,
+    `Document ${digest} is announced as ${JSON.stringify(announced)} and is ${type}`,
   );
 }
 
@@ -276,6 +279,10 @@ function losesAll({ results, chains }: CacheRecord, lost: readonly boolean[]): b
   );
 }
 
+/**
+ * An image, or anything that has an image's config: what of it is not known is said, and
+ * the rest is checked.
+ */
 async function verifyImage(
   manifest: Descriptor,
   documentType: string,
@@ -284,15 +291,21 @@ async function verifyImage(
   rules: DocumentRules,
 ): Promise<void> {
   const { problems, reader, limits } = rules;
-  // An attestation has statements for layers, and BuildKit's rules do not fit it.
-  if (!layers.every(({ mediaType }) => isLayerType(mediaType))) return;
+  // An attestation has statements for layers, and the rules for images do not fit it.
+  if (layers.length > 0 && layers.every(({ mediaType }) => mediaType === IN_TOTO)) return;
   const isDocker = documentType !== OCI_MANIFEST;
-  for (const layer of layers)
-    verifyLayerType(layer, isDocker, `Image ${manifest.digest}`, problems);
+  for (const layer of layers) {
+    if (isLayerType(layer.mediaType))
+      verifyLayerType(layer, isDocker, `Image ${manifest.digest}`, problems);
+    else noteUnchecked(layer, manifest, problems);
+  }
   try {
     const what = `image config "${config.digest}"`;
     const bytes = await reader.read(config, limits.config);
     const image = parseImageConfig(bytes, what);
+    // Artifacts borrow an image's config and leave it empty.
+    const isImage = layers.some(({ mediaType }) => isLayerFamily(mediaType));
+    if (!isImage && image.diffIds.length === 0) return;
     if (image.diffIds.length !== layers.length) {
       problems.add(
         "DIFF_IDS_COUNT",
@@ -302,11 +315,23 @@ async function verifyImage(
       return;
     }
     for (const [position, layer] of layers.entries())
-      verifyDiffId(layer, image.diffIds[position], rules);
+      if (isLayerType(layer.mediaType)) verifyDiffId(layer, image.diffIds[position], rules);
     if (!image.diffIds.every(isDigest)) return;
     const inline = readInlineCache(image, layers, `image "${manifest.digest}"`);
     if (inline) verifyConfig(inline.config, inline.layers, config.digest, problems);
   } catch (error) {
     problems.addError(error, config.digest);
   }
+}
+
+function noteUnchecked(
+  { digest, mediaType }: Descriptor,
+  manifest: Descriptor,
+  problems: ProblemList,
+): void {
+  problems.add(
+    "LAYER_UNCHECKED",
+    digest,
+    `Image ${manifest.digest} lists layer ${digest} as ${JSON.stringify(mediaType.slice(0, 200))}, which is no known layer type: its bytes were hashed, and nothing else of it was checked`,
+  );
 }

@@ -1,26 +1,33 @@
 /** What a layout folder holds beside the content that its names reach. */
-import type { NamedEntry } from "./content-store.ts";
+import type { ContentReader, NamedEntry } from "./content-store.ts";
 import type { Digest } from "./digest.ts";
 import { isCacheportError } from "./errors.ts";
 import { hasLayoutMarker } from "./layout-index-file.ts";
 import { listLayoutFiles } from "./layout-files.ts";
 import { entryLabel } from "./layout-index.ts";
+import { findReferrers } from "./reachable.ts";
 import type { ProblemList } from "./verify-problem.ts";
+import { walk } from "./walk.ts";
+import type { WalkOptions } from "./walk.ts";
 
 /**
- * Notes what is in a layout folder and belongs to nothing.
+ * Notes what is in a layout folder and belongs to nothing. What refers to something that is
+ * reached belongs to it, as it does for gc.
  *
  * @param reached The digests that the names reach; undefined when not all names were
  *   followed.
  * @throws {CacheportError} IO_FAILED, PERMISSION_DENIED
  */
 export async function verifyLayoutFiles(
+  store: ContentReader,
   folder: string,
-  reached: ReadonlySet<Digest> | undefined,
+  reached: Set<Digest> | undefined,
+  options: WalkOptions,
   problems: ProblemList,
 ): Promise<void> {
   await verifyMarker(folder, problems);
   const { blobs, leftovers, strays } = await listLayoutFiles(folder);
+  if (reached) await addReferrers(store, reached, blobs, options);
   for (const { digest, size } of reached ? blobs : []) {
     if (reached?.has(digest)) continue;
     problems.add("UNREFERENCED_BLOB", digest, `No name reaches blob ${digest} (${size} bytes)`);
@@ -42,6 +49,28 @@ export async function verifyLayoutFiles(
           ? `"${path}" is no blob: its name is no digest`
           : `"${path}" is not what a layout has there`,
     );
+  }
+}
+
+/** Adds what the referrers of reached documents reach, and theirs. */
+async function addReferrers(
+  store: ContentReader,
+  reached: Set<Digest>,
+  blobs: readonly { digest: Digest; size: number }[],
+  { limits, jobs, signal }: WalkOptions,
+): Promise<void> {
+  const others = blobs.filter(({ digest }) => !reached.has(digest));
+  if (others.length === 0) return;
+  const referrers = await findReferrers(store, others, { limits, jobs, signal });
+  let news = [...reached];
+  while (news.length > 0) {
+    const roots = news.flatMap((digest) => referrers.get(digest) ?? []);
+    const onBroken = (): void => {};
+    const nodes = await walk(store, roots, { limits, jobs, signal, subjects: true, onBroken });
+    news = nodes
+      .map(({ descriptor }) => descriptor.digest)
+      .filter((digest) => !reached.has(digest));
+    for (const digest of news) reached.add(digest);
   }
 }
 

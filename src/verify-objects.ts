@@ -56,8 +56,8 @@ export async function verifyObjects(
   return { ...result, problems: [...found, ...problems.toSorted()].toSorted(bySeverity) };
 }
 
-function elsewhereTooLarge({ digest, message }: Problem): Problem {
-  return { code: "OVER_OCI_LIMIT", severity: "note", digest, message };
+function elsewhereTooLarge(problem: Problem): Problem {
+  return { ...problem, code: "OVER_OCI_LIMIT", severity: "note" };
 }
 
 function bySeverity(a: Problem, b: Problem): number {

@@ -24,6 +24,7 @@ export const PROBLEMS = {
   INDEX_TOO_DEEP: ["error", "indexes are nested too deeply"],
   IO_FAILED: ["error", "a file cannot be read"],
   LAYOUT_INVALID: ["error", "the layout is of another version"],
+  CONTENT_UNREADABLE: ["error", "the registry says that content is there and does not give it"],
   LAYER_TYPE_WRONG: ["error", "a layer is not compressed as its media type says"],
   COMPRESSION_INVALID: ["error", "a layer cannot be decompressed (--deep)"],
   DIFF_ID_MISSING: ["error", "a cache's layer lacks containerd.io/uncompressed"],
@@ -58,6 +59,7 @@ export const PROBLEMS = {
   BLOBS_OLDER: ["note", "blobs in an object store have an age at which a rule removes them first"],
   OVER_OCI_LIMIT: ["note", "BuildKit imports no such document over 1 MiB from elsewhere"],
   EMPTY_CACHE: ["note", "a cache without layers"],
+  LAYER_UNCHECKED: ["note", "an image's layer of an unknown type, which was not unpacked"],
   LAYER_UNUSED: ["note", "the cache config does not use a layer of the manifest"],
   FOREIGN_LAYER_ABSENT: ["note", "a layer that is to be had from its URLs"],
   UNREFERENCED_BLOB: ["note", "no name reaches a blob"],
@@ -68,6 +70,16 @@ export const PROBLEMS = {
 /** A stable name for a kind of problem. */
 export type ProblemCode = keyof typeof PROBLEMS;
 
+/** Where content stands: as what, below which name. */
+export interface Owner {
+  /** The name of the entry that leads to it; null for an entry without one. */
+  name: string | null;
+  /** The platform of the nearest manifest that says one. */
+  platform: string | null;
+  /** As what: `layer 2`, `config`, `manifest`. */
+  role: string;
+}
+
 /** One thing that a verification found. */
 export interface Problem {
   code: ProblemCode;
@@ -75,13 +87,19 @@ export interface Problem {
   /** The content that it is about; null for a file that is no blob. */
   digest: Digest | null;
   message: string;
+  /** What the content belongs to; the first few. */
+  belongsTo: Owner[];
 }
+
+/** Refusals in a row after which a registry is taken for one that answers nothing any more. */
+const MOST_REFUSALS = 5;
 
 const SEVERITIES: readonly Severity[] = ["error", "warning", "note"];
 
 /** Gathers problems, each one once. */
 export class ProblemList {
   readonly #problems = new Map<string, Problem>();
+  #refusals = 0;
 
   /** Adds a problem. */
   add(code: ProblemCode, digest: Digest | null, message: string): void {
@@ -91,17 +109,35 @@ export class ProblemList {
       severity,
       digest,
       message,
+      belongsTo: [],
     });
+  }
+
+  /** Tells whether there is a problem of one of some kinds. */
+  has(...codes: ProblemCode[]): boolean {
+    return this.#problems.values().some(({ code }) => codes.includes(code));
+  }
+
+  /** Notes that content could be read: what was refused before it was refused by itself. */
+  noteRead(): void {
+    this.#refusals = 0;
   }
 
   /**
    * Adds what was thrown, if it says that content is wrong.
    *
-   * @throws The error itself when it says something else: that a registry refused,
-   *   that the user interrupted.
+   * A registry that does not give one piece of content is that content's problem.
+   *
+   * @throws The error itself when it says something else: that a registry gives nothing
+   *   any more, that the user interrupted.
    */
   addError(error: unknown, digest: Digest): void {
     if (!isCacheportError(error)) throw error;
+    if (error.code === "REGISTRY_FAILED" || error.code === "REGISTRY_DENIED") {
+      if (++this.#refusals > MOST_REFUSALS) throw error;
+      this.add("CONTENT_UNREADABLE", digest, error.message);
+      return;
+    }
     this.add(problemCode(error), digest, error.message);
   }
 

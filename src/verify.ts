@@ -6,8 +6,9 @@
 import { availableParallelism } from "node:os";
 import { mapLimit } from "./concurrency.ts";
 import type { NamedEntry, Store } from "./content-store.ts";
+import { embeddedContent } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { digestAlgorithm, digestOf, sizeMismatch } from "./digest.ts";
+import { sizeMismatch } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { isCacheportError } from "./errors.ts";
 import type { CacheportError } from "./errors.ts";
@@ -18,6 +19,7 @@ import type { ProgressReporter } from "./progress.ts";
 import { verifyBlob } from "./verify-blobs.ts";
 import { verifyDocument } from "./verify-documents.ts";
 import { usableEntries, verifyLayoutFiles, verifyNames } from "./verify-layout.ts";
+import { Owners } from "./verify-owners.ts";
 import { ProblemList } from "./verify-problem.ts";
 import type { Problem } from "./verify-problem.ts";
 import { nameType, walk } from "./walk.ts";
@@ -80,25 +82,33 @@ export async function verifyStore(
   }
   const listed = [
     ...entries.map((entry) => entry.descriptor),
-    ...[...nodes.values()].flatMap((node) => node.children),
+    ...[...nodes.values()].flatMap(({ children, subject }) =>
+      subject ? [...children, subject] : children,
+    ),
   ];
   verifySizes(listed, problems);
   verifyData(listed, problems);
 
   const documents = [...nodes.values()].filter((node) => node.bytes);
   const blobs = [...nodes.values()].filter(
-    (node) => !node.bytes && !isDocumentType(node.descriptor.mediaType),
+    (node) => !node.bytes && (node.asBlob || !isDocumentType(node.descriptor.mediaType)),
   );
   const sound = options.sizesOnly
     ? await compareSizes(store, blobs, options, problems)
     : await hashAll(store, blobs, diffIds, options, problems);
   if (options.folder !== undefined) {
+    // What a document lists that nobody understands may be anything in the layout.
+    const isAll =
+      roots === undefined &&
+      !problems.has("ENTRY_INVALID", "DOCUMENT_UNKNOWN", "DOCUMENT_TOO_LARGE");
     const reached = new Set(listed.map(({ digest }) => digest));
-    const isAll = roots === undefined && entries.length === listing.length;
-    await verifyLayoutFiles(options.folder, isAll ? reached : undefined, problems);
+    await verifyLayoutFiles(store, options.folder, isAll ? reached : undefined, options, problems);
   }
   const good = [...documents.map((node) => node.descriptor), ...sound];
   const found = problems.toSorted();
+  const owners = found.length > 0 ? new Owners(entries, nodes.values()) : undefined;
+  for (const problem of found)
+    if (owners && problem.digest) problem.belongsTo = owners.find(problem.digest);
   return {
     ok: !found.some(({ severity }) => severity === "error"),
     blobs: good.length,
@@ -118,6 +128,8 @@ async function readAll(
   const onBroken = ({ digest }: Descriptor, error: CacheportError): void => {
     const label = labels.get(digest);
     if (label === undefined || !isMissing(error)) {
+      // Of a registry that does not give the only root nothing is known.
+      if (entries.length === 1 && label !== undefined && isRefusal(error)) throw error;
       problems.addError(error, digest);
       return;
     }
@@ -133,7 +145,7 @@ async function readAll(
     if (found.get(entry.descriptor.digest)?.bytes) continue;
     try {
       const root = await nameType(store, entry.descriptor, options);
-      for (const node of await walk(store, [root], { ...options, onBroken })) {
+      for (const node of await walk(store, [root], { ...options, subjects: true, onBroken })) {
         const known = found.get(node.descriptor.digest);
         if (!known?.bytes) found.set(node.descriptor.digest, node);
       }
@@ -147,6 +159,10 @@ async function readAll(
 
 function isMissing(error: CacheportError): boolean {
   return isCacheportError(error, "BLOB_MISSING", "BLOB_NOT_FOUND");
+}
+
+function isRefusal(error: CacheportError): boolean {
+  return isCacheportError(error, "REGISTRY_FAILED", "REGISTRY_DENIED");
 }
 
 /** Warns of entries that do not say that they are documents. */
@@ -182,10 +198,9 @@ function verifySizes(descriptors: readonly Descriptor[], problems: ProblemList):
 }
 
 function verifyData(descriptors: readonly Descriptor[], problems: ProblemList): void {
-  for (const { digest, size, data } of descriptors) {
-    if (!data) continue;
-    const bytes = Buffer.from(data, "base64");
-    if (bytes.length === size && digestOf(bytes, digestAlgorithm(digest)) === digest) continue;
+  for (const descriptor of descriptors) {
+    if (!descriptor.data || embeddedContent(descriptor)) continue;
+    const { digest } = descriptor;
     problems.add(
       "DATA_MISMATCH",
       digest,

@@ -16,14 +16,20 @@ import { isDocumentType, isLeafType } from "./media-types.ts";
 export interface ContentNode {
   /** The descriptor by which it was met first, with the type that its bytes show. */
   descriptor: Descriptor;
+  /** The media type that the descriptor gave, whatever the bytes show. */
+  announced: string;
   /** The document, parsed; undefined for a blob. */
   document: Document | undefined;
   /** The bytes of the document; undefined for a blob. */
   bytes: Uint8Array | undefined;
   /** What the document lists, in its order, repeated ones too. */
   children: readonly Descriptor[];
-  /** A manifest lists it as a config or a layer, which makes it a blob, a document or not. */
-  isBlob: boolean;
+  /** The subject, where the walk went on to it. */
+  subject: Descriptor | undefined;
+  /** It stands as a config or a layer: it is needed as a blob, even if it is a document. */
+  asBlob: boolean;
+  /** It stands elsewhere, where a document is needed as one. */
+  asDocument: boolean;
 }
 
 /** How to walk. */
@@ -32,6 +38,11 @@ export interface WalkOptions {
   /** Documents that are read at once. */
   jobs?: number | undefined;
   signal?: AbortSignal | undefined;
+  /**
+   * Goes on to the manifest that a document refers to as its subject, if the store has it;
+   * a subject may be absent by the rules.
+   */
+  subjects?: boolean | undefined;
   /**
    * Is told of a document that cannot be read, and the walk goes on without its
    * children. Without it the walk fails.
@@ -65,10 +76,11 @@ export async function walk(
       readNode(reader, descriptor, options),
     );
     for (const node of read) {
-      const isBlob = nodes.get(node.descriptor.digest)?.isBlob === true;
-      nodes.set(node.descriptor.digest, isBlob ? { ...node, isBlob } : node);
+      if (!node.document) continue;
+      const { asBlob, asDocument } = nodes.get(node.descriptor.digest) ?? node;
+      nodes.set(node.descriptor.digest, { ...node, asBlob, asDocument });
     }
-    level = read.flatMap((node) => node.children);
+    level = read.flatMap(({ children, subject }) => (subject ? [...children, subject] : children));
   }
   return childrenFirst(nodes, roots);
 }
@@ -80,10 +92,15 @@ function isNews(nodes: Map<Digest, ContentNode>, descriptor: Descriptor): boolea
     nodes.set(descriptor.digest, blobNode(descriptor));
     return true;
   }
-  known.isBlob ||= descriptor.isBlob === true;
+  const { asBlob, asDocument } = blobNode(descriptor);
+  known.asBlob ||= asBlob;
+  known.asDocument ||= asDocument;
+  // Content that is embedded once is there for all.
+  if (!known.descriptor.data && descriptor.data)
+    known.descriptor = { ...known.descriptor, data: descriptor.data };
   // The same bytes may be a layer in one place and a manifest in another.
   if (known.document || certainty(descriptor) <= certainty(known.descriptor)) return false;
-  nodes.set(descriptor.digest, { ...blobNode(descriptor), isBlob: known.isBlob });
+  nodes.set(descriptor.digest, { ...known, descriptor });
   return true;
 }
 
@@ -100,10 +117,13 @@ function mayBeDocument({ mediaType, isBlob = false }: Descriptor): boolean {
 function blobNode(descriptor: Descriptor): ContentNode {
   return {
     descriptor,
+    announced: descriptor.mediaType,
     document: undefined,
     bytes: undefined,
     children: [],
-    isBlob: descriptor.isBlob === true,
+    subject: undefined,
+    asBlob: descriptor.isBlob === true,
+    asDocument: !descriptor.isBlob,
   };
 }
 
@@ -120,16 +140,27 @@ async function readNode(
     const { document, bytes } = found;
     const mediaType = isDocumentType(descriptor.mediaType) ? descriptor.mediaType : document.type;
     return {
-      ...blobNode({ ...descriptor, mediaType }),
+      ...blobNode(descriptor),
+      descriptor: { ...descriptor, mediaType },
       document,
       bytes,
       children: document.children,
+      subject: await findSubject(reader, document, options),
     };
   } catch (error) {
     if (!options.onBroken || !isCacheportError(error)) throw error;
     options.onBroken(descriptor, error);
     return blobNode(descriptor);
   }
+}
+
+async function findSubject(
+  reader: ContentReader,
+  { subject }: Document,
+  { subjects = false }: WalkOptions,
+): Promise<Descriptor | undefined> {
+  if (!subjects || !subject) return undefined;
+  return (await reader.stat(subject)) === undefined ? undefined : subject;
 }
 
 /** Content up to this size is read at once; of what is larger the first bytes are looked at. */
@@ -232,6 +263,7 @@ function childrenFirst(
     state.set(digest, "open");
     const node = nodes.get(digest) as ContentNode;
     for (const child of node.children) visit(child.digest);
+    if (node.subject) visit(node.subject.digest);
     state.set(digest, "done");
     ordered.push(node);
   };

@@ -227,12 +227,15 @@ describe("what is asked for", () => {
     ]);
   });
 
-  test("--dry-run reads the name and nothing else", async () => {
-    const source = fresh(one);
+  test("--dry-run reads the name, asks what it would displace, and nothing else", async () => {
+    const [source, target] = [fresh(one), fresh(one)];
     load(one, source.name, fixture("app-oci-index"), "main");
-    const run = await ask(one, ["copy", `${source.at}:main`, `${fresh(one).at}:x`, "--dry-run"]);
+    const run = await ask(one, ["copy", `${source.at}:main`, `${target.at}:x`, "--dry-run"]);
     expect(run.code).toBe(0);
-    expect(run.requests).toEqual([`GET ${source.name}/manifests/main`]);
+    expect(run.requests).toEqual([
+      `GET ${source.name}/manifests/main`,
+      `HEAD ${target.name}/manifests/x`,
+    ]);
   });
 
   test("progress in JSON lines tells of each blob and of the whole", async () => {
