@@ -24,7 +24,7 @@
  */
 import { assertCacheConfig } from "./cache-check.ts";
 import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
-import { foldChains, pickEntries, resultsOf, toResults } from "./cache-layers.ts";
+import { foldChains, pickEntries, resultsOf } from "./cache-layers.ts";
 import type { Cache, RecordResult } from "./cache-layers.ts";
 import { dropUnusedLayers, sortEntries } from "./cache-order.ts";
 import { compareTimes, isKnownTime, parseCacheTime } from "./cache-time.ts";
@@ -89,26 +89,64 @@ export function dropBlobs(
  * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse the cache
  */
 export function pruneCache(cache: Cache, limits: PruneLimits, name = "cache"): PrunedCache {
-  assertCacheConfig(cache.config, name);
-  const descriptors = new Map(cache.layers.map((each) => [each.digest, each]));
-  const size = totalSize(descriptors.values());
-  const unwanted = new Set(limits.dropLayers?.filter((digest) => descriptors.has(digest)));
-  const results = listResults(cache.config, descriptors);
-  const kept = chooseResults(cache.config, descriptors, results, {
-    ...limits,
-    unwanted,
-  });
-  const lost = results.filter((result) => !kept.has(result) && result.isWhole);
-  const isTooLarge = size > (limits.maxSize ?? Infinity);
-  if (lost.length === 0 && unwanted.size === 0 && !isTooLarge) {
-    return {
-      ...cache,
-      size,
-      dropped: { records: 0, results: 0, layers: [], bytes: 0 },
-    };
-  }
+  const [pruned] = pruneCaches([cache], limits, { name: () => name });
+  return pruned as PrunedCache;
+}
 
-  const config = sortEntries(dropUnusedLayers(withResults(cache.config, kept)));
+/**
+ * Prunes several caches under common limits, as if they were one: what counts is what they
+ * weigh together, a blob that several of them have once. Each is as {@link pruneCache}
+ * gives it.
+ *
+ * @param options.fixed What weighs too and stays in any case.
+ * @param options.name What the cache at a position is called in messages.
+ * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse one of them
+ */
+export function pruneCaches(
+  caches: readonly Cache[],
+  limits: PruneLimits,
+  options: { fixed?: readonly Descriptor[]; name?: (position: number) => string } = {},
+): PrunedCache[] {
+  const { fixed = [], name = (position) => `cache ${position + 1}` } = options;
+  for (const [position, { config }] of caches.entries()) assertCacheConfig(config, name(position));
+  const descriptors = new Map(
+    caches.flatMap(({ layers }) => layers.map((each) => [each.digest, each] as const)),
+  );
+  const size = totalSize([...descriptors.values(), ...fixed]);
+  const unwanted = new Set(limits.dropLayers?.filter((digest) => descriptors.has(digest)));
+  const all = sideBySide(caches);
+  const results = caches.flatMap((cache, at) =>
+    listResults(cache, all.layerStarts[at] as number, all.recordStarts[at] as number),
+  );
+  const kept = chooseResults(all.layers, descriptors, fixed, results, { ...limits, unwanted });
+  const isTooLarge = size > (limits.maxSize ?? Infinity);
+  return caches.map((cache, at) => {
+    const start = all.recordStarts[at] as number;
+    const end = all.recordStarts[at + 1] as number;
+    const own = results.filter(({ record }) => record >= start && record < end);
+    const isLost = own.some((result) => !kept.has(result) && result.isWhole);
+    const isUnwanted = cache.layers.some(({ digest }) => unwanted.has(digest));
+    if (!isLost && !isUnwanted && !isTooLarge) return asItIs(cache);
+    const left = own.filter((result) => kept.has(result));
+    return describePruned(cache, withResults(cache.config, start, left));
+  });
+}
+
+/** A cache of which nothing has gone. */
+function asItIs(cache: Cache): PrunedCache {
+  const dropped = { records: 0, results: 0, layers: [], bytes: 0 };
+  return { config: cache.config, layers: cache.layers, size: totalSize(cache.layers), dropped };
+}
+
+/**
+ * A cache of which only some records and results are left, in BuildKit's order and without
+ * the layers that nothing needs any more.
+ *
+ * @param smaller What is left of its config.
+ */
+export function describePruned(cache: Cache, smaller: CacheConfig): PrunedCache {
+  const descriptors = new Map(cache.layers.map((each) => [each.digest, each]));
+  const config = sortEntries(dropUnusedLayers(smaller));
   const layers = config.layers.map(({ blob }) => descriptors.get(blob) as Descriptor);
   const left = new Set(layers.map(({ digest }) => digest));
   const gone = [...descriptors.values()].filter(({ digest }) => !left.has(digest));
@@ -117,14 +155,33 @@ export function pruneCache(cache: Cache, limits: PruneLimits, name = "cache"): P
   return {
     config,
     layers,
-    size: size - bytes,
+    size: totalSize(descriptors.values()) - bytes,
     dropped: {
       records: cache.config.records.length - config.records.length,
-      results: results.length - kept.size,
+      results: countResults(cache.config) - countResults(config),
       layers: gone,
       bytes,
     },
   };
+}
+
+function countResults({ records }: CacheConfig): number {
+  return records.reduce((sum, { results, chains }) => sum + results.length + chains.length, 0);
+}
+
+/** The layers of several caches in one table, and where those and the records of each start. */
+function sideBySide(caches: readonly Cache[]) {
+  const layers: CacheLayer[] = [];
+  const layerStarts: number[] = [];
+  const recordStarts = [0];
+  for (const { config } of caches) {
+    const start = layers.length;
+    layerStarts.push(start);
+    for (const layer of config.layers)
+      layers.push({ ...layer, parent: layer.parent === -1 ? -1 : layer.parent + start });
+    recordStarts.push((recordStarts.at(-1) as number) + config.records.length);
+  }
+  return { layers, layerStarts, recordStarts };
 }
 
 /** One result of one record. */
@@ -138,10 +195,15 @@ interface Result extends RecordResult {
   isWhole: boolean;
 }
 
-function listResults(
-  { layers, records }: CacheConfig,
-  descriptors: ReadonlyMap<Digest, Descriptor>,
-): Result[] {
+/**
+ * The results of a cache.
+ *
+ * @param firstLayer Where its layers start in the table of all.
+ * @param firstRecord The same for its records.
+ */
+function listResults(cache: Cache, firstLayer: number, firstRecord: number): Result[] {
+  const { layers, records } = cache.config;
+  const descriptors = new Map(cache.layers.map((each) => [each.digest, each]));
   // Bytes of each layer with all below it; NaN where a blob is not listed.
   const sizes = foldChains<number>(
     layers,
@@ -153,7 +215,16 @@ function listResults(
       const top = layers[result.layers.at(-1) ?? -1];
       const time = resultTime(result.createdAt, top && descriptors.get(top.blob));
       const isWhole = !Number.isNaN(size);
-      return { ...result, record, digest: entry.digest, time, size, isWhole };
+      const placed = result.layers.map((at) => at + firstLayer);
+      return {
+        ...result,
+        layers: placed,
+        record: record + firstRecord,
+        digest: entry.digest,
+        time,
+        size,
+        isWhole,
+      };
     }),
   );
 }
@@ -167,13 +238,14 @@ function resultTime(createdAt: string, top: Descriptor | undefined): CacheTime {
 
 /** Applies the rules of this file. */
 function chooseResults(
-  { layers }: CacheConfig,
+  layers: readonly CacheLayer[],
   descriptors: ReadonlyMap<Digest, Descriptor>,
+  fixed: readonly Descriptor[],
   results: readonly Result[],
   limits: PruneLimits & { unwanted: ReadonlySet<Digest> },
 ): Set<Result> {
   const { maxSize, maxAge, now, keepNewest = 0, unwanted } = limits;
-  const blobs = new KeptBlobs(layers, descriptors);
+  const blobs = new KeptBlobs(layers, descriptors, fixed);
   const stained = foldChains<boolean>(
     layers,
     ({ blob }, below = false) => below || unwanted.has(blob),
@@ -218,10 +290,16 @@ class KeptBlobs {
   readonly #whole: Uint8Array;
   #size = 0;
 
-  constructor(layers: readonly CacheLayer[], descriptors: ReadonlyMap<Digest, Descriptor>) {
+  constructor(
+    layers: readonly CacheLayer[],
+    descriptors: ReadonlyMap<Digest, Descriptor>,
+    fixed: readonly Descriptor[],
+  ) {
     this.#layers = layers;
     this.#descriptors = descriptors;
     this.#whole = new Uint8Array(layers.length);
+    for (const { digest } of fixed) this.#blobs.add(digest);
+    this.#size = totalSize(fixed);
   }
 
   /**
@@ -253,14 +331,18 @@ class KeptBlobs {
   }
 }
 
-/** The config with these results only, and the records that lead to one of them. */
-function withResults(config: CacheConfig, kept: ReadonlySet<Result>): CacheConfig {
+/**
+ * The config with these results only, and the records that lead to one of them.
+ *
+ * @param start Where its records start in the table of all, which results name.
+ */
+function withResults(config: CacheConfig, start: number, kept: readonly Result[]): CacheConfig {
   const { layers, records } = config;
   const picked = records.map((): Result[] => []);
-  for (const result of kept) picked[result.record]?.push(result);
+  for (const result of kept) picked[result.record - start]?.push(result);
 
   const needed = new Uint8Array(records.length);
-  const open = [...kept].map(({ record }) => record);
+  const open = kept.map(({ record }) => record - start);
   for (let at = open.pop(); at !== undefined; at = open.pop()) {
     if (needed[at] === 1) continue;
     needed[at] = 1;
@@ -269,10 +351,16 @@ function withResults(config: CacheConfig, kept: ReadonlySet<Result>): CacheConfi
   }
   const smaller = {
     layers,
-    records: records.map((record, at) => ({
-      ...record,
-      ...toResults((picked[at] as Result[]).toSorted((a, b) => a.index - b.index)),
-    })),
+    records: records.map((record, at) => {
+      const own = picked[at] as Result[];
+      const has = (kind: Result["kind"], index: number): boolean =>
+        own.some((result) => result.kind === kind && result.index === index);
+      return {
+        ...record,
+        results: record.results.filter((_result, index) => has("results", index)),
+        chains: record.chains.filter((_chain, index) => has("chains", index)),
+      };
+    }),
   };
   const left = [...records.keys()].filter((at) => needed[at] === 1);
   return pickEntries(smaller, [...layers.keys()], left);

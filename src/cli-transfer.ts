@@ -65,7 +65,7 @@ export async function printTransfer(
 
 /** A result in lines for people. */
 export function formatTransfer(
-  result: TransferResult & Partial<Written> & { dryRun?: boolean },
+  result: TransferResult & Partial<Written> & { deleted?: string[]; dryRun?: boolean },
   fields: readonly (readonly [string, string | undefined])[],
   { colors }: CommandContext,
 ): string {
@@ -76,6 +76,7 @@ export function formatTransfer(
       ["digest", result.digest ?? undefined],
       ["names", result.names.join(", ") || undefined],
       ...(result.to && result.moved ? formatWritten(result as Written) : []),
+      ["deleted", result.deleted?.join(", ") || undefined],
       [
         "blobs",
         result.dryRun

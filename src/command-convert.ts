@@ -7,6 +7,7 @@ import type { CacheShape } from "./cache-manifest.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { OperandSpec, OptionSpec, SharedFlag, SharedValue } from "./cli-options.ts";
+import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
 import { TargetBefore } from "./cli-target.ts";
 import { COMPRESSION_OPTIONS, compressionChoice } from "./cli-compression.ts";
 import type { NameUpdate } from "./content-store.ts";
@@ -69,6 +70,7 @@ const OPTIONS = [
     name: "drop-missing",
     description: "Drop the results that need a blob which is not there",
   },
+  DELETE_REPLACED_OPTION,
   PLATFORM_OPTION,
   ...COMPRESSION_OPTIONS,
   {
@@ -149,7 +151,7 @@ export const healCommand = defineCommand({
 });
 
 type ConvertArguments = Arguments<
-  SharedFlag | "dry-run" | "force-compression" | "drop-missing",
+  SharedFlag | "delete-replaced" | "dry-run" | "force-compression" | "drop-missing",
   SharedValue | "compression" | "compression-level" | "platform" | "tag" | "to"
 >;
 
@@ -223,6 +225,11 @@ async function convertSource(
   const written = made ?? (plan && { ...plan, counts: NOTHING_MOVED });
   const descriptor = written?.descriptor;
   const joined = plan?.parts[0]?.cache.config.joined;
+  const where = before.written(descriptor ? [{ descriptor, names }] : []);
+  const deleted =
+    made && args.flag("delete-replaced")
+      ? await deleteReplaced(context, target, settings, where)
+      : undefined;
   const value = {
     ...transferResult(
       descriptor,
@@ -230,7 +237,8 @@ async function convertSource(
       written ? nameTexts(names) : [],
       written?.counts ?? NOTHING_MOVED,
     ),
-    ...before.written(descriptor ? [{ descriptor, names }] : []),
+    ...where,
+    ...(deleted && { deleted }),
     source: { digest: set.descriptor.digest, shape: set.shape },
     ...(choice.heal && { healed: plan?.healed ?? false }),
     ...(joined && { joinedLeaves: joined.length }),

@@ -26,6 +26,7 @@ import type { PlacedConflict } from "./cli-conflicts.ts";
 import { dropBlobs } from "./cache-prune.ts";
 import type { DroppedResults } from "./cache-prune.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
+import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
 import { isNewTarget, TargetBefore } from "./cli-target.ts";
 import type { Written } from "./cli-target.ts";
 import {
@@ -88,6 +89,7 @@ export const mergeCommand = defineCommand({
       name: "exact",
       description: "BuildKit's own bytes: join no leaves",
     },
+    DELETE_REPLACED_OPTION,
     {
       name: "as-index",
       description: "Write an index with one cache for each platform",
@@ -169,7 +171,7 @@ async function refuseForgottenTarget(
 }
 
 type MergeArguments = Arguments<
-  SharedFlag | "as-index" | "drop-missing" | "dry-run" | "exact",
+  SharedFlag | "as-index" | "delete-replaced" | "drop-missing" | "dry-run" | "exact",
   SharedValue | "platform" | "prefer" | "tag"
 >;
 
@@ -253,6 +255,11 @@ async function merge(
     plan?.conflicts ?? [],
     sources.map(({ location }) => location),
   );
+  const where = before.written(descriptor ? [{ descriptor, names }] : []);
+  const deleted =
+    made && args.flag("delete-replaced")
+      ? await deleteReplaced(context, target, settings, where)
+      : undefined;
   const value = {
     ...transferResult(
       descriptor,
@@ -260,7 +267,8 @@ async function merge(
       written ? nameTexts(names) : [],
       written?.counts ?? NOTHING_MOVED,
     ),
-    ...before.written(descriptor ? [{ descriptor, names }] : []),
+    ...where,
+    ...(deleted && { deleted }),
     ...describeParts(parts),
     sources: inputs.map(({ location, set }) => ({
       location: location.text,

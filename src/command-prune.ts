@@ -1,7 +1,6 @@
 /** `cacheport prune`: limits, names and what is collected after; which results go is prune.ts. */
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
-import { collectObjectStore, garbageNotes } from "./command-gc.ts";
 import type { NameUpdate } from "./content-store.ts";
 import { findMissing } from "./convert.ts";
 import { parseDigest } from "./digest.ts";
@@ -11,6 +10,9 @@ import { parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
 import { storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
+import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
+import { collectAfter, pruneAll } from "./command-prune-all.ts";
+import { IMPORT_LIMIT } from "./inspect.ts";
 import { checkPresence } from "./plan.ts";
 import { planPrune } from "./prune.ts";
 import type { PrunePlan } from "./prune.ts";
@@ -67,6 +69,17 @@ export const pruneCommand = defineCommand({
       description: "Drop every result that needs a layer which is not there",
     },
     {
+      name: "fit",
+      description:
+        "Bring manifest and cache config under the 1 MiB that BuildKit imports; what costs the fewest bytes to build again goes first",
+    },
+    {
+      name: "all",
+      short: "a",
+      description:
+        "Prune every cache of LOC under common limits: what they weigh together counts, with everything else that has a name",
+    },
+    {
       name: "exact",
       description: "Join no leaves of the result, even where BuildKit's import could lose hits",
     },
@@ -77,6 +90,7 @@ export const pruneCommand = defineCommand({
       repeat: true,
       description: "Write the smaller cache under this name and keep the old one",
     },
+    DELETE_REPLACED_OPTION,
     {
       name: "gc",
       description: "Then remove what no name reaches, from a layout folder or an object store",
@@ -98,6 +112,10 @@ export const pruneCommand = defineCommand({
       description: "A second cache with the 50 newest results",
     },
     {
+      command: "cacheport prune ./cache --all --max-size 5GB --gc",
+      description: "At most 5 GB in a folder, over all its names",
+    },
+    {
       command: "cacheport prune registry.example/app/cache:main --max-size 2GB --dry-run",
       description: "What would have to go",
     },
@@ -106,6 +124,7 @@ export const pruneCommand = defineCommand({
     const settings = await storeSettings(context, args);
     const limits = pruneLimits(args);
     checkUsage(args, args.location(0));
+    if (args.flag("all")) return pruneAll(context, args, settings, limits);
     const source = await resolveSource(args.location(0), settings, undefined);
     try {
       await prune(context, args, settings, source, limits);
@@ -116,7 +135,7 @@ export const pruneCommand = defineCommand({
 });
 
 function pruneLimits(
-  args: Arguments<"drop-missing", "max-size" | "max-age" | "keep-newest" | "drop-layer">,
+  args: Arguments<"drop-missing" | "fit", "max-size" | "max-age" | "keep-newest" | "drop-layer">,
 ): PruneLimits {
   const limits = {
     maxSize: args.bytes("max-size"),
@@ -127,9 +146,9 @@ function pruneLimits(
   };
   const { maxSize, maxAge, keepNewest, dropLayers } = limits;
   if ((maxSize ?? maxAge ?? keepNewest ?? dropLayers[0]) !== undefined) return limits;
-  if (args.flag("drop-missing")) return limits;
+  if (args.flag("drop-missing") || args.flag("fit")) return limits;
   throw new CacheportError("USAGE", "Cannot prune: no limit is given", {
-    hint: "Give --max-size, --max-age, --keep-newest, --drop-layer or --drop-missing",
+    hint: "Give --max-size, --max-age, --keep-newest, --drop-layer, --drop-missing or --fit",
   });
 }
 
@@ -158,7 +177,7 @@ function checkUsage(args: Arguments<"gc", "grace">, location: Location): void {
 
 /** What writing needs to know of the command line. */
 type PruneArguments = Arguments<
-  SharedFlag | "dry-run" | "drop-missing" | "exact" | "gc",
+  SharedFlag | "delete-replaced" | "dry-run" | "drop-missing" | "exact" | "fit" | "gc",
   SharedValue | "grace" | "tag"
 >;
 
@@ -189,7 +208,12 @@ async function prune(
     store,
     set,
     { ...limits, dropLayers },
-    { exact: args.flag("exact"), limits: settings.limits, location: location.text },
+    {
+      exact: args.flag("exact"),
+      fit: args.flag("fit") ? IMPORT_LIMIT : undefined,
+      limits: settings.limits,
+      location: location.text,
+    },
   );
   // A registry looks itself when it takes the manifest.
   if (plan.kind === "smaller" && location.kind !== "registry") {
@@ -216,11 +240,15 @@ async function prune(
     );
   }
   noteImportLimits(context, plan.parts);
-  const collected = args.flag("gc") ? await collect(context, args, settings, source) : null;
+  const collected = args.flag("gc") ? await collectAfter(context, args, settings, location) : null;
   const shown = plan.kind === "empty" ? keptNames(source) : names;
   const descriptor = made?.descriptor ?? plan.descriptor;
   const written = before.written(isWritten && descriptor ? [{ descriptor, names }] : []);
-  await report(context, args, plan, shown, written, missing.length, collected);
+  const deleted =
+    made && args.flag("delete-replaced")
+      ? await deleteReplaced(context, location, settings, written)
+      : undefined;
+  await report(context, args, plan, shown, { ...written, deleted }, missing.length, collected);
 }
 
 /** The name is moved to the smaller cache, unless --tag gives others. */
@@ -243,43 +271,12 @@ function keptNames({ entry }: ResolvedSource): NameUpdate[] {
   return entry ? [{ kind: "replace", entry }] : [];
 }
 
-async function collect(
-  context: CommandContext,
-  args: Arguments<"dry-run", "grace">,
-  settings: StoreSettings,
-  { location }: ResolvedSource,
-): Promise<GarbageReport | null> {
-  if (args.flag("dry-run")) {
-    const place = location.kind === "directory" ? location.path : location.text;
-    context.note(
-      `What gc would remove is known only once the cache is pruned; cacheport gc ${place} --dry-run tells it then`,
-    );
-    return null;
-  }
-  if (location.kind === "object") {
-    const options = { grace: args.duration("grace"), dryRun: false };
-    const collected = await collectObjectStore(location, settings, options);
-    for (const note of garbageNotes(collected)) context.note(note);
-    return collected;
-  }
-  const { path } = location as { path: string };
-  const { collectGarbage, DEFAULT_GRACE } = await import("./gc.ts");
-  const collected = await collectGarbage(path, {
-    ...settings,
-    grace: args.duration("grace") ?? DEFAULT_GRACE,
-    dryRun: false,
-    location: path,
-  });
-  for (const note of garbageNotes(collected)) context.note(note);
-  return collected;
-}
-
 async function report(
   context: CommandContext,
   args: Arguments<"dry-run", never>,
   plan: PrunePlan,
   names: readonly NameUpdate[],
-  written: Written,
+  { deleted, ...written }: Written & { deleted: string[] | undefined },
   missing: number,
   collected: GarbageReport | null,
 ): Promise<void> {
@@ -297,6 +294,7 @@ async function report(
     records: pruned.config.records.length,
     totalSize: pruned.size,
     ...written,
+    ...(deleted && { deleted }),
     dropped,
     ...(missing > 0 && { missing }),
     ...(joined && { joinedLeaves: joined.length }),
@@ -319,6 +317,7 @@ async function report(
         ["digest", descriptor?.digest],
         ["names", value.names.join(", ") || undefined],
         ...(plan.kind === "smaller" ? formatWritten(written) : []),
+        ["deleted", deleted?.join(", ") || undefined],
         [
           "collected",
           collected

@@ -517,3 +517,215 @@ describe("what is wrong is answered with one sentence, and nothing is changed", 
     expect(run.code).toBe(code);
   });
 });
+
+/** A layout with one cache of a chain of steps, the newest last, and sizes of a few bytes. */
+function chainCache(count: number, digestLength: number, layout = tempFolder()): string {
+  const layers = Array.from({ length: count }, (_, at) => addBlob(layout, `layer ${at}`, LAYER));
+  const order = layers
+    .map((_, at) => at)
+    .toSorted((a, b) => ((layers[a]?.digest ?? "") < (layers[b]?.digest ?? "") ? -1 : 1));
+  const place = (at: number): number => order.indexOf(at);
+  const config = {
+    layers: order.map((at) => ({ blob: layers[at]?.digest, parent: -1 })),
+    records: layers.map((_, at) => ({
+      layers: [
+        { layer: place(at), createdAt: new Date(Date.UTC(2026, 0, 1) + at * 1000).toISOString() },
+      ],
+      digest: `key ${String(at).padStart(digestLength, "0")}`,
+      ...(at > 0 && { inputs: [[{ link: at - 1 }]] }),
+    })),
+  };
+  const manifest = addBlob(
+    layout,
+    {
+      schemaVersion: 2,
+      mediaType: OCI_MANIFEST,
+      config: addBlob(layout, config, CACHE_CONFIG),
+      layers: order.map((at) => layers[at]),
+    },
+    OCI_MANIFEST,
+  );
+  writeLayout(layout, [
+    { ...manifest, annotations: { "org.opencontainers.image.ref.name": "latest" } },
+  ]);
+  return layout;
+}
+
+const MIB = 2 ** 20;
+
+describe("--fit", () => {
+  test("brings both documents under 1 MiB, and what is left needs nothing that went", async () => {
+    for (const [count, length] of [
+      [400, 5000],
+      [6000, 10],
+    ] as const) {
+      const layout = chainCache(count, length);
+      const value = await prune(layout, "--fit");
+      expect(value.outcome).toBe("smaller");
+      const { config } = readDocument(layout, value.digest);
+      const sizes = [value.size, config.size];
+      for (const size of sizes) expect(size).toBeLessThanOrEqual(MIB);
+      // It is near the limit: no more went than had to.
+      expect(Math.max(...sizes)).toBeGreaterThan(0.97 * MIB);
+      expect(layoutFaults(layout)).toEqual([]);
+      // The start of the chain is left, since all that follows is built on it.
+      const { records } = readDocument(layout, config.digest);
+      expect(records[0].digest).toBe(`key ${"0".padStart(length, "0")}`);
+      const again = await prune(layout, "--fit");
+      expect(again.outcome).toBe("unchanged");
+      expect(again.digest).toBe(value.digest);
+    }
+  }, 60_000);
+
+  test("drops what costs the fewest bytes to build again", async () => {
+    const layout = tempFolder();
+    const big = addBlob(layout, "b".repeat(5000), LAYER);
+    const small = addBlob(layout, "s", LAYER);
+    const layers = [big, small].toSorted((a, b) => (a.digest < b.digest ? -1 : 1));
+    const result = (layer: object, createdAt: string) => [
+      { layer: layers.indexOf(layer as typeof big), createdAt },
+    ];
+    const config = {
+      layers: layers.map(({ digest }) => ({ blob: digest, parent: -1 })),
+      records: [
+        // The older one, and both too long to fit together.
+        { layers: result(big, "2026-01-01T00:00:00Z"), digest: `big${"x".repeat(700_000)}` },
+        { layers: result(small, "2026-06-01T00:00:00Z"), digest: `small${"x".repeat(700_000)}` },
+      ],
+    };
+    const manifest = addBlob(
+      layout,
+      {
+        schemaVersion: 2,
+        mediaType: OCI_MANIFEST,
+        config: addBlob(layout, config, CACHE_CONFIG),
+        layers,
+      },
+      OCI_MANIFEST,
+    );
+    writeLayout(layout, [
+      { ...manifest, annotations: { "org.opencontainers.image.ref.name": "latest" } },
+    ]);
+    const value = await prune(layout, "--fit");
+    expect(value.dropped).toMatchObject({ results: 1, layers: [{ digest: small.digest }] });
+  });
+});
+
+describe("--all", () => {
+  test("is a limit for a folder over all its names, each blob counted once", async () => {
+    const layout = fixtureCopy("grown");
+    const sum = async (): Promise<number> => {
+      const all = ["main", "feature"].filter((name) => digestOfName(layout, name));
+      const blobs = new Map(
+        all.flatMap((name) =>
+          cacheOf(layout, name).layers.map(({ digest, size }) => [digest, size] as const),
+        ),
+      );
+      return blobs.values().reduce((total, size) => total + size, 0);
+    };
+    const before = await sum();
+    const limit = Math.floor(before / 2);
+    const dry = await prune(layout, "--all", `--max-size=${limit}`, "--dry-run");
+    expect(await sum()).toBe(before);
+    const value = await prune(layout, "--all", `--max-size=${limit}`);
+    expect(value.totalSize).toBeLessThanOrEqual(limit);
+    expect(await sum()).toBe(value.totalSize);
+    expect(dry.totalSize).toBe(value.totalSize);
+    expect(dry.moved).toEqual(value.moved);
+    expect(value.dropped.bytes).toBe(before - value.totalSize);
+    expect(layoutFaults(layout)).toEqual([]);
+    for (const { names, digest } of value.entries)
+      if (digest) expect(digestOfName(layout, names[0])).toBe(digest);
+    const again = await prune(layout, "--all", `--max-size=${limit}`);
+    expect(again.entries.every(({ outcome }: any) => outcome === "unchanged")).toBe(true);
+  });
+
+  test("takes the name of a cache of which nothing would be left", async () => {
+    const layout = fixtureCopy("grown");
+    const value = await prune(layout, "--all", "--max-size=0");
+    expect(value.removed.toSorted()).toEqual(["feature", "main"]);
+    expect(value.totalSize).toBe(0);
+    expect(readIndex(layout).manifests).toEqual([]);
+  });
+
+  test("leaves images alone, and counts them", async () => {
+    const layout = fixtureCopy("image-dir");
+    const before = snapshot(layout);
+    const value = await prune(layout, "--all", "--max-size=0");
+    expect(value.entries).toEqual([]);
+    expect(value.totalSize).toBeGreaterThan(0);
+    expect(snapshot(layout)).toEqual(before);
+  });
+
+  test("goes with no name", async () => {
+    const run = await cacheport(["prune", `${fixture("grown")}:main`, "--all", "--max-size=1GB"]);
+    expect(run.code).toBe(2);
+  });
+});
+
+describe("--delete-replaced", () => {
+  test("deletes the manifest that a moved tag meant, if nothing else names it", async () => {
+    const registry = await started(TestRegistry.start());
+    const place = `${registry.domain}/app/cache`;
+    await cacheport(["copy", fixture("multi-cache"), `${place}:main`]);
+    const { manifests, tags } = registry.repository("app/cache");
+    const before = tags.get("main") as string;
+    const args = ["prune", `${place}:main`, "--keep-newest=1", "--json", "--delete-replaced"];
+    const run = await cacheport(args);
+    expect(run.code).toBe(0);
+    expect(run.json().deleted).toEqual([before]);
+    expect(manifests.has(before)).toBe(false);
+    expect(manifests.has(tags.get("main") as string)).toBe(true);
+  });
+
+  test("keeps it where another tag has it", async () => {
+    const registry = await started(TestRegistry.start());
+    const place = `${registry.domain}/app/cache`;
+    for (const tag of ["main", "other"])
+      await cacheport(["copy", fixture("app-oci-index"), `${place}:${tag}`]);
+    const { manifests, tags } = registry.repository("app/cache");
+    const before = tags.get("main") as string;
+    const run = await cacheport(["convert", `${place}:main`, "--json", "--delete-replaced"]);
+    expect(run.json().deleted).toEqual([]);
+    expect(manifests.has(before)).toBe(true);
+    expect(tags.get("other")).toBe(before);
+  });
+
+  test("cleans a folder of what is old enough", async () => {
+    const layout = fixtureCopy("app-oci-index");
+    const before = digestOfName(layout, "latest") as string;
+    makeOld(layout);
+    const run = await cacheport(["convert", layout, "--json", "--delete-replaced"]);
+    expect(run.json().deleted).toEqual([before]);
+    expect(blobNames(layout)).not.toContain(before.slice(7));
+    expect(layoutFaults(layout)).toEqual([]);
+  });
+});
+
+test("--drop-missing drops the results that need a blob which is not there", async () => {
+  const layout = fixtureCopy("holed");
+  const holed = `${layout}@sha256:9d96c0a131aa24998989681ea3cb913fd95446b2676bb0237bf3dc9cf33a0b32`;
+  const value = await prune(holed, "--drop-missing", "--tag", "mended");
+  expect(value).toMatchObject({ outcome: "smaller", missing: 1, dropped: { results: 1 } });
+  expect(cacheOf(layout, "mended").layers).toHaveLength(1);
+  const whole = await prune(`${layout}:mended`, "--drop-missing");
+  expect(whole.outcome).toBe("unchanged");
+});
+
+test("a prune that leaves several leaves joins them, unless --exact is given", async () => {
+  const joined = async (...options: string[]): Promise<boolean> => {
+    const layout = fixtureCopy("leaves");
+    const { layers } = cacheOf(layout, "latest");
+    const { config } = cacheOf(layout, "latest");
+    // What is on top of the newest result of a leaf.
+    const leaf = config.records.findLast(({ layers: own = [] }: any) => own.length > 0);
+    const layer = config.layers[leaf.layers[0].layer].blob;
+    expect(layers.map(({ digest }) => digest)).toContain(layer);
+    const value = await prune(layout, `--drop-layer=${layer}`, ...options);
+    expect(value.outcome).toBe("smaller");
+    const keys = cacheOf(layout, "latest").config.records.map(({ digest }: any) => digest);
+    return keys.includes(`sha256:${"f".repeat(64)}`);
+  };
+  expect(await joined()).toBe(true);
+  expect(await joined("--exact")).toBe(false);
+});
