@@ -8,6 +8,7 @@ import { DEFAULT_JOBS } from "./concurrency.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import type { InputStream, OutputStream } from "./cli-streams.ts";
 import { colored, jsonText, printable } from "./cli-text.ts";
+import { maskSecrets } from "./object-place.ts";
 
 /** What main.ts hands over of the process; the program knows nothing else of it. */
 export interface Host {
@@ -81,8 +82,9 @@ export class Output {
   async failure(error: CacheportError): Promise<void> {
     const { stderr, env } = this.#host;
     const colors = takesColors(stderr, env);
-    const { code, message } = error;
-    const hint = hintOf(error) ?? null;
+    const { code } = error;
+    const message = maskSecrets(error.message);
+    const hint = maskSecrets(hintOf(error) ?? "") || null;
     const label = colored("cacheport:", "red", colors);
     stderr.say(`${label} ${printable(message)}\n`);
     if (hint) stderr.say(`${colored("hint:", "cyan", colors)} ${printable(hint)}\n`);
@@ -177,7 +179,7 @@ export function createContext(
     note(message) {
       if (args.flag("quiet")) return;
       const lines = typeof message === "string" ? [message] : message;
-      progress.say(lines.map((line) => `${printable(line)}\n`).join(""));
+      progress.say(lines.map((line) => `${printable(maskSecrets(line))}\n`).join(""));
     },
   };
 }

@@ -156,7 +156,7 @@ async function copyOne(
       context,
       args,
       settings,
-      { store, sourceOf: () => args.operand(0) },
+      { store, sourceOf: () => args.location(0).text },
       roots,
       target,
       (writer, options) =>

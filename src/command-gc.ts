@@ -62,7 +62,7 @@ export const gcCommand = defineCommand({
       ...settings,
       grace: args.duration("grace") ?? DEFAULT_GRACE,
       dryRun: args.flag("dry-run"),
-      location: args.operand(0),
+      location: args.location(0).text,
     });
     for (const note of garbageNotes(report)) context.note(note);
     await context.result(report, () => formatReport(report));

@@ -171,7 +171,7 @@ async function writeGraph(
   const { readCache } = await import("./cache-read.ts");
   const set = await readCache(store, descriptor, settings);
   const format = args.value("format") as GraphFormat;
-  const text = await render(context, format, set, args.operand(0), builds);
+  const text = await render(context, format, set, args.location(0).text, builds);
   const bytes = new TextEncoder().encode(text);
   const path = outputFile(args);
   if (path === undefined) {

@@ -61,9 +61,9 @@ export class AzureService implements ObjectService {
       server: `Azure Blob at "${account.host}"`,
       sign: (request) => this.#credentials.headers(request, this.#http.now()),
       isTemporary: (reply) => readFault(reply).code === "ServerBusy",
-      renew: async (reply) =>
+      renew: async (reply, sent) =>
         reply.status === 401 || readFault(reply).code === "AuthenticationFailed"
-          ? await this.#credentials.renew()
+          ? await this.#credentials.renew(sent)
           : false,
     });
   }

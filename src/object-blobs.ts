@@ -27,16 +27,20 @@ export class KnownBlobs {
    * Size and age of a blob, undefined when it is absent: the first few are asked for by
    * themselves, all others are looked up in a list.
    *
+   * @param sure Ask for what is not in the list: some stores list late what was just written.
    * @throws {CacheportError} STORE_DENIED, STORE_FAILED
    */
-  async find(digest: Digest, signal?: AbortSignal): Promise<ObjectInfo | undefined> {
+  async find(
+    digest: Digest,
+    { sure = false, signal }: { sure?: boolean; signal?: AbortSignal | undefined } = {},
+  ): Promise<ObjectInfo | undefined> {
     const added = this.#added.get(digest);
     if (added) return added;
     if (this.#asked++ < FEW && !this.#listed) return await this.#service.has(digest, signal);
     this.#listed ??= this.#list();
     const blobs = await this.#listed;
     const info = blobs?.get(digest);
-    if (info || (blobs && this.#isComplete)) return info;
+    if (info || (blobs && this.#isComplete && !sure)) return info;
     return await this.#service.has(digest, signal);
   }
 

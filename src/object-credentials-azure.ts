@@ -71,13 +71,18 @@ export class AzureCredentials {
     return headers;
   }
 
-  /** Fetches the token again, after it was refused. @returns True when there is another one. */
-  async renew(): Promise<boolean> {
-    const old = this.#token;
-    if (!old) return false;
-    const before = await old.catch(() => undefined);
-    if (this.#token === old) this.#token = undefined;
-    return (await this.#currentToken()).text !== before?.text;
+  /**
+   * Fetches the token again, after one was refused.
+   *
+   * @param sent The headers that were refused.
+   * @returns True when there is another one.
+   */
+  async renew(sent: Readonly<Record<string, string>>): Promise<boolean> {
+    const refused = sent["authorization"];
+    if (!refused?.startsWith("Bearer ")) return false;
+    if (`Bearer ${(await this.#currentToken()).text}` !== refused) return true;
+    this.#token = undefined;
+    return `Bearer ${(await this.#currentToken()).text}` !== refused;
   }
 
   async #currentToken(): Promise<Token> {

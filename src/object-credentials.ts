@@ -50,21 +50,20 @@ export class AwsCredentials {
   }
 
   /**
-   * Looks the credentials up again, after a store has refused them.
+   * Looks the credentials up again, after a store has refused some.
    *
+   * @param sent The headers that were refused.
    * @returns True when there are others now.
    */
-  async renew(): Promise<boolean> {
-    const old = this.#keys;
-    if (this.#given || !old) return false;
-    const before = await old.catch(() => undefined);
+  async renew(sent: Readonly<Record<string, string>>): Promise<boolean> {
+    if (this.#given) return false;
+    const isRefused = ({ accessKeyId, sessionToken }: AwsKeys): boolean =>
+      sent["authorization"]?.includes(`Credential=${accessKeyId}/`) === true &&
+      sent["x-amz-security-token"] === sessionToken;
     // Another request may have done it meanwhile.
-    if (this.#keys === old) this.#keys = undefined;
-    const after = await this.keys();
-    return (
-      after.secretAccessKey !== before?.secretAccessKey ||
-      after.sessionToken !== before.sessionToken
-    );
+    if (!isRefused(await this.keys())) return true;
+    this.#keys = undefined;
+    return !isRefused(await this.keys());
   }
 
   async #find(): Promise<TimedKeys> {

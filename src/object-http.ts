@@ -48,9 +48,10 @@ export interface HttpOptions extends ObjectSettings {
   /**
    * Is asked what to do about an answer that refuses, once for each request.
    *
+   * @param sent The headers that were refused.
    * @returns True when the same request may fare better now.
    */
-  renew?(reply: ObjectReply): Promise<boolean>;
+  renew?(reply: ObjectReply, sent: Readonly<Record<string, string>>): Promise<boolean>;
   /** Tries of one request; 6. */
   maxTries?: number | undefined;
   /** Milliseconds that all tries of a request may wait together; 120 s. */
@@ -112,13 +113,18 @@ export class ObjectHttp {
     const start = performance.now();
     const patience = this.#options.patience ?? PATIENCE;
     let renewed = false;
+    let sent: Readonly<Record<string, string>> = {};
+    const sign = async (): Promise<Readonly<Record<string, string>>> => {
+      sent = await this.#options.sign(request);
+      return sent;
+    };
     for (let failures = 1; ; failures++) {
-      const outcome = await this.#attempt(request);
+      const outcome = await this.#attempt(request, sign);
       const failed = outcome instanceof TransportFailure;
       if (!failed && outcome.status < 400) return outcome;
       if (!failed && !renewed && !("stream" in outcome) && isRefusal(outcome.status)) {
         renewed = true;
-        if (await this.#options.renew?.(outcome)) continue;
+        if (await this.#options.renew?.(outcome, sent)) continue;
       }
       if (!failed && !this.#isTemporary(outcome)) return outcome;
       const least = failed
@@ -146,6 +152,7 @@ export class ObjectHttp {
   /** One try. A success keeps its body unread, of a refusal it is read. */
   async #attempt(
     request: ObjectRequest,
+    sign: () => Promise<Readonly<Record<string, string>>>,
   ): Promise<OpenObjectReply | ObjectReply | TransportFailure> {
     const { method, url, body } = request;
     const abort = new AbortController();
@@ -154,7 +161,7 @@ export class ObjectHttp {
       abort.abort(new TransportFailure("stalled", "it does not answer, or too slowly"));
     let timer: ReturnType<typeof setTimeout> | undefined;
     try {
-      const headers = await this.#options.sign(request);
+      const headers = await sign();
       timer = setTimeout(stall, window);
       const response = await this.#fetch(url, {
         method,

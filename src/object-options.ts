@@ -26,6 +26,8 @@ export interface S3Options {
   readonly pathStyle: boolean;
   readonly keys: AwsKeys | undefined;
   readonly maxTries: number | undefined;
+  /** Blobs that are written at once, where that is to be fewer than the command's own. */
+  readonly uploads: number | undefined;
 }
 
 const DAY = 24 * 3_600_000;
@@ -63,8 +65,8 @@ export function readS3Options(place: ObjectPlace, env: Env): S3Options {
     pathStyle: given !== "" && isGoTrue(get("use_path_style")),
     keys: staticKeys(place),
     maxTries: positive(place, "retry_max_attempts"),
+    uploads: positive(place, "upload_parallelism"),
   };
-  positive(place, "upload_parallelism");
   const mode = get("retry_mode");
   if (mode !== "" && mode !== "standard" && mode !== "adaptive")
     throw wrong(place, 'retry_mode must be "standard" or "adaptive"');

@@ -86,15 +86,15 @@ export function placeText({ kind, attributes }: ObjectPlace): string {
   return fields.map((field) => (/[",\n]/.test(field) ? quoteField(field) : field)).join(",");
 }
 
-/** The values of a place that must be shown to nobody. */
-export function placeSecrets({ attributes }: ObjectPlace): string[] {
-  const secrets: string[] = [];
-  for (const [key, value] of attributes) {
-    if (SECRETS.has(key) && value !== "") secrets.push(value);
-    const signature = SIGNATURE.exec(value)?.[1];
-    if (signature) secrets.push(signature);
-  }
-  return secrets;
+/**
+ * Takes the secrets of option texts out of a text for people, also of one that could not
+ * be read as such.
+ *
+ * @example
+ * maskSecrets("type=gha,token=abc,scope=x"); // "type=gha,token=***,scope=x"
+ */
+export function maskSecrets(text: string): string {
+  return text.replace(/\b(\w*(?:access_key|access_key_id|token|sig))=[^,\s&]+/gi, "$1=***");
 }
 
 /** Tells whether two places hold the same blobs and the same names. */
@@ -108,8 +108,6 @@ export function isSamePlace(a: ObjectPlace, b: ObjectPlace): boolean {
 }
 
 /** A signed address carries its own password. */
-const SIGNATURE = /[?&]sig=([^&\s]+)/i;
-
 function withoutSignature(value: string): string {
   return value.replace(/([?&]sig=)[^&\s]+/i, "$1***");
 }

@@ -53,12 +53,14 @@ export class S3Client {
       maxTries: options.maxTries,
       sign: (request) => this.#sign(request),
       isTemporary: (reply) => /^(?:SlowDown|RequestTimeout)$/.test(readFault(reply).code),
-      renew: async (reply) => {
+      renew: async (reply, sent) => {
         const { code } = readFault(reply);
         // The clock's offset was read from the answer.
         if (code === "RequestTimeTooSkewed") return true;
-        return /Expired|InvalidToken|TokenRefresh/.test(code) || code === ""
-          ? await this.#credentials.renew()
+        // To HEAD no reason is given; that a token has run out is then told by 400.
+        const isOver = /Expired|InvalidToken|TokenRefresh/.test(code);
+        return isOver || (code === "" && reply.status === 400)
+          ? await this.#credentials.renew(sent)
           : false;
       },
     });

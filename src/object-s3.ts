@@ -26,6 +26,7 @@ import { S3Client } from "./object-s3-client.ts";
 import { escapeKey, sha256, UNSIGNED_PAYLOAD } from "./object-sigv4.ts";
 import { uploadVerified } from "./object-upload.ts";
 import type { PartedUpload } from "./object-upload.ts";
+import { Gate } from "./registry-limits.ts";
 import { escapeXml, xmlElements, xmlText } from "./object-xml.ts";
 
 /** Bytes up to which one request copies an object on the server, and of a part beyond. */
@@ -41,9 +42,11 @@ export class S3Service implements ObjectService {
   readonly #options: S3Options;
   readonly #limit: number;
   readonly #client: S3Client;
+  readonly #gate: Gate | undefined;
 
   constructor(options: S3Options, settings: ObjectSettings) {
     this.#options = options;
+    this.#gate = options.uploads === undefined ? undefined : new Gate(options.uploads);
     this.#limit = settings.limits.config;
     this.location = options.location;
     this.touchRefresh = options.touchRefresh;
@@ -89,6 +92,7 @@ export class S3Service implements ObjectService {
     // The server checks the whole against its digest as well, where that is a SHA-256.
     const payload =
       digestAlgorithm(blob.digest) === "sha256" ? digestHex(blob.digest) : UNSIGNED_PAYLOAD;
+    const leave = await this.#gate?.enter();
     await uploadVerified(
       blob,
       source,
@@ -111,7 +115,7 @@ export class S3Service implements ObjectService {
         },
       },
       options,
-    );
+    ).finally(leave);
   }
 
   async copyFrom(other: ObjectService, blob: Descriptor, signal?: AbortSignal): Promise<boolean> {

@@ -89,7 +89,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
   async stat(descriptor: Descriptor): Promise<number | undefined> {
     const held = this.#documents.get(descriptor.digest);
     if (held) return descriptor.size;
-    return (await this.#known.find(descriptor.digest))?.size;
+    return (await this.#known.find(descriptor.digest, { sure: true }))?.size;
   }
 
   async read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
@@ -179,7 +179,13 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
     if (descriptor.annotations?.["containerd.io/uncompressed"] === undefined)
       this.#sources.set(digest, source);
     await this.#prepare();
-    const there = await this.#known.find(digest, options.signal);
+    const there = await this.#known
+      .find(digest, { signal: options.signal })
+      .catch((error: unknown) => {
+        // Without the right to list, a store does not say whether something is there.
+        if (isCacheportError(error, "STORE_DENIED")) return undefined;
+        throw error;
+      });
     if (there?.size === size) {
       await this.#refresh(descriptor, there, options.signal);
       return "skipped";
