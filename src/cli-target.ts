@@ -16,6 +16,7 @@ import { isCacheportError } from "./errors.ts";
 import { entryLabel, sameNameFinder } from "./layout-index.ts";
 import { nameTexts } from "./location-names.ts";
 import { openSource } from "./location-open.ts";
+import { placeText as objectText } from "./object-place.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import type { Location } from "./location.ts";
 import { formatReference } from "./reference.ts";
@@ -79,7 +80,7 @@ export class TargetBefore {
           this.#entries = await meanings(writer as Resolver, names, settings);
         return;
       }
-      const { store } = await openSource(this.#location.text, settings);
+      const { store } = await openSource(this.#location, settings);
       try {
         const isPath = this.#location.kind === "directory" || this.#location.kind === "archive";
         this.#entries = isPath ? await store.list() : await meanings(store, names, settings);
@@ -106,7 +107,8 @@ export class TargetBefore {
           moved.push({ name, from, to: descriptor.digest });
       }
     }
-    const isNew = this.#location.kind === "registry" ? !isKnown : this.#isNewPlace;
+    const { kind } = this.#location;
+    const isNew = kind === "registry" || kind === "object" ? !isKnown : this.#isNewPlace;
     return {
       to: { kind: placeKind(this.#location), location: placeText(this.#location), new: isNew },
       moved,
@@ -146,7 +148,8 @@ export async function isNewTarget(location: Location, settings: StoreSettings): 
 
 /** What was written where, as lines for people. */
 export function formatWritten({ to, moved }: Written): [string, string][] {
-  const mark = to.kind === "registry" ? "new tag" : "new";
+  const isName = ["s3", "azblob", "gha"].includes(to.kind);
+  const mark = to.kind === "registry" ? "new tag" : isName ? "new name" : "new";
   return [
     ["to", `${to.kind} ${to.location}${to.new ? ` (${mark})` : ""}`],
     ...moved.map(({ name, from, to: now }): [string, string] => [name, `was ${from}, now ${now}`]),
@@ -193,8 +196,9 @@ function isNewPlace(location: Location): boolean {
 
 const KINDS: Record<string, string> = { directory: "folder" };
 
-function placeKind({ kind }: Location): string {
-  return KINDS[kind] ?? kind;
+function placeKind(location: Location): string {
+  if (location.kind === "object") return location.place.kind;
+  return KINDS[location.kind] ?? location.kind;
 }
 
 /** The place without what names something in it. */
@@ -207,6 +211,8 @@ function placeText(location: Location): string {
       const { domain, path } = location.reference;
       return formatReference({ domain, path, tag: null, digest: null });
     }
+    case "object":
+      return objectText(location.place, { names: false });
     default:
       return location.text;
   }

@@ -76,11 +76,18 @@ export function splitNames(kind: ObjectKind, text: string): string[] {
   return kind === "gha" ? [text] : text.split(";");
 }
 
-/** The option text of a place for people to read: secrets are left out. */
-export function placeText({ kind, attributes }: ObjectPlace): string {
+/**
+ * The option text of a place for people to read: secrets are left out, and what names
+ * something in it where that is not asked for.
+ */
+export function placeText(
+  { kind, attributes }: ObjectPlace,
+  { names = true }: { names?: boolean } = {},
+): string {
   const fields = [`type=${kind}`];
   for (const [key, value] of attributes) {
     if (key === "type") continue;
+    if (!names && (key === nameAttribute(kind) || key === "digest")) continue;
     fields.push(`${key}=${SECRETS.has(key) ? "***" : withoutSignature(value)}`);
   }
   return fields.map((field) => (/[",\n]/.test(field) ? quoteField(field) : field)).join(",");

@@ -84,7 +84,7 @@ describe("what a store is asked", () => {
     await good("convert", LAYOUT, s3.location(), "--jobs", "1");
     const first = s3.takeRequests();
     expect(first.filter((line) => line.startsWith("HEAD"))).toHaveLength(2);
-    expect(first.filter((line) => line.includes("list-type"))).toHaveLength(1);
+    expect(first.filter((line) => line.includes("prefix=blobs/"))).toHaveLength(1);
     expect(first.at(-1)).toBe("PUT /b/manifests/buildkit");
     await good("convert", LAYOUT, s3.location(), "--jobs", "1");
     const again = s3.takeRequests();
