@@ -38,7 +38,7 @@ export const ROOMS: readonly Room[] = [
     doors:
       "directory durable files folder index index-file index-update lock marker reader trash work",
   },
-  { name: "archive", holds: "layouts in tar files", doors: "file format reader unpacked writer" },
+  { name: "archive", holds: "layouts in tar files", doors: "open reader writer" },
   { name: "registry", holds: "the client of registries", doors: "failures limits trace" },
   { name: "object", holds: "object stores: s3, azblob, gha", doors: "gc place store" },
   {

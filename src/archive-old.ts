@@ -5,7 +5,8 @@ import { archiveFileFormat } from "./archive-format.ts";
 import { statIfThere } from "./archive-file.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
-import { LayoutArchive } from "./archive-reader.ts";
+import { openArchive } from "./archive-open.ts";
+import type { LayoutArchive } from "./archive-reader.ts";
 import type { Compression } from "./media-types.ts";
 import { dirname } from "./paths.ts";
 
@@ -42,28 +43,19 @@ export async function openOldArchive(
   const found = await statIfThere(path);
   if (!found || (found.isFile() && found.size === 0)) return undefined;
   const stats = await stat(path, { bigint: true });
+  if (mode === "append") await refuseCompressed(path, location);
+  const opened = await openArchive(path, { tempRoot: dirname(path), location, limits, signal });
+  return checkRoot({ ...opened, stats });
+}
+
+async function refuseCompressed(path: string, location: string): Promise<void> {
   const compression = await archiveFileFormat(path, location);
-  if (compression === "uncompressed") {
-    const content = await LayoutArchive.open(path, { location, limits, signal });
-    return checkRoot({ content, compression, stats });
-  }
-  if (mode === "append") {
-    throw new CacheportError(
-      "NOT_SUPPORTED",
-      `Cannot add to archive "${location}": it is compressed with ${compression}`,
-      {
-        hint: { do: "unpack-archive", location },
-      },
-    );
-  }
-  const { openLayoutStream } = await import("./archive-unpacked.ts");
-  const content = await openLayoutStream(Bun.file(path).stream(), {
-    tempRoot: dirname(path),
-    location,
-    limits,
-    signal,
-  });
-  return checkRoot({ content, compression, stats });
+  if (compression === "uncompressed") return;
+  throw new CacheportError(
+    "NOT_SUPPORTED",
+    `Cannot add to archive "${location}": it is compressed with ${compression}`,
+    { hint: { do: "unpack-archive", location } },
+  );
 }
 
 /** Only what is at the root of an archive is changed: beside a folder other things may be. */

@@ -6,23 +6,11 @@
  * BuildKit's order, so that the same content always gives the same bytes.
  */
 import { open } from "node:fs/promises";
-import type { FileHandle } from "node:fs/promises";
-import {
-  checkArchiveFolder,
-  followLinks,
-  isArchiveDevice,
-  replaceArchiveFile,
-} from "./archive-file.ts";
-import {
-  appendArchiveFile,
-  archiveChunks,
-  COMMIT_DIGEST,
-  OpenArchiveFile,
-  writeArchiveFile,
-} from "./archive-output.ts";
+import { checkArchiveFolder, followLinks, isArchiveDevice } from "./archive-file.ts";
+import { appendArchiveFile, COMMIT_DIGEST, OpenArchiveFile } from "./archive-output.ts";
 import type { ArchiveWriteOptions } from "./archive-output.ts";
-import { compressionLevel } from "./blob-compression.ts";
-import { compress as pack } from "./blob-pack.ts";
+import { replaceArchive, streamArchive, writeArchiveDevice } from "./archive-target.ts";
+import type { ArchiveSink } from "./archive-target.ts";
 import type {
   BlobSource,
   ContentReader,
@@ -41,7 +29,6 @@ import type { Digest } from "./digest.ts";
 import { isDockerManifest, makeDockerManifest } from "./archive-docker.ts";
 import { DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
-import { writeAll } from "./layout-durable.ts";
 import { CacheportError, interrupted, systemError } from "./errors.ts";
 import { acquireLock } from "./layout-lock.ts";
 import { lockBeside } from "./layout-work.ts";
@@ -69,7 +56,7 @@ import { WorkerPool } from "./blob-threads.ts";
 export type ArchiveTarget =
   | { readonly path: string }
   /** Takes the bytes in order, which it must not change; its promise holds back the next ones. */
-  | { readonly sink: (bytes: Uint8Array) => Promise<void> };
+  | { readonly sink: ArchiveSink };
 
 /** How to write an archive. */
 export interface LayoutArchiveWriterOptions {
@@ -157,12 +144,13 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
     }
     const { location = target.path } = options;
     await checkArchiveFolder(target.path, location);
-    // What /dev/stdout links to is no path that could be opened.
-    const path = (await isArchiveDevice(target.path))
-      ? target.path
-      : await followLinks(target.path);
+    // What /dev/stdout links to is no path that could be opened, and nothing is in a pipe yet.
+    const isDevice = await isArchiveDevice(target.path);
+    const path = isDevice ? target.path : await followLinks(target.path);
     const old =
-      mode === "create" ? undefined : await openOldArchive(path, { ...options, mode, location });
+      isDevice || mode === "create"
+        ? undefined
+        : await openOldArchive(path, { ...options, mode, location });
     return new LayoutArchiveWriter({ path }, options, location, old);
   }
 
@@ -245,11 +233,12 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
 
   async #write(change: ChangeIndex, options: ArchiveWriteOptions): Promise<void> {
     const target = this.#target;
+    const writing = { ...options, compress: this.#options.compress };
     try {
       if ("sink" in target) {
-        await this.#stream(await this.#planNew(change), target.sink, options);
+        await streamArchive(await this.#planNew(change), target.sink, writing);
       } else if (await isArchiveDevice(target.path)) {
-        await this.#writeDevice(target.path, await this.#planNew(change), options);
+        await writeArchiveDevice(target.path, await this.#planNew(change), writing);
       } else {
         await this.#writeFile(target.path, change, options);
       }
@@ -260,7 +249,8 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
 
   /** Creates an archive, adds to it or writes it anew, on the grounds of what it holds now. */
   async #writeFile(path: string, change: ChangeIndex, options: ArchiveWriteOptions): Promise<void> {
-    const { mode, lockTimeout } = this.#options;
+    const { mode, lockTimeout, compress } = this.#options;
+    const pool = this.#pool;
     const lock = await acquireLock(lockBeside(path), {
       own: true,
       timeout: lockTimeout,
@@ -277,7 +267,7 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
       if (mode === "append" && old?.content.file && !(await this.#oldDockerManifest()))
         await this.#append(old.content, old.content.file, change, options);
       else if (old) await this.#rewrite(old, path, change, options);
-      else await this.#replace(path, await this.#planNew(change), options);
+      else await replaceArchive(path, await this.#planNew(change), { ...options, pool, compress });
     } finally {
       await lock.release();
     }
@@ -363,7 +353,7 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
       dockerManifest: await this.#dockerManifest(index, (digest) => blobs.has(digest)),
     });
     const { compress = compression } = this.#options;
-    await this.#replace(path, plan, options, compress);
+    await replaceArchive(path, plan, { ...options, pool: this.#pool, compress });
   }
 
   /** What was put and is not in the old archive. */
@@ -401,46 +391,5 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
   /** Reads what was put, and what the old archive holds. */
   #reader(): ContentReader {
     return new PutReader(this.location, this.#blobs, this.#old?.content);
-  }
-
-  async #stream(
-    plan: ArchivePlan,
-    sink: (bytes: Uint8Array) => Promise<void>,
-    options: PutOptions,
-    compress = this.#options.compress,
-  ): Promise<void> {
-    const tar = archiveChunks(plan, options);
-    const chunks =
-      compress === undefined || compress === "uncompressed"
-        ? tar
-        : pack(tar, compress, compressionLevel(compress, undefined));
-    for await (const chunk of chunks) if (chunk.length > 0) await sink(chunk);
-  }
-
-  async #replace(
-    path: string,
-    plan: ArchivePlan,
-    options: ArchiveWriteOptions,
-    compress = this.#options.compress,
-  ): Promise<void> {
-    await replaceArchiveFile(path, async (file, temporary) => {
-      if (compress === undefined || compress === "uncompressed") {
-        const target = new OpenArchiveFile(file, temporary, this.#pool);
-        await writeArchiveFile(plan, target, options);
-      } else {
-        const sink = (bytes: Uint8Array): Promise<void> => writeAll(file, bytes);
-        await this.#stream(plan, sink, options, compress);
-      }
-    });
-  }
-
-  /** A pipe or a device, such as /dev/stdout, is written to and not replaced. */
-  async #writeDevice(path: string, plan: ArchivePlan, options: PutOptions): Promise<void> {
-    const file: FileHandle = await open(path, "w");
-    try {
-      await this.#stream(plan, (bytes) => writeAll(file, bytes), options);
-    } finally {
-      await file.close();
-    }
   }
 }

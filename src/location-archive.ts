@@ -2,13 +2,10 @@
  * Opens layouts in tar files and tar streams, compressed or not. What unpacks and what
  * writes is loaded when it is needed: most archives are only read.
  */
-import { isArchiveDevice, statIfThere } from "./archive-file.ts";
-import { archiveFileFormat } from "./archive-format.ts";
+import { isNewArchive, openArchive as openFile, openArchiveStream } from "./archive-open.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
-import { LayoutArchive } from "./archive-reader.ts";
 import type { LayoutArchiveWriter } from "./archive-writer.ts";
-import type { LayoutStreamOptions } from "./archive-unpacked.ts";
 import type { Location } from "./location.ts";
 import type { ArchiveOptions, StoreSettings } from "./location-settings.ts";
 import type { Store } from "./content-store.ts";
@@ -38,30 +35,11 @@ export async function openArchive(
         hint: 'Pipe a tar into it: "cat cache.tar | cacheport ls -"',
       });
     }
-    return openStream(settings.stdin(), { tempRoot, documentsOnly, limits, signal });
+    return openArchiveStream(settings.stdin(), { tempRoot, documentsOnly, limits, signal });
   }
   const { path } = location;
-  const stream = (): Promise<LayoutArchive> =>
-    openStream(Bun.file(path).stream(), {
-      tempRoot,
-      documentsOnly,
-      location: path,
-      limits,
-      signal,
-    });
-  // What is read from a pipe to look at it is gone.
-  if (await isArchiveDevice(path)) return stream();
-  return (await archiveFileFormat(path)) === "uncompressed"
-    ? LayoutArchive.open(path, { limits, signal })
-    : stream();
-}
-
-async function openStream(
-  source: ReadableStream<Uint8Array>,
-  options: LayoutStreamOptions,
-): Promise<LayoutArchive> {
-  const { openLayoutStream } = await import("./archive-unpacked.ts");
-  return openLayoutStream(source, options);
+  const options = { tempRoot, documentsOnly, location: path, limits, signal };
+  return (await openFile(path, options)).content;
 }
 
 /**
@@ -97,7 +75,7 @@ export async function openArchiveWriter(
     {
       ...common,
       // Another process may make the file meanwhile, so what is new is appended, too.
-      mode: (await isArchiveDevice(path)) ? "create" : options.rewrite ? "rewrite" : "append",
+      mode: options.rewrite ? "rewrite" : "append",
       compress: options.compress ?? (isNew ? compressionOfName(path) : undefined),
       async keeps(reader, roots): Promise<Set<Digest>> {
         const nodes = await walk(reader, roots, { limits, signal });
@@ -105,12 +83,6 @@ export async function openArchiveWriter(
       },
     },
   );
-}
-
-/** Tells whether there is nothing that could be added to. */
-async function isNewArchive(path: string): Promise<boolean> {
-  const stats = await statIfThere(path);
-  return !stats || !stats.isFile() || stats.size === 0;
 }
 
 function addsUncompressed(path: string, kind: string): CacheportError {
