@@ -35,8 +35,7 @@ export const ROOMS: readonly Room[] = [
   {
     name: "layout",
     holds: "layout folders: index, lock, writer, temporaries",
-    doors:
-      "directory durable files folder index index-file index-update lock marker reader trash work",
+    doors: "directory durable files folder index index-file lock marker reader trash work",
   },
   { name: "archive", holds: "layouts in tar files", doors: "open reader writer" },
   { name: "registry", holds: "the client of registries", doors: "failures limits trace" },

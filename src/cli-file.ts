@@ -1,10 +1,10 @@
 /** A file that the user named for a result: written whole or not at all. */
-import { randomUUID } from "node:crypto";
 import type { Stats } from "node:fs";
-import { open, realpath, rename, stat, unlink } from "node:fs/promises";
+import { open, realpath, rename, stat } from "node:fs/promises";
 import { syncFolder, writeAll, writeDurably } from "./layout-durable.ts";
-import { systemCode, systemError } from "./errors.ts";
-import { basename, dirname, join } from "./paths.ts";
+import { CacheportError, systemCode, systemError } from "./errors.ts";
+import { RunFolder } from "./layout-work.ts";
+import { dirname } from "./paths.ts";
 
 /**
  * Writes a result to a file. A regular file is replaced at once by one that was
@@ -19,18 +19,20 @@ export async function writeOutputFile(path: string, bytes: Uint8Array): Promise<
     if (stats && !stats.isFile()) return await writeInto(path, bytes);
     const target = stats ? await realpath(path) : path;
     const folder = dirname(target);
-    const temporary = join(folder, `.${basename(target)}.${randomUUID()}`);
     const mode = stats ? stats.mode & 0o777 : 0o644;
-    await writeDurably(temporary, bytes, mode, stats);
+    const run = await RunFolder.within(folder);
     try {
+      const temporary = run.temporaryPath();
+      await writeDurably(temporary, bytes, mode, stats);
       await rename(temporary, target);
-    } catch (error) {
-      await unlink(temporary).catch(() => {});
-      throw error;
+    } finally {
+      await run.close();
     }
     await syncFolder(folder);
   } catch (error) {
-    throw systemError(`Cannot write file ${JSON.stringify(path)}`, error);
+    // What became of a temporary folder is of no interest, only why.
+    const cause = error instanceof CacheportError ? (error.cause ?? error) : error;
+    throw systemError(`Cannot write file ${JSON.stringify(path)}`, cause);
   }
 }
 

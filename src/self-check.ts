@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { copyFile, link, mkdtemp, readFile, rename, rm, statfs, writeFile } from "node:fs/promises";
+import { copyFile, link, readFile, rename, statfs, writeFile } from "node:fs/promises";
 import { rootCertificates } from "node:tls";
 import { decompressStream } from "./blob-compression.ts";
 import { compressStream } from "./blob-pack.ts";
@@ -13,6 +13,7 @@ import { digestOf } from "./digest.ts";
 import { writeDurably } from "./layout-durable.ts";
 import { CacheportError, interrupted, systemError } from "./errors.ts";
 import { acquireLock, hasFlock } from "./layout-lock.ts";
+import { RunFolder } from "./layout-work.ts";
 import { join, resolve } from "./paths.ts";
 import { convertSample } from "./self-check-sample.ts";
 import { describeSystem } from "./self-check-system.ts";
@@ -76,9 +77,10 @@ export async function selfCheck(
   await check("certificates", checkCertificates);
   await check("gzip", () => checkCompression("gzip"));
   await check("zstd", () => checkCompression("zstd"));
-  const { path, ...folder } = await makeFolder(folders);
+  const { run, in: place = null, ...folder } = await makeFolder(folders);
   checks.push(folder);
-  if (path !== undefined) {
+  if (run) {
+    const { path } = run;
     try {
       await check("space", () => checkSpace(path));
       await check("rename", () => checkRename(path));
@@ -87,12 +89,12 @@ export async function selfCheck(
       await check("threads", () => checkThreads(path));
       await check("conversion", () => convertSample(join(path, "cache")));
     } finally {
-      await rm(path, { recursive: true, force: true });
+      await run.close();
     }
   }
   return {
     ok: checks.every(({ status }) => status !== "failed"),
-    folder: path === undefined ? null : resolve(path, ".."),
+    folder: place,
     checks,
   };
 }
@@ -115,24 +117,29 @@ function messageOf(error: unknown): string {
 }
 
 /** Makes a folder for the files of the check in the first folder that takes one. */
-async function makeFolder(folders: readonly string[]): Promise<Check & { path?: string }> {
+async function makeFolder(
+  folders: readonly string[],
+): Promise<Check & { run?: RunFolder; in?: string }> {
   const name = "folder";
   const refused: string[] = [];
   for (const folder of folders) {
     const shown = JSON.stringify(resolve(folder));
     try {
-      const path = await mkdtemp(join(resolve(folder), ".cacheport-check-"));
+      const run = await RunFolder.within(folder);
       if (refused.length === 0)
         return {
           name,
           status: "ok",
           detail: `${shown} can be written to`,
-          path,
+          run,
+          in: resolve(folder),
         };
       const detail = `${refused.join("; ")}; ${shown} can be written to: set TMPDIR to such a folder`;
-      return { name, status: "limited", detail, path };
+      return { name, status: "limited", detail, run, in: resolve(folder) };
     } catch (error) {
-      refused.push(systemError(`Cannot write to ${shown}`, error).message);
+      // The system's own reason is enough.
+      const cause = error instanceof CacheportError ? (error.cause ?? error) : error;
+      refused.push(systemError(`Cannot write to ${shown}`, cause).message);
     }
   }
   return { name, status: "failed", detail: refused.join("; ") };
@@ -185,7 +192,7 @@ async function checkLinks(path: string): Promise<Finding> {
 }
 
 async function checkLocks(path: string): Promise<Finding> {
-  const file = join(path, "lock");
+  const file = join(path, "file-to-lock");
   const first = await acquireLock(file, { timeout: LOCK_TIMEOUT });
   try {
     const second = await acquireLock(file, { timeout: 0 }).catch(() => undefined);
