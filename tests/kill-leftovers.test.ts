@@ -37,7 +37,7 @@ const WRITERS: [what: string, command: string][] = [
   ["a copy from a pipe into a new layout", `cat "${PACKED}" | "$C" copy - new`],
   ["a copy from a compressed archive", `"$C" copy "${PACKED}" cache`],
   ["a copy into an archive", `"$C" copy "${SOURCE}:x" new.tar`],
-  ["a copy into a compressed archive", `"$C" copy "${SOURCE}:x" new.tar.gz`],
+  ["a copy into a compressed archive", `"$C" copy --rewrite "${SOURCE}:x" new.tar.gz`],
   ["a conversion in place", `"$C" convert cache:main --to oci-index`],
   ["a recompression", `"$C" convert cache:main cache:zstd --compression zstd`],
   ["a recompression into an archive", `"$C" convert cache:main new.tar --compression zstd`],
