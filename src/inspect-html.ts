@@ -7,6 +7,7 @@ import type { CacheGraph } from "./cache-graph.ts";
 import { isKnownTime, parseCacheTime } from "./cache-time.ts";
 import { cacheLabel } from "./inspect-labels.ts";
 import type { InspectedCache } from "./inspect.ts";
+import { fillPage } from "./cli-page.ts";
 import { NAME, VERSION } from "./version.ts";
 import page from "./inspect-page.html" with { type: "text" };
 import detailScript from "./inspect-page-detail.js" with { type: "text" };
@@ -14,14 +15,6 @@ import graphScript from "./inspect-page-graph.js" with { type: "text" };
 import listScript from "./inspect-page-list.js" with { type: "text" };
 import mapScript from "./inspect-page-map.js" with { type: "text" };
 import style from "./inspect-page.css" with { type: "text" };
-
-/**
- * The parts of the script as one: a page without a network cannot import. Each part
- * stands after those that it imports from, and no two use one name.
- */
-const SCRIPT = [graphScript, mapScript, listScript, detailScript]
-  .map((part) => part.replaceAll(/^import [^;]+;\n/gm, "").replaceAll(/^export /gm, ""))
-  .join("\n");
 
 /** Problems that the page shows; a broken cache can have one for each record. */
 const SHOWN_PROBLEMS = 200;
@@ -73,16 +66,11 @@ export interface PageData {
  * @param name The cache as the user called it, for the heading.
  */
 export function inspectHtml(graph: CacheGraph, cache: InspectedCache, name: string): string {
-  const data = JSON.stringify(pageData(graph, cache, name));
-  const parts: Record<string, string> = {
-    "/* style */": style,
-    // In a script element `<` could end it, or start a comment that hides the rest.
-    "/* data */": data.replaceAll("<", String.raw`\u003c`),
-    "/* script */": SCRIPT,
-  };
-  return (page as unknown as string).replace(/\/\* (?:style|data|script) \*\//g, (place) =>
-    (parts[place] as string).trim(),
-  );
+  return fillPage(page as unknown as string, {
+    style,
+    scripts: [graphScript, mapScript, listScript, detailScript],
+    data: pageData(graph, cache, name),
+  });
 }
 
 /** The cache in the form that the page's script reads. */

@@ -1,11 +1,9 @@
 // Part 4 of 4: the selection and what is told of it, then the start.
 
+import { byId, data, make, visible } from "./cli-page-kit.js";
 import {
-  byId,
   bytes,
   called,
-  data,
-  make,
   mono,
   number,
   places,
@@ -16,7 +14,6 @@ import {
   selectorText,
   short,
   time,
-  visible,
 } from "./inspect-page-graph.js";
 import { markTiles, showHead, showMap } from "./inspect-page-map.js";
 import { moveInList, showList, showRows, showSelectedRow, showViews } from "./inspect-page-list.js";

@@ -5,25 +5,7 @@
 // script and puts the data beside it (PageData there). All texts come from outside:
 // they become text nodes, never markup.
 
-export const data = JSON.parse(document.getElementById("data").textContent);
-
-/** The element of an id. */
-export const byId = (id) => document.getElementById(id);
-
-/** Makes an element; children are elements and texts. */
-export function make(tag, attributes, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "style") {
-      for (const [property, text] of Object.entries(value))
-        element.style.setProperty(property, text);
-    } else element.setAttribute(name, value);
-  }
-  element.append(...children.filter((child) => child !== undefined));
-  return element;
-}
+import { data, make, visible } from "./cli-page-kit.js";
 
 export const mono = (text) => make("span", { class: "mono" }, text);
 
@@ -48,13 +30,6 @@ export const plural = (count, what) => `${number(count)} ${what}${count === 1 ? 
 export const time = (moment) =>
   moment === null ? "unknown" : new Date(moment).toISOString().slice(0, 16).replace("T", " ");
 export const day = (moment) => time(moment).slice(0, 10);
-
-/** Controls and marks that turn the direction of text are shown, not obeyed. */
-export const visible = (text) =>
-  text.replace(
-    /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu,
-    (character) => `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`,
-  );
 
 export const short = (digest) =>
   /^sha\d+:[0-9a-f]+$/.test(digest)

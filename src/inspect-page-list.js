@@ -1,15 +1,14 @@
 // Part 3 of 4: the search and the lists, of which only the rows in sight are made.
 
+import { byId, make, visible } from "./cli-page-kit.js";
 import {
   ageColor,
   blobs,
-  byId,
   bytes,
   called,
   inChains,
   isSearching,
   isSelected,
-  make,
   matchesBlob,
   matchesRecord,
   mono,
@@ -20,7 +19,6 @@ import {
   short,
   time,
   topSize,
-  visible,
 } from "./inspect-page-graph.js";
 import { bySize } from "./inspect-page-map.js";
 

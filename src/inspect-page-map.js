@@ -1,14 +1,12 @@
 // Part 2 of 4: the head of the page and the map of the layers.
 
+import { byId, data, make, visible } from "./cli-page-kit.js";
 import {
   ageColor,
   blobs,
-  byId,
   bytes,
-  data,
   day,
   freshness,
-  make,
   matchesBlob,
   namesOn,
   newest,
@@ -20,7 +18,6 @@ import {
   selection,
   short,
   time,
-  visible,
 } from "./inspect-page-graph.js";
 
 // --- The head of the page --------------------------------------------------

@@ -1,4 +1,4 @@
-/** Files that are imported as they are, as text: those of the page of inspect-html.ts. */
+/** Files that are imported as they are, as text: those of pages. */
 declare module "*.css" {
   const text: string;
   export default text;
