@@ -199,7 +199,10 @@ const CHANGES: Change[] = [
   { name: "a variable of the base stage", change: edit("LANG=C.UTF-8", "LANG=C"), files: [] },
   {
     name: "the working folder",
-    change: edit("WORKDIR /usr/src/app", "WORKDIR /srv/app"),
+    change: edit("FROM base AS app
+", "FROM base AS app
+WORKDIR /srv/app
+"),
     files: [],
   },
   { name: "an inline document", change: edit("port = 80", "port = 81"), files: [] },
@@ -231,10 +234,20 @@ async function build(
   metadata: string,
   ...more: string[]
 ): Promise<Map<string, boolean>> {
-  process.env["BUILDX_METADATA_PROVENANCE"] = "max";
   const { code, stderr } = await peer(
-    ...["docker", "buildx", "build", "--progress=rawjson", "--provenance=false"],
-    ...["--metadata-file", metadata, "--output", "type=cacheonly", ...more, context],
+    "env",
+    "BUILDX_METADATA_PROVENANCE=max",
+    "docker",
+    "buildx",
+    "build",
+    "--progress=rawjson",
+    "--provenance=false",
+    "--metadata-file",
+    metadata,
+    "--output",
+    "type=cacheonly",
+    ...more,
+    context,
   );
   if (code !== 0) throw new Error(stderr.slice(-2000));
   const cached = new Map<string, boolean>();
@@ -287,7 +300,15 @@ describe.skipIf(!hasPeers)("explain and BuildKit agree", () => {
         );
         const byId = vertices(metadata);
         const run = await cacheport([
-          ...["explain", cache, "--build", metadata, "--was", was, "--context", context, "--json"],
+          "explain",
+          cache,
+          "--build",
+          metadata,
+          "--was",
+          was,
+          "--context",
+          context,
+          "--json",
         ]);
         if (run.code !== 0) throw new Error(run.stderr);
         const { steps } = run.json();
