@@ -24,7 +24,9 @@ export function make(tag, attributes, ...children) {
 
 /** Controls and marks that turn the direction of text are shown, not obeyed. */
 export const visible = (text) =>
-  text.replace(
-    /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu,
-    (character) => `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`,
-  );
+  text
+    .toWellFormed()
+    .replace(
+      /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu,
+      (character) => `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`,
+    );

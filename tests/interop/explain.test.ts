@@ -47,10 +47,10 @@ COPY --chmod=640 keys/ /etc/keys/
 COPY --from=vendor /pack ./pack
 COPY --from=assets /usr/src/app/all.css ./
 ADD data.tar /data/
-RUN --network=none --mount=type=cache,target=/tmp/c cat src/main.c pack > bin
+RUN --network=none --mount=type=cache,target=/tmp/c cat src/main.c pack > /out
 
 FROM scratch AS final
-COPY --from=app /usr/src/app/bin /bin
+COPY --from=app /out /bin
 COPY LICENSE NOTICE /
 `;
 
@@ -199,16 +199,13 @@ const CHANGES: Change[] = [
   { name: "a variable of the base stage", change: edit("LANG=C.UTF-8", "LANG=C"), files: [] },
   {
     name: "the working folder",
-    change: edit("FROM base AS app
-", "FROM base AS app
-WORKDIR /srv/app
-"),
+    change: edit("FROM base AS app\n", "FROM base AS app\nWORKDIR /srv/app\n"),
     files: [],
   },
   { name: "an inline document", change: edit("port = 80", "port = 81"), files: [] },
   {
     name: "a command",
-    change: edit("cat src/main.c pack > bin", "cat pack src/main.c > bin"),
+    change: edit("cat src/main.c pack > /out", "cat pack src/main.c > /out"),
     files: [],
   },
   {
