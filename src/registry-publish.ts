@@ -4,10 +4,11 @@ import type { Descriptor } from "./descriptor.ts";
 import { digestAlgorithm, digestOf, isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
-import { listsBlobs } from "./registry-errors.ts";
+import { cleanText, listsBlobs, looseWords } from "./registry-errors.ts";
 import { keepReferrer } from "./registry-referrers.ts";
 import type { RepositoryClient } from "./registry-repository.ts";
 import { headTag, tagOf } from "./registry-resolve.ts";
+import type { Reply } from "./registry-transport.ts";
 import { bytesBody } from "./registry-transport.ts";
 
 /**
@@ -41,6 +42,8 @@ export async function putDocument(
     throw await client.refusal(`Cannot write manifest "${shown}"`, reply, { document });
   }
   const stored = reply.headers.get("docker-content-digest");
+  // What is not the answer for a stored document may be a page of something in between.
+  if (reply.status !== 201 && !isDigest(stored)) await checkStored(client, digest, shown, reply);
   // A registry may know the same bytes by another algorithm.
   if (isDigest(stored) && stored !== digest && stored !== digestOf(bytes, digestAlgorithm(stored)))
     throw new CacheportError(
@@ -50,6 +53,22 @@ export async function putDocument(
     );
   await keepReferrer(client, { mediaType, digest, size: bytes.length }, bytes, reply);
   return "written";
+}
+
+/** @throws {CacheportError} REGISTRY_FAILED when a document that was taken is not there */
+async function checkStored(
+  client: RepositoryClient,
+  digest: Digest,
+  shown: string,
+  taken: Reply,
+): Promise<void> {
+  const reply = await client.transport.request(client.manifest("GET", digest));
+  if (reply.status === 200 && digestOf(reply.body, digestAlgorithm(digest)) === digest) return;
+  throw new CacheportError(
+    "REGISTRY_FAILED",
+    `Cannot write manifest "${shown}": it was answered with status ${taken.status} (${cleanText(looseWords(taken.body)) || "empty"}), and the registry does not have it`,
+    { hint: "A proxy or a login page may stand between here and the registry" },
+  );
 }
 
 /**

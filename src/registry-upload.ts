@@ -14,6 +14,7 @@ import type { RegistryCall, RequestBody } from "./registry-connection.ts";
 import { parseFaults } from "./registry-errors.ts";
 import { TransportFailure, unreachable } from "./registry-failures.ts";
 import type { BlobFeed } from "./registry-feed.ts";
+import { contentLength } from "./registry-presence.ts";
 import { MAX_TRIES, bytesBody, isTemporaryStatus, retryAfter } from "./registry-transport.ts";
 import type { RegistryTransport, Reply } from "./registry-transport.ts";
 
@@ -235,7 +236,10 @@ class Upload {
         },
         this.#transport.deadline,
       );
-      const absent = !(found instanceof TransportFailure) && found.status === 404;
+      const length = found instanceof TransportFailure ? undefined : contentLength(found);
+      const absent =
+        !(found instanceof TransportFailure) &&
+        (found.status === 404 || (found.status === 200 && length !== this.#descriptor.size));
       if (absent && !other) return { again: reply };
       if (absent) throw otherName(this.#transport.domain, digest, stored);
     }

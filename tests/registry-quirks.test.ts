@@ -271,6 +271,20 @@ test.each([
   expect(existsSync(join(target, "index.json"))).toBeFalse();
 });
 
+test("a page that answers everything takes no content", async () => {
+  const portal = await started(TestRegistry.start());
+  const page = { status: 200, headers: { "content-type": "text/html" }, body: "<p>Log in</p>" };
+  portal.answer = ({ url }) => (url === "/v2/" ? { status: 200 } : page);
+  const layout = fixture("app-image-manifest");
+  const run = await ask(portal, ["copy", layout, `${portal.domain}/app:a`, "--json"]);
+  expect(run.code).not.toBe(0);
+  const registry = await started(TestRegistry.start());
+  registry.faults.push({ method: "PUT", path: /manifests/, times: 99, answer: page });
+  const put = await ask(registry, ["copy", layout, `${registry.domain}/app:a`, "--json"]);
+  expect([put.code, put.json().error.code]).toEqual([1, "REGISTRY_FAILED"]);
+  expect(put.json().error.message).toContain("Log in");
+});
+
 test("a Location without the registry's port is taken to its port, and that is said", async () => {
   const registry = await started(TestRegistry.start());
   const own = registry.answer;
