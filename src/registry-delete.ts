@@ -14,9 +14,9 @@ import { encodeImageManifest } from "./image-manifest.ts";
 import { OCI_EMPTY, OCI_MANIFEST, isIndexType } from "./media-types.ts";
 import { parseFaults } from "./registry-errors.ts";
 import { forgetReferrer, listReferrers } from "./registry-referrers.ts";
-import type { RepositoryClient } from "./registry-repository.ts";
-import { describeTags, headTag } from "./registry-resolve.ts";
-import type { FetchedDocument } from "./registry-resolve.ts";
+import type { RepositoryClient } from "./registry-client.ts";
+import { describeTags, headTag } from "./registry-names.ts";
+import type { FetchedDocument } from "./registry-names.ts";
 import { listTags } from "./registry-tags.ts";
 import type { Reply } from "./registry-transport.ts";
 

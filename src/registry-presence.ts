@@ -9,7 +9,7 @@
 import { isDocument } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { OpenReply, RegistryCall } from "./registry-connection.ts";
-import type { RepositoryClient } from "./registry-repository.ts";
+import type { RepositoryClient } from "./registry-client.ts";
 import { TransportFailure, unreachable } from "./registry-failures.ts";
 import type { Reply } from "./registry-transport.ts";
 

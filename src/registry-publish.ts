@@ -6,8 +6,8 @@ import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import { cleanText, listsBlobs, looseWords } from "./registry-errors.ts";
 import { keepReferrer } from "./registry-referrers.ts";
-import type { RepositoryClient } from "./registry-repository.ts";
-import { headTag, tagOf } from "./registry-resolve.ts";
+import type { RepositoryClient } from "./registry-client.ts";
+import { headTag, tagOf } from "./registry-names.ts";
 import type { Reply } from "./registry-transport.ts";
 import { bytesBody } from "./registry-transport.ts";
 

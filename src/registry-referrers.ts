@@ -16,7 +16,7 @@ import { CacheportError } from "./errors.ts";
 import { isJsonObject, parseJson } from "./go-json.ts";
 import { encodeImageIndex } from "./image-index.ts";
 import { OCI_INDEX } from "./media-types.ts";
-import type { RepositoryClient } from "./registry-repository.ts";
+import type { RepositoryClient } from "./registry-client.ts";
 import { nextPage } from "./registry-tags.ts";
 import { bytesBody } from "./registry-transport.ts";
 import type { Reply } from "./registry-transport.ts";

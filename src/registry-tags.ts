@@ -8,7 +8,7 @@ import { checkSchema } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
 import { parseJson } from "./go-json.ts";
 import { isTag } from "./reference.ts";
-import type { RepositoryClient } from "./registry-repository.ts";
+import type { RepositoryClient } from "./registry-client.ts";
 import type { Reply } from "./registry-transport.ts";
 
 const TagListSchema = v.object({ tags: v.nullish(v.array(v.string()), []) });

@@ -13,7 +13,7 @@ import { CacheportError, isCacheportError } from "./errors.ts";
 import type { RegistryCall, RequestBody } from "./registry-connection.ts";
 import { parseFaults } from "./registry-errors.ts";
 import { TransportFailure, unreachable } from "./registry-failures.ts";
-import type { BlobFeed } from "./registry-feed.ts";
+import type { BlobFeed } from "./registry-body.ts";
 import { contentLength } from "./registry-presence.ts";
 import { MAX_TRIES, bytesBody, isTemporaryStatus, retryAfter } from "./registry-transport.ts";
 import type { RegistryTransport, Reply } from "./registry-transport.ts";

@@ -11,7 +11,7 @@ import { isJsonObject } from "./go-json.ts";
 import { isDocumentType } from "./media-types.ts";
 import { isTag, parseReference } from "./reference.ts";
 import { cleanText, looseWords } from "./registry-errors.ts";
-import type { RepositoryClient } from "./registry-repository.ts";
+import type { RepositoryClient } from "./registry-client.ts";
 import { contentLength } from "./registry-presence.ts";
 import { listTags } from "./registry-tags.ts";
 import type { Reply } from "./registry-transport.ts";
@@ -308,4 +308,43 @@ async function notFound(
   return new CacheportError(refusal.code, refusal.message, {
     hint: `The tags there are: ${shown}${more}`,
   });
+}
+
+/** Bytes of all kept documents together. */
+const CAPACITY = 16 * 1024 * 1024;
+
+/** A bounded cache of documents that were read, by digest; the one that was asked for longest ago goes first. */
+export class DocumentCache {
+  readonly #documents = new Map<Digest, Uint8Array>();
+  #size = 0;
+
+  get(digest: Digest): Uint8Array | undefined {
+    const bytes = this.#documents.get(digest);
+    if (!bytes) return undefined;
+    this.#documents.delete(digest);
+    this.#documents.set(digest, bytes);
+    return bytes;
+  }
+
+  /** Keeps a document whose digest has been checked. */
+  set(digest: Digest, bytes: Uint8Array): void {
+    if (bytes.length > CAPACITY / 2 || this.#documents.has(digest)) return;
+    this.#documents.set(digest, bytes);
+    this.#size += bytes.length;
+    for (const [oldest, old] of this.#documents) {
+      if (this.#size <= CAPACITY) break;
+      this.#documents.delete(oldest);
+      this.#size -= old.length;
+    }
+  }
+
+  delete(digest: Digest): void {
+    this.#size -= this.#documents.get(digest)?.length ?? 0;
+    this.#documents.delete(digest);
+  }
+
+  clear(): void {
+    this.#documents.clear();
+    this.#size = 0;
+  }
 }
