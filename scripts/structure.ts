@@ -94,7 +94,7 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
     "operations",
     `cache-read convert copy expire explain* gc image-choose inspect list merge plan prune
      reachable
-     recompress* self-check* seed serve* verify* walk`,
+     recompress* self-check* referrers seed serve* verify* walk`,
   ],
   [
     "edge",

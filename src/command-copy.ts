@@ -32,6 +32,7 @@ import {
 import type { StoreSettings } from "./location-settings.ts";
 import { tryReadCache } from "./cache-read.ts";
 import type { CompressionChoice } from "./recompress.ts";
+import type { Referrer } from "./referrers.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { formatReference } from "./reference.ts";
 import { chooseNames, fitNames, keepName, nameTexts, refuseClashes } from "./location-names.ts";
@@ -43,9 +44,12 @@ interface Copied {
   counts: TransferCounts;
 }
 
-/** Where content comes from. */
-interface Source {
+/** What is copied. */
+interface Content {
   store: Store;
+  roots: readonly CopyRoot[];
+  /** What refers to the roots and goes with them. */
+  referrers: readonly Referrer[];
   /** The text that names what was to become a target: `HOST/REPO:TAG`. */
   sourceOf(target: string): string;
 }
@@ -73,6 +77,10 @@ export const copyCommand = defineCommand({
       value: "NAME",
       repeat: true,
       description: "Name of the copy, a tag or a full image name",
+    },
+    {
+      name: "referrers",
+      description: "Copy signatures, SBOMs and attestations of what is copied, too",
     },
     {
       name: "compress",
@@ -108,6 +116,10 @@ export const copyCommand = defineCommand({
       command: "cacheport copy --all ./layout other.tar",
       description: "Every name of a layout",
     },
+    {
+      command: "cacheport copy --referrers registry.example/app:1.0 ./app",
+      description: "An image with its signatures and its SBOM",
+    },
   ],
   async run(context, args) {
     const settings = await storeSettings(context, args);
@@ -128,7 +140,7 @@ function refuseShape({ attributes, text }: Location): void {
 }
 
 type CopyArguments = Arguments<
-  SharedFlag | "dry-run" | "force-compression" | "rewrite",
+  SharedFlag | "dry-run" | "force-compression" | "referrers" | "rewrite",
   SharedValue | "compress" | "compression" | "compression-level" | "platform" | "tag"
 >;
 
@@ -152,17 +164,17 @@ async function copyOne(
     );
     const choice = compressionChoice(args, target);
     const roots = [{ descriptor, names }];
-    await transfer(
-      context,
-      args,
-      settings,
-      { store, sourceOf: () => args.location(0).text },
-      roots,
-      target,
-      (writer, options) =>
-        choice
-          ? copyRecompressed(store, descriptor, names, choice, writer, options)
-          : copyContent(store, roots, writer, options),
+    if (choice && args.flag("referrers"))
+      throw new CacheportError(
+        "USAGE",
+        "Cannot use --referrers with a compression: what refers to a digest is about no other",
+      );
+    const referrers = await wantedReferrers(args, store, roots, settings);
+    const content = { store, roots, referrers, sourceOf: () => args.location(0).text };
+    await transfer(context, args, settings, content, target, (writer, options) =>
+      choice
+        ? copyRecompressed(store, descriptor, names, choice, writer, options)
+        : copyContent(store, [...roots, ...referrers], writer, options),
     );
   } finally {
     await source.store.close();
@@ -251,8 +263,10 @@ async function copyAll(
       );
       return withName(location, (entry && entryLabel(entry)) ?? undefined);
     };
-    await transfer(context, args, settings, { store, sourceOf }, roots, target, (writer, options) =>
-      copyContent(store, roots, writer, options),
+    const referrers = await wantedReferrers(args, store, roots, settings);
+    const content = { store, roots, referrers, sourceOf };
+    await transfer(context, args, settings, content, target, (writer, options) =>
+      copyContent(store, [...roots, ...referrers], writer, options),
     );
   } finally {
     await store.close();
@@ -281,8 +295,7 @@ async function transfer(
   context: CommandContext,
   args: CopyArguments,
   settings: StoreSettings,
-  { store, sourceOf }: Source,
-  roots: readonly CopyRoot[],
+  { store, roots, referrers, sourceOf }: Content,
   target: Location,
   run: (
     writer: ContentWriter,
@@ -318,19 +331,49 @@ async function transfer(
   const value = {
     ...transferResult(only, shape, names, copied.counts),
     ...before.written(
-      copied.roots.map((descriptor, at) => ({ descriptor, names: roots[at]?.names ?? [] })),
+      copied.roots
+        .slice(0, roots.length)
+        .map((descriptor, at) => ({ descriptor, names: roots[at]?.names ?? [] })),
     ),
-    entries: copied.roots.map(({ digest, mediaType, size }, position) => ({
+    entries: copied.roots.slice(0, roots.length).map(({ digest, mediaType, size }, position) => ({
       digest,
       mediaType,
       size,
       names: nameTexts(roots[position]?.names ?? []),
     })),
+    referrers: referrers.map(({ descriptor: { digest, mediaType, size }, subject }) => ({
+      digest,
+      mediaType,
+      size,
+      subject,
+    })),
     dryRun,
   };
   const verb = dryRun ? "would copy" : "copied";
   const what = only?.mediaType ?? `${roots.length} entries`;
-  await printTransfer(context, target, value, () => formatTransfer(value, [[verb, what]], context));
+  const also: [string, string][] =
+    referrers.length > 0 ? [["with", `${referrers.length} that refer to it`]] : [];
+  await printTransfer(context, target, value, () =>
+    formatTransfer(value, [[verb, what], ...also], context),
+  );
+}
+
+/** What `--referrers` asks for; none without it, and none that is copied anyway. */
+async function wantedReferrers(
+  args: CopyArguments,
+  store: Store,
+  roots: readonly CopyRoot[],
+  settings: StoreSettings,
+): Promise<Referrer[]> {
+  if (!args.flag("referrers")) return [];
+  const { findReferrers } = await import("./referrers.ts");
+  const copied = new Set(roots.map(({ descriptor }) => descriptor.digest));
+  const found = await findReferrers(
+    store,
+    roots.map(({ descriptor }) => descriptor),
+    settings,
+  );
+  return found.filter(({ descriptor }) => !copied.has(descriptor.digest));
 }
 
 /** Names the platforms of an index that can be copied where the whole of it cannot. */

@@ -200,6 +200,17 @@ export interface ManifestDeleter {
   deleteManifest(digest: Digest): Promise<void>;
 }
 
+/** Knows what refers to a manifest without reading all that it holds. */
+export interface ReferrerLister {
+  /** @throws {CacheportError} REGISTRY_DENIED, REGISTRY_FAILED, DOCUMENT_INVALID */
+  listReferrers(subject: Digest): Promise<Descriptor[]>;
+}
+
+/** Tells whether a place knows referrers by itself. */
+export function listsReferrers<T extends object>(place: T): place is T & ReferrerLister {
+  return "listReferrers" in place;
+}
+
 /** Names content in places that are asked to leave a name that is there. */
 export interface ConditionalNamer {
   /**

@@ -6,7 +6,10 @@
 import type {
   BlobLocation,
   BlobSource,
+  ConditionalNamer,
   ContentWriter,
+  ManifestDeleter,
+  ReferrerLister,
   EntryName,
   NamedEntry,
   NameQuery,
@@ -59,7 +62,9 @@ const CHUNK_SIZE = 32 * 1024 * 1024;
 const SMALL_BLOB = 1024 * 1024;
 
 /** A repository of a registry, for reading and for writing. */
-export class RegistryRepository implements Store, ContentWriter, NameWriter {
+export class RegistryRepository
+  implements Store, ContentWriter, NameWriter, ConditionalNamer, ManifestDeleter, ReferrerLister
+{
   readonly location: string;
   readonly #client: RepositoryClient;
   readonly #options: RegistryOptions;
