@@ -76,7 +76,7 @@ export const verifyCommand = defineCommand({
         location.kind === "object"
           ? await verifyObjectStore(store, query.name, { ...options, lifecycleDays })
           : await verifyStore(store, await rootsOf(store, query), options);
-      await context.result(result, () => formatResult(result, context));
+      await context.result(result, () => formatResult(result, printable(args.operand(0)), context));
       return result.ok ? 0 : EXIT_CODES.VERIFY_FAILED;
     } finally {
       await store.close();
@@ -112,6 +112,7 @@ const COLORS = { error: "red", warning: "yellow", note: "cyan" } as const;
 
 function formatResult(
   { ok, blobs, bytes, problems }: VerifyResult,
+  location: string,
   { colors }: CommandContext,
 ): string {
   const verified = `${count(blobs, "blob")}, ${formatBytes(bytes)}`;
@@ -119,7 +120,10 @@ function formatResult(
     .map((severity) => count(ofSeverity(problems, severity).length, severity))
     .filter((text) => !text.startsWith("0 "));
   const summary = [ok ? `ok: ${verified}` : `failed: ${verified}`, ...counts];
-  return [...problemLines(problems, colors), `${summary.join(", ")}\n`].join("");
+  const cure = problems.some(({ code }) => code === "IMPORT_LOSES_LINKS")
+    ? `hint: "cacheport heal ${location}" lets BuildKit find the whole cache\n`
+    : "";
+  return [...problemLines(problems, colors), cure, `${summary.join(", ")}\n`].join("");
 }
 
 function ofSeverity(problems: readonly Problem[], severity: Severity): Problem[] {

@@ -4,18 +4,19 @@ import type { ResultAges } from "./cache-ages.ts";
 import { checkCacheConfig } from "./cache-check.ts";
 import { placeLayers } from "./cache-graph.ts";
 import type { PlacedLayer } from "./cache-graph.ts";
+import { lossText, reportLosses } from "./cache-losses.ts";
+import type { LossReport } from "./cache-losses.ts";
 import type { ReadableShape } from "./cache-manifest.ts";
 import type { ContentReader } from "./content-store.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
+import { parseDocument } from "./document.ts";
 import { recordNameText } from "./explain-names.ts";
 import type { RecordName } from "./explain-names.ts";
 import { parseImageConfig } from "./image-config.ts";
 import type { HistoryEntry, ImageConfig } from "./image-config.ts";
-import { parseImageIndex } from "./image-index.ts";
-import { parseImageManifest } from "./image-manifest.ts";
-import { DOCKER_CONFIG, isIndexType, isManifestType, OCI_CONFIG } from "./media-types.ts";
+import { DOCKER_CONFIG, isDocumentType, OCI_CONFIG } from "./media-types.ts";
 import { tryReadCache } from "./cache-read.ts";
 import type { CacheSet, LoadedCache } from "./cache-read.ts";
 import { nameType } from "./walk.ts";
@@ -57,6 +58,8 @@ export interface InspectedCache {
   /** Bytes of the distinct layers that the manifest lists. */
   totalSize: number;
   problems: InspectedProblem[];
+  /** What BuildKit's import can lose of it; null for nothing, and for several caches in one index. */
+  importLosses: LossReport | null;
   /** What the records are, by their positions; those that nothing explains are left out. */
   names?: InspectedName[];
   /** The caches of an index of caches, or of an index of images with inline caches. */
@@ -113,22 +116,23 @@ export async function inspect(
 ): Promise<Inspected> {
   const descriptor = await nameType(reader, root, options);
   const { mediaType } = descriptor;
-  if (!isIndexType(mediaType) && !isManifestType(mediaType)) return plainBlob(descriptor);
+  if (!isDocumentType(mediaType)) return plainBlob(descriptor);
   const cache = await tryReadCache(reader, descriptor, options);
   if (cache && cache.shape !== "inline") return inspectCache(cache);
   const bytes = await reader.read(descriptor, options.limits.manifest);
   const what = `manifest "${descriptor.digest}"`;
-  if (isIndexType(mediaType)) {
-    const { manifests, artifactType } = parseImageIndex(bytes, what);
+  const document = parseDocument(bytes, mediaType, what);
+  const { artifactType, index } = document;
+  if (index) {
     return {
       ...plainBlob(descriptor),
       kind: "index",
       artifactType: artifactType ?? null,
-      children: manifests,
-      totalSize: totalSize(manifests),
+      children: index.manifests,
+      totalSize: totalSize(index.manifests),
     };
   }
-  const { config, layers, artifactType } = parseImageManifest(bytes, what);
+  const { config, layers } = document.manifest ?? { layers: document.layers.map(plainDescriptor) };
   if (config?.mediaType !== OCI_CONFIG && config?.mediaType !== DOCKER_CONFIG) {
     return {
       ...plainBlob(descriptor),
@@ -155,6 +159,11 @@ export async function inspect(
     totalSize: totalSize(layers),
     inlineCache: image.inlineCache !== undefined,
   };
+}
+
+/** What a document says of content, without where it stands. */
+function plainDescriptor({ isBlob: _isBlob, ...descriptor }: Descriptor): Descriptor {
+  return descriptor;
 }
 
 function plainBlob(manifest: Descriptor): InspectedOther {
@@ -196,6 +205,7 @@ export function inspectCache(set: CacheSet): InspectedCache {
     ages: resultAges(set.caches.flatMap(resultTimes)),
     totalSize: distinctSize(set.caches.flatMap((cache) => cache.layers)),
     problems: caches.flatMap((cache) => cache.problems),
+    importLosses: null,
     caches,
   };
 }
@@ -239,6 +249,8 @@ function inspectOne(cache: LoadedCache): InspectedCache {
     });
   }
   const times = resultTimes(cache);
+  const losses = reportLosses(config);
+  if (losses) problems.push({ code: LOSES_LINKS, message: lossMessage(losses) });
   return {
     kind: "cache",
     shape: cache.shape,
@@ -251,7 +263,14 @@ function inspectOne(cache: LoadedCache): InspectedCache {
     ages: resultAges(times),
     totalSize: distinctSize(layers),
     problems: [...problems, ...importLimitProblems(cache)],
+    importLosses: losses ?? null,
   };
+}
+
+const LOSES_LINKS = "IMPORT_LOSES_LINKS";
+
+function lossMessage(losses: LossReport, steps: readonly string[] = []): string {
+  return `${lossText(losses, "the cache", steps)}; cacheport heal cures it`;
 }
 
 /** BuildKit reads no manifest and no cache config over this size (readBlob in import.go). */
@@ -277,7 +296,8 @@ export function nameInspected(
 ): InspectedCache {
   const parts = caches.map((cache, at) => nameOne(found.caches?.[at] ?? found, cache, namesOf(at)));
   if (!found.caches) return parts[0] ?? found;
-  return { ...found, caches: parts, layers: joinLayers(parts) };
+  const problems = parts.flatMap((part) => part.problems);
+  return { ...found, caches: parts, layers: joinLayers(parts), problems };
 }
 
 function nameOne(
@@ -298,8 +318,15 @@ function nameOne(
           onLayer.set(top, (onLayer.get(top) ?? new Set()).add(recordNameText(name)));
     }
   });
+  const losses = found.importLosses;
+  const stepsOf = (record: number): string[] => (names.get(record) ?? []).map(recordNameText);
   return {
     ...found,
+    problems: found.problems.map((problem) =>
+      losses && problem.code === LOSES_LINKS
+        ? { ...problem, message: lossMessage(losses, losses.leadTo.flatMap(stepsOf)) }
+        : problem,
+    ),
     names: [...names]
       .flatMap(([record, list]) => list.map((name) => ({ record, ...name })))
       .toSorted((a, b) => a.record - b.record),

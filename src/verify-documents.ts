@@ -7,6 +7,7 @@
  */
 import { checkCacheConfig } from "./cache-check.ts";
 import { parseCacheConfig } from "./cache-config.ts";
+import { lossText, reportLosses } from "./cache-losses.ts";
 import type { CacheConfig, CacheRecord } from "./cache-types.ts";
 import type { CacheManifest } from "./cache-manifest.ts";
 import type { ContentReader } from "./content-store.ts";
@@ -140,6 +141,13 @@ async function verifyCache(
     return;
   }
   verifyConfig(parsed, layers, config.digest, problems);
+  const losses = reportLosses(parsed);
+  if (losses)
+    problems.add(
+      "IMPORT_LOSES_LINKS",
+      config.digest,
+      lossText(losses, `cache config ${config.digest}`),
+    );
 }
 
 function verifyImportLimit(

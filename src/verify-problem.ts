@@ -40,6 +40,7 @@ export const PROBLEMS = {
   INPUT_RANDOM: ["error", "BuildKit refuses the cache: a session-unique input"],
   LAYER_NOT_LISTED: ["warning", "BuildKit drops the results of a layer without a word"],
   RESULT_LOST: ["warning", "BuildKit drops all results of records without a word"],
+  IMPORT_LOSES_LINKS: ["warning", "BuildKit's import can lose cache hits; cacheport heal cures it"],
   OVER_IMPORT_LIMIT: ["warning", "BuildKit imports no such document over 1 MiB"],
   MIXED_LAYER_TYPES: ["warning", "Docker types in an OCI document or OCI types in a Docker one"],
   LAYER_TYPE_UNKNOWN: ["warning", "a cache's layer is of no layer type"],

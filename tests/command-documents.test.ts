@@ -15,7 +15,7 @@ import {
   writeLayout,
 } from "./helpers/layout.ts";
 import { shell } from "./helpers/shell.ts";
-import { tempFolder } from "./helpers/temp.ts";
+import { fixture, fixtureCopy, tempFolder } from "./helpers/temp.ts";
 import { sha256, TestRegistry } from "./helpers/test-registry.ts";
 
 const OCI_INDEX = "application/vnd.oci.image.index.v1+json";
@@ -600,5 +600,52 @@ describe("copy says where it went and what it displaced", () => {
     } finally {
       registry.stop();
     }
+  });
+});
+
+describe("what BuildKit's import can lose of a cache", () => {
+  test("is said by verify and inspect, with the command that cures it", async () => {
+    const layout = fixtureCopy("leaves");
+    const verify = await cacheport(["verify", layout, "--json"]);
+    expect(verify.code).toBe(0);
+    const [problem, ...others] = verify.json().problems;
+    expect([problem.code, problem.severity, others]).toEqual(["IMPORT_LOSES_LINKS", "warning", []]);
+    expect(problem.message).toContain("4 of the 24 links");
+    expect(problem.message).toContain("in 2 of 2 orders");
+    expect((await cacheport(["verify", layout])).stdout).toContain(`"cacheport heal ${layout}"`);
+    const inspect = (await cacheport(["inspect", layout, "--json"])).json();
+    expect(inspect.importLosses).toMatchObject({ links: 24, lost: 4, orders: 2, losing: 2 });
+    expect(inspect.problems[0].message).toContain("cacheport heal");
+
+    expect((await cacheport(["heal", layout])).code).toBe(0);
+    expect((await cacheport(["verify", layout, "--json"])).json().problems).not.toContainEqual(
+      expect.objectContaining({ code: "IMPORT_LOSES_LINKS" }),
+    );
+    const healed = (await cacheport(["inspect", layout, "--json"])).json();
+    expect([healed.importLosses, healed.problems]).toEqual([null, []]);
+  });
+
+  test("is not said of a cache that loses nothing", async () => {
+    for (const name of ["multi-cache-amd64", "app-oci-index", "dup-oci-index"]) {
+      const inspect = (await cacheport(["inspect", fixture(name), "--json"])).json();
+      expect([name, inspect.importLosses, inspect.problems]).toEqual([name, null, []]);
+    }
+  });
+});
+
+describe("an artifact manifest is shown as what it is", () => {
+  test("by ls and inspect, with what it lists", async () => {
+    const layout = tempFolder();
+    const blob = addBlob(layout, "scan result", "text/plain");
+    const document = { mediaType: ARTIFACT, artifactType: "vuln-scan", blobs: [blob] };
+    writeLayout(layout, [addBlob(layout, document, ARTIFACT)]);
+    const [listed] = (await cacheport(["ls", layout, "--json"])).json();
+    expect([listed.kind, listed.contentSize]).toEqual(["artifact", blob.size]);
+    const inspect = (await cacheport(["inspect", layout, "--json"])).json();
+    expect([inspect.kind, inspect.artifactType, inspect.children]).toEqual([
+      "artifact",
+      "vuln-scan",
+      [blob],
+    ]);
   });
 });
