@@ -49,7 +49,7 @@ export const ROOMS: readonly Room[] = [
     name: "cli",
     holds: "the frame of all commands: arguments, help, output, progress",
     doors:
-      "builds command completion compression conflicts file hints man options page replaced streams table target text transfer tree",
+      "builds command completion compression conflicts contracts file hints man options page replaced schema streams suggestion table target text transfer tree",
   },
   { name: "command", holds: "one file per command", doors: "conflicts table" },
   {

@@ -181,7 +181,7 @@ const ERRORS: Topic = {
   name: "errors",
   summary: "The codes of errors and of the problems that verify finds",
   parts: [
-    'With --json a failure is {"error":{"code","message","hint"}}. Codes are only added; the exit code stands before each one.',
+    'With --json a failure is {"error":{"code","message","hint"}}. Codes are only added; the exit code stands before each one. cacheport schema prints the form of every value.',
     Object.entries(ERROR_MEANINGS).map(
       ([code, meaning]) => [`${EXIT_CODES[code as ErrorCode]} ${code}`, meaning] as const,
     ),

@@ -13,6 +13,9 @@ import type { ContentNode, WalkOptions } from "./walk.ts";
 export interface ContentTree {
   /** The name of a root, null below it. */
   name: string | null;
+  /** Its names as `ls` has them, null below it. */
+  refName: string | null;
+  imageName: string | null;
   digest: Digest;
   mediaType: string;
   /** Bytes. */
@@ -32,10 +35,11 @@ export async function contentTree(
   options: WalkOptions,
 ): Promise<ContentTree> {
   const { descriptor: root, problem } = entry;
+  const names = { refName: entry.refName ?? null, imageName: entry.imageName ?? null };
   if (problem !== undefined) {
     const { mediaType, digest, size } = root;
     const none = { platform: null, repeated: false, children: [] };
-    return { name: entryLabel(entry), digest, mediaType, size, problem, ...none };
+    return { name: entryLabel(entry), ...names, digest, mediaType, size, problem, ...none };
   }
   const problems = new Map<Digest, string>();
   const nodes = await walk(reader, [root], {
@@ -44,23 +48,27 @@ export async function contentTree(
   });
   const byDigest = new Map(nodes.map((node) => [node.descriptor.digest, node]));
   const shown = new Set<Digest>();
-  const build = (descriptor: Descriptor, name: string | null): ContentTree => {
+  const unnamed = { name: null, refName: null, imageName: null };
+  const build = (
+    descriptor: Descriptor,
+    own: Pick<ContentTree, "name" | "refName" | "imageName">,
+  ): ContentTree => {
     const node = byDigest.get(descriptor.digest) as ContentNode;
     // Indexes that share their entries make a tree that has no end in practice.
     const repeated = node.children.length > 0 && shown.has(descriptor.digest);
     shown.add(descriptor.digest);
     return {
-      name,
+      ...own,
       digest: descriptor.digest,
       mediaType: node.descriptor.mediaType,
       size: descriptor.size,
       platform: descriptor.platform ?? null,
       problem: problems.get(descriptor.digest) ?? null,
       repeated,
-      children: repeated ? [] : node.children.map((child) => build(child, null)),
+      children: repeated ? [] : node.children.map((child) => build(child, unnamed)),
     };
   };
-  return build(root, entryLabel(entry));
+  return build(root, { name: entryLabel(entry), ...names });
 }
 
 /** Draws a tree with lines. */

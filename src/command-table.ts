@@ -97,6 +97,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./command-ref.ts")).refCommand,
   },
   {
+    name: "schema",
+    summary: "Print the JSON Schema of what a command prints with --json",
+    load: async () => (await import("./command-schema.ts")).schemaCommand,
+  },
+  {
     name: "version",
     summary: "Print the version, and what the program was built from and for",
     load: async () => (await import("./command-version.ts")).versionCommand,

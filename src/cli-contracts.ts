@@ -1,0 +1,236 @@
+/**
+ * The contract of `--json`: a schema for the value of each command. `cacheport schema` prints
+ * them as JSON Schema, and tests hold what commands print against them. Fields are only added.
+ */
+import * as v from "valibot";
+import { CACHE_SHAPES } from "./cache-manifest.ts";
+
+const text = v.string();
+const count = v.number();
+const flag = v.boolean();
+const orNull = <Schema extends v.GenericSchema>(schema: Schema) => v.nullable(schema);
+
+const platform = v.looseObject({
+  os: v.optional(text),
+  architecture: v.optional(text),
+  variant: v.optional(text),
+});
+
+const descriptor = v.looseObject({
+  mediaType: text,
+  digest: text,
+  size: count,
+  annotations: v.optional(v.record(text, text)),
+  platform: v.optional(platform),
+});
+
+/** What every write says of its place. */
+const written = {
+  to: v.object({ kind: text, location: text, new: flag }),
+  moved: v.array(v.object({ name: text, from: text, to: text })),
+};
+
+const transfer = {
+  mediaType: orNull(text),
+  digest: orNull(text),
+  size: count,
+  shape: orNull(text),
+  names: v.array(text),
+  blobs: v.looseObject({ copied: count, skipped: count, bytes: count }),
+};
+
+const shape = v.union([v.picklist(CACHE_SHAPES), text]);
+const kind = v.union([v.picklist(["cache", "image", "index", "artifact"]), text]);
+
+const problem = v.looseObject({
+  code: text,
+  severity: v.picklist(["error", "warning", "note"]),
+  digest: v.nullish(text),
+  message: text,
+});
+
+const cacheLayer = v.looseObject({
+  digest: text,
+  size: count,
+  mediaType: text,
+  diffId: orNull(text),
+  createdAt: orNull(text),
+  parent: orNull(count),
+  depth: count,
+  records: count,
+});
+
+const imageLayer = v.looseObject({
+  digest: text,
+  size: count,
+  mediaType: text,
+  diffId: orNull(text),
+  createdBy: orNull(text),
+});
+
+const inspectedCache = v.looseObject({
+  kind: v.literal("cache"),
+  shape,
+  manifest: descriptor,
+  config: orNull(descriptor),
+  platform: orNull(platform),
+  layers: v.array(cacheLayer),
+  records: count,
+  results: count,
+  ages: orNull(v.looseObject({ oldest: orNull(text), newest: orNull(text) })),
+  totalSize: count,
+  problems: v.array(problem),
+});
+
+const inspectedImage = v.looseObject({
+  kind: v.literal("image"),
+  manifest: descriptor,
+  config: descriptor,
+  platform: orNull(platform),
+  created: orNull(text),
+  layers: v.array(imageLayer),
+  history: v.array(v.looseObject({ createdBy: orNull(text), emptyLayer: flag })),
+  totalSize: count,
+  inlineCache: flag,
+});
+
+const inspectedOther = v.looseObject({
+  kind: v.picklist(["index", "artifact"]),
+  manifest: descriptor,
+  artifactType: orNull(text),
+  config: orNull(descriptor),
+  children: v.array(descriptor),
+  totalSize: count,
+});
+
+const compared = v.looseObject({ location: text, digest: text, shape, records: count });
+const onlyIn = v.array(v.looseObject({ digest: text, reason: text }));
+
+/** A piece of content and what it lists, as `ls --tree` has it. */
+interface Tree {
+  digest: string;
+  children: Tree[];
+}
+const tree: v.GenericSchema<Tree> = v.looseObject({
+  refName: orNull(text),
+  imageName: orNull(text),
+  digest: text,
+  mediaType: text,
+  size: count,
+  platform: orNull(platform),
+  problem: orNull(text),
+  repeated: flag,
+  children: v.array(v.lazy(() => tree)),
+});
+
+/** The value of each command that has one of its own form, by the command's name. */
+export const CONTRACTS: Readonly<Record<string, v.GenericSchema>> = {
+  convert: v.looseObject({
+    ...transfer,
+    ...written,
+    source: v.looseObject({ digest: text, shape }),
+    dryRun: flag,
+  }),
+  copy: v.looseObject({
+    ...transfer,
+    entries: v.array(
+      v.looseObject({ digest: text, mediaType: text, size: count, names: v.array(text) }),
+    ),
+    dryRun: flag,
+  }),
+  heal: v.looseObject({ ...transfer, ...written, healed: flag, dryRun: flag }),
+  merge: v.looseObject({
+    ...transfer,
+    ...written,
+    sources: v.array(v.looseObject({ location: text, digest: text, shape })),
+    dryRun: flag,
+  }),
+  prune: v.looseObject({
+    ...transfer,
+    ...written,
+    records: count,
+    totalSize: count,
+    dropped: v.looseObject({
+      records: count,
+      results: count,
+      layers: v.array(descriptor),
+      bytes: count,
+    }),
+    outcome: text,
+    dryRun: flag,
+  }),
+  ls: v.array(
+    v.looseObject({
+      digest: text,
+      mediaType: text,
+      size: orNull(count),
+      kind: orNull(kind),
+      refName: orNull(text),
+      imageName: orNull(text),
+      platform: orNull(platform),
+      problem: orNull(text),
+    }),
+  ),
+  "ls --tree": v.array(tree),
+  inspect: v.union([inspectedCache, inspectedImage, inspectedOther]),
+  resolve: descriptor,
+  cat: v.looseObject({ mediaType: text, digest: text, size: count, data: text }),
+  verify: v.looseObject({ ok: flag, blobs: count, bytes: count, problems: v.array(problem) }),
+  gc: v.looseObject({
+    removed: v.array(v.looseObject({ digest: text, size: count })),
+    removedBytes: count,
+    kept: count,
+    dryRun: flag,
+  }),
+  expire: v.looseObject({
+    removed: v.array(v.looseObject({ name: orNull(text), digest: text })),
+    kept: v.array(v.looseObject({ name: orNull(text), digest: text, reason: orNull(text) })),
+    dryRun: flag,
+  }),
+  diff: v.looseObject({
+    a: compared,
+    b: compared,
+    equal: flag,
+    records: v.looseObject({ both: count, onlyA: onlyIn, onlyB: onlyIn }),
+    layers: v.looseObject({
+      both: v.looseObject({ count, bytes: count }),
+      onlyA: v.array(descriptor),
+      onlyB: v.array(descriptor),
+      onlyABytes: count,
+      onlyBBytes: count,
+    }),
+    size: v.object({ a: count, b: count }),
+  }),
+  tag: v.looseObject({
+    mediaType: text,
+    digest: text,
+    size: count,
+    names: v.array(text),
+    ...written,
+  }),
+  untag: v.looseObject({
+    removed: v.array(text),
+    digest: orNull(text),
+    entries: v.array(v.looseObject({ name: text, digest: text })),
+  }),
+  ref: v.object({
+    domain: text,
+    path: text,
+    tag: orNull(text),
+    digest: orNull(text),
+    familiar: text,
+    canonical: text,
+  }),
+  version: v.looseObject({ name: text, version: text, commit: text, bun: text, target: text }),
+  "self-check": v.looseObject({
+    ok: flag,
+    checks: v.array(
+      v.looseObject({ name: text, status: v.picklist(["ok", "limited", "failed"]), detail: text }),
+    ),
+  }),
+  completion: v.looseObject({ shell: text, script: text }),
+  /** Every command that fails prints this. */
+  error: v.object({
+    error: v.looseObject({ code: text, message: text, hint: orNull(text) }),
+  }),
+};
