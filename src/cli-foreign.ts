@@ -48,8 +48,6 @@ const OPTIONS: Readonly<Record<string, string>> = {
   "prune --max-storage": "Write --max-size SIZE",
   "prune --min-free-space": "Write --max-size SIZE: what the cache may weigh",
   "prune --until": "Write --max-age DURATION",
-  "prune --all": "prune looks at every result; --max-age 0 or untag drop all of them",
-  "prune -a": "prune looks at every result; --max-age 0 or untag drop all of them",
   "prune --force": "Nothing is asked here; --dry-run shows what would go",
   "prune -f": "Nothing is asked here; --dry-run shows what would go",
   "--force": "Nothing is asked here; --dry-run shows what would be done",

@@ -79,7 +79,7 @@ describe("what fingers type that know other tools", () => {
     [["prune", "./c", "--filter", "until=24h"], "--max-age"],
     [["prune", "./c", "--keep-storage", "5GB"], "--max-size"],
     [["prune", "./c", "--max-used-space=5GB"], "--max-size"],
-    [["prune", "./c", "-af"], "--max-age 0 or untag"],
+    [["prune", "./c", "-af"], "--dry-run"],
     [["copy", "a", "b", "--dest-tls-verify-x"], "--dest-tls-verify"],
     [["copy", "a", "b", "--tls-verify=false"], "--src-tls-verify=false"],
     [["copy", "a", "b", "--from-username", "x"], "--src-creds"],
