@@ -28,6 +28,9 @@ import { canonicalName, familiarReference, isTag, normalizeReference } from "./r
 
 const IMAGE_CONFIGS = new Set([OCI_CONFIG, DOCKER_CONFIG]);
 
+/** Levels of indexes within indexes; one around an attested image is usual. */
+const MAX_DEPTH = 4;
+
 /** How to make a manifest.json. */
 export interface DockerManifestOptions {
   /** Bytes of a manifest or an index that are read at most. */
@@ -56,7 +59,8 @@ interface Item {
  * @param index The archive's index.json.
  * @param reader Reads what the archive is to hold.
  * @returns Undefined when there is no image.
- * @throws {CacheportError} NOT_SUPPORTED when something that is required is no image
+ * @throws {CacheportError} NOT_SUPPORTED when something that is required is no image, or
+ *   several
  */
 export async function makeDockerManifest(
   index: LayoutIndex,
@@ -112,34 +116,57 @@ async function findImage(
   descriptor: Descriptor,
   reader: ContentReader,
   old: ReadonlyMap<unknown, JsonObject>,
-  { limit, holds, required, location }: DockerManifestOptions,
+  options: DockerManifestOptions,
 ): Promise<Item | undefined> {
+  const { required, location } = options;
   const isRequired = required?.has(descriptor.digest) ?? false;
-  const none = (reason: string, hint?: string | Remedy): undefined => {
-    if (isRequired) throw refused(location, reason, hint);
-  };
-  if (!holds(descriptor.digest) || descriptor.size > limit)
-    return none(`${descriptor.digest} is no image`);
-  const bytes = await reader.read(descriptor, limit);
-  const what = `manifest "${descriptor.digest}"`;
-  if (!isRequired && !isDocumentType(descriptor.mediaType)) return undefined;
-  if (!isIndexType(detectDocumentType(bytes, what)))
-    return imageItem(bytes, what, holds) ?? none(`${descriptor.digest} is no image`);
-
-  const items: Item[] = [];
-  for (const child of parseImageIndex(bytes, what).manifests) {
-    if (!isDocumentType(child.mediaType) || isIndexType(child.mediaType)) continue;
-    if (child.annotations?.[ANNOTATION_REFERENCE_TYPE]) continue;
-    if (child.size > limit || !holds(child.digest)) continue;
-    const document = await reader.read(child, limit);
-    const item = imageItem(document, `manifest "${child.digest}"`, holds);
-    if (item) items.push(item);
+  const found: Found = { items: [], isIndex: false };
+  try {
+    await collectImages(descriptor, reader, options, found, MAX_DEPTH);
+  } catch (error) {
+    // What stood in the archive before and cannot be read is for verify to find.
+    if (isRequired || !isCacheportError(error)) throw error;
   }
-  if (isRequired && items.length !== 1)
-    return none("docker exporter does not currently support exporting manifest lists", {
+  const { items, isIndex } = found;
+  if (isRequired && isIndex && items.length !== 1)
+    throw refused(location, "docker exporter does not currently support exporting manifest lists", {
       do: "choose-image",
     });
+  if (isRequired && items.length === 0) throw refused(location, `${descriptor.digest} is no image`);
   return items.find(({ Config }) => old.has(Config)) ?? items[0];
+}
+
+/** What was found below an entry. */
+interface Found {
+  items: Item[];
+  isIndex: boolean;
+}
+
+/** Adds the images that a descriptor reaches through indexes; what attests one is none. */
+async function collectImages(
+  descriptor: Descriptor,
+  reader: ContentReader,
+  options: DockerManifestOptions,
+  found: Found,
+  depth: number,
+): Promise<void> {
+  const { limit, holds } = options;
+  if (!holds(descriptor.digest) || descriptor.size > limit) return;
+  const bytes = await reader.read(descriptor, limit);
+  const what = `manifest "${descriptor.digest}"`;
+  if (!isIndexType(detectDocumentType(bytes, what))) {
+    const item = imageItem(bytes, what, holds);
+    if (item) found.items.push(item);
+    return;
+  }
+  found.isIndex = true;
+  for (const child of parseImageIndex(bytes, what).manifests)
+    if (
+      isDocumentType(child.mediaType) &&
+      !child.annotations?.[ANNOTATION_REFERENCE_TYPE] &&
+      depth > 0
+    )
+      await collectImages(child, reader, options, found, depth - 1);
 }
 
 /** An image whose content is all there: docker load gives up at the first that is not. */

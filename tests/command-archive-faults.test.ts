@@ -289,6 +289,35 @@ test("eight copies at once into one tar lose no name, whether it was there or no
   }
 }, 120_000);
 
+test("an archive that is written anew again and again is whole for whoever reads it", async () => {
+  const folder = tempFolder();
+  const path = join(folder, "a.tar");
+  await cacheport(["copy", largeLayout(24_000_000), path]);
+  await cacheport(["copy", "--all", fixture("multi-cache"), path]);
+  let rewrites = 0;
+  let reads = 0;
+  const rewriter = (async () => {
+    const extra = `${fixture("image-dir")}:1.0`;
+    // Each second one moves the large blobs to other places of the file.
+    for (; rewrites < 12 || reads < 6; rewrites++) {
+      const args =
+        rewrites % 2 ? ["untag", `${path}:0`] : ["copy", "--rewrite", extra, `${path}:0`];
+      expect((await cacheport(args)).stderr.replace(/^.*copied.*\n/m, "")).toBe("");
+    }
+  })();
+  while (rewrites < 12 || reads < 6) {
+    const verify = await cacheport(["verify", path, "--json"]);
+    expect(verify.json()).toMatchObject({ ok: true, problems: [] });
+    const target = join(folder, "copy");
+    const copy = await cacheport(["copy", "-q", `${path}:large`, target]);
+    expect([copy.code, copy.stderr]).toEqual([0, ""]);
+    expect(layoutFaults(target)).toEqual([]);
+    await shell(folder, "rm -rf copy");
+    reads += 2;
+  }
+  await rewriter;
+}, 120_000);
+
 const canMount =
   process.platform === "linux" && Bun.spawnSync(["unshare", "--mount", "true"]).exitCode === 0;
 

@@ -9,7 +9,14 @@ import type { TestMember } from "./helpers/archives.ts";
 import { BINARY, cacheport } from "./helpers/binary.ts";
 import { hexOf, STYLES, testImage } from "./helpers/docker-archive.ts";
 import { failure } from "./helpers/errors.ts";
-import { blobFile, layoutFaults, readDocument, readIndex } from "./helpers/layout.ts";
+import {
+  addBlob,
+  blobFile,
+  layoutFaults,
+  readDocument,
+  readIndex,
+  writeLayout,
+} from "./helpers/layout.ts";
 import { shell } from "./helpers/shell.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 
@@ -273,6 +280,53 @@ describe("an archive with a manifest.json", () => {
     expect((await cacheport(["tag", path, "b:2"])).stderr).toBe("");
     const { items } = await seenByTar(path);
     expect(items).toEqual([{ ...item, RepoTags: ["a:1", "b:2"], LayerSources }]);
+  });
+
+  test("lists the one image of an index around an attested index; what is broken stands in no way", async () => {
+    const layout = join(tempFolder(), "layout");
+    const index = "application/vnd.oci.image.index.v1+json";
+    const image = "application/vnd.oci.image.manifest.v1+json";
+    const layer = addBlob(
+      layout,
+      ONE.layers[0] as Uint8Array,
+      "application/vnd.oci.image.layer.v1.tar",
+    );
+    const config = addBlob(layout, BARE.config, "application/vnd.oci.image.config.v1+json");
+    const manifest = addBlob(
+      layout,
+      { schemaVersion: 2, mediaType: image, config, layers: [layer] },
+      image,
+    );
+    const empty = addBlob(layout, "{}", "application/vnd.oci.empty.v1+json");
+    const attestation = {
+      ...addBlob(layout, { schemaVersion: 2, mediaType: image, config: empty, layers: [] }, image),
+      annotations: { "vnd.docker.reference.type": "attestation-manifest" },
+    };
+    const inner = addBlob(
+      layout,
+      { schemaVersion: 2, mediaType: index, manifests: [manifest, attestation] },
+      index,
+    );
+    const outer = addBlob(
+      layout,
+      { schemaVersion: 2, mediaType: index, manifests: [inner] },
+      index,
+    );
+    writeLayout(layout, [outer]);
+    const path = join(tempFolder(), "image.tar");
+    const to = `type=docker,dest=${path},name=team/app:1`;
+    expect((await cacheport(["copy", "-q", layout, to])).stderr).toBe("");
+    const expected = [{ Config: `blobs/sha256/${hexOf(BARE.config)}`, RepoTags: ["team/app:1"] }];
+    expect((await seenByTar(path)).items).toMatchObject(expected);
+
+    const folder = tempFolder();
+    await shell(folder, `tar -xf "${path}"; tar -cf "${path}" *`);
+    const { manifests } = readIndex(folder);
+    const broken = { ...addBlob(folder, "{", image), annotations: {} };
+    writeLayout(folder, [...manifests, broken]);
+    await shell(folder, `tar -cf "${path}" *`);
+    expect((await cacheport(["tag", `${path}:team/app:1`, "team/app:2"])).stderr).toBe("");
+    expect((await seenByTar(path)).items[0].RepoTags).toEqual(["team/app:1", "team/app:2"]);
   });
 
   test("loses no name to eight tags at once", async () => {

@@ -202,6 +202,26 @@ describe("recompressImage", () => {
     ]);
   });
 
+  test("takes zero bytes behind a gzip layer for padding, and nothing else", async () => {
+    const content = Buffer.from("a layer, or not ".repeat(500));
+    for (const [tail, code] of [
+      [Buffer.alloc(700), undefined],
+      [Buffer.concat([Buffer.alloc(700), Buffer.from("x")]), "COMPRESSION_INVALID"],
+      [Buffer.from("x"), "COMPRESSION_INVALID"],
+    ] as const) {
+      const layout = handMade((folder) => ({
+        schemaVersion: 2,
+        mediaType: OCI_MANIFEST,
+        config: addBlob(folder, imageConfig(digestOf(content)), OCI_CONFIG),
+        layers: [addBlob(folder, Buffer.concat([gzipSync(content), tail]), `${TAR}+gzip`)],
+      }));
+      const to = join(tempFolder(), "to");
+      const done = recompress(layout, to, "zstd");
+      if (code) expect((await failure(() => done)).code).toBe(code);
+      else expect((await done).changed).toBe(1);
+    }
+  });
+
   test("refuses a cache and says what to do", async () => {
     for (const name of ["app-image-manifest", "app-oci-index", "multi-cache"]) {
       const error = await failure(() => recompress(fixture(name), join(tempFolder(), "t"), "zstd"));
