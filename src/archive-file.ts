@@ -70,7 +70,7 @@ export async function replaceArchiveFile(
     const file = await open(temporary, "wx", 0o644);
     try {
       if (replaced) {
-        await keepOwner(file, replaced);
+        keepOwner(file, replaced);
         await file.chmod(replaced.mode & 0o7777);
       }
       await write(file, temporary);

@@ -6,7 +6,10 @@ import {
   closeSync,
   constants,
   fchmodSync,
+  fchownSync,
   fstatSync,
+  fsync,
+  fsyncSync,
   openSync,
   read,
   readSync,
@@ -14,7 +17,6 @@ import {
   writeSync,
 } from "node:fs";
 import type { Stats } from "node:fs";
-import { open, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { platform } from "node:process";
 import { mapLimit } from "./concurrency.ts";
@@ -26,11 +28,12 @@ import { systemCalls } from "./layout-system.ts";
 export async function syncFolder(path: string): Promise<void> {
   // Windows cannot open a folder as a file, and keeps its entries in a journal.
   if (platform === "win32") return;
-  const folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  // Here, since there is nothing else to be done before it is: a thread would wait the same.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    await folder.sync();
+    fsyncSync(fd);
   } finally {
-    await folder.close();
+    closeSync(fd);
   }
 }
 
@@ -49,12 +52,23 @@ const SYNCS_AT_ONCE = 16;
 export async function syncFiles(paths: readonly string[], folder: string): Promise<void> {
   if (paths.length >= MANY && syncFileSystem(folder)) return;
   await mapLimit(paths, SYNCS_AT_ONCE, async (path) => {
-    const file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
+    const fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
     try {
-      await file.sync();
+      // Several at once share a way to the disk; for one alone there is no need of a thread.
+      if (paths.length === 1) fsyncSync(fd);
+      else await syncElsewhere(fd);
     } finally {
-      await file.close();
+      closeSync(fd);
     }
+  });
+}
+
+function syncElsewhere(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    fsync(fd, (error) => {
+      if (error) reject(error);
+      else resolve();
+    });
   });
 }
 
@@ -105,28 +119,30 @@ export async function writeDurably(
   mode: number,
   replaces?: Stats,
 ): Promise<void> {
-  const file = await open(path, "wx", 0o600);
+  const fd = openSync(path, "wx", 0o600);
   try {
-    await writeWhole(file, bytes, mode, replaces);
+    await writeWhole(fd, bytes, mode, replaces);
   } catch (error) {
-    await unlink(path).catch(() => {});
+    unlinkSync(path);
     throw error;
   } finally {
-    await file.close();
+    closeSync(fd);
   }
 }
 
 /** Writes an open new file whole, as {@link writeDurably} does. */
 export async function writeWhole(
-  file: FileHandle,
+  fd: number,
   bytes: Uint8Array,
   mode: number,
   replaces?: Stats,
 ): Promise<void> {
-  await writeAll(file, bytes);
-  if (replaces) await keepOwner(file, replaces);
-  await file.chmod(mode);
-  await file.sync();
+  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
+  if (replaces) keepOwner({ fd }, replaces);
+  fchmodSync(fd, mode);
+  // A large file takes the disk a while, in which there may be other things to do.
+  if (bytes.length <= READ_HERE) fsyncSync(fd);
+  else await syncElsewhere(fd);
 }
 
 /** Writes bytes at the end of what was written, all of them. */
@@ -138,11 +154,14 @@ export async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<voi
 }
 
 /** A file that root replaces stays its owner's, who could not write it any more otherwise. */
-export async function keepOwner(file: FileHandle, { uid, gid }: Stats): Promise<void> {
-  const own = await file.stat();
+export function keepOwner({ fd }: { readonly fd: number }, { uid, gid }: Stats): void {
+  const own = fstatSync(fd);
   if (own.uid === uid && own.gid === gid) return;
-  // Not permitted to others than root, whose own file it then is.
-  await file.chown(uid, gid).catch(() => {});
+  try {
+    fchownSync(fd, uid, gid);
+  } catch {
+    // Not permitted to others than root, whose own file it then is.
+  }
 }
 
 /** The bytes of a file and what it was when they were read. */

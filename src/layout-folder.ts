@@ -4,9 +4,18 @@
  * on in the folder that was looked at: a layout from outside may hold links that lead
  * into another one, and may change while it is worked on.
  */
-import { closeSync, constants, existsSync, lstatSync, openSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+} from "node:fs";
 import type { Dirent } from "node:fs";
-import { lstat, mkdir, readdir, rm, rmdir, unlink } from "node:fs/promises";
+import { rm, unlink } from "node:fs/promises";
 import { platform } from "node:process";
 import { CacheportError, systemCode } from "./errors.ts";
 import { join } from "./paths.ts";
@@ -87,33 +96,29 @@ export class HeldFolder {
 
   /** Opens a folder within, which is made when it is missing. @throws as {@link HeldFolder.open} */
   async ensureFolder(name: string, mode: number): Promise<HeldFolder> {
-    await mkdir(this.entry(name), mode).catch((error: unknown) => {
+    try {
+      mkdirSync(this.entry(name), mode);
+    } catch (error) {
       if (systemCode(error) !== "EEXIST") throw error;
-    });
+    }
     return this.folder(name);
   }
 
   /** What is in it, sorted by name; none of it is followed. */
   async list(): Promise<Dirent[]> {
     // The slash, since what stands in /proc is a link itself.
-    const entries = await readdir(`${this.#base}/`, { withFileTypes: true });
+    const entries = readdirSync(`${this.#base}/`, { withFileTypes: true });
     return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** The names in it alone, in no order: cheap where there are thousands. */
   async names(): Promise<string[]> {
-    return readdir(`${this.#base}/`);
+    return readdirSync(`${this.#base}/`);
   }
 
   /** Tells whether it has an entry of this name, whatever that is. */
   async has(name: string): Promise<boolean> {
-    return lstat(this.entry(name)).then(
-      () => true,
-      (error: unknown) => {
-        if (systemCode(error) === "ENOENT") return false;
-        throw error;
-      },
-    );
+    return lstatSync(this.entry(name), { throwIfNoEntry: false }) !== undefined;
   }
 
   /** Removes all that is in it; links are removed, not followed. */
@@ -127,10 +132,12 @@ export class HeldFolder {
 
   /** Removes a folder within if it is empty. @returns Whether it is gone */
   async removeIfEmpty(name: string): Promise<boolean> {
-    return rmdir(this.entry(name)).then(
-      () => true,
-      () => false,
-    );
+    try {
+      rmdirSync(this.entry(name));
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** May be called twice. */

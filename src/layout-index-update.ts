@@ -5,10 +5,8 @@
  * that renames a new file into place must hold that lock: a BuildKit that has the old
  * file open would write its change into a file that nobody finds any more.
  */
-import { renameSync, statSync } from "node:fs";
+import { closeSync, openSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import type { Stats } from "node:fs";
-import { open, readdir, unlink } from "node:fs/promises";
-import type { FileHandle } from "node:fs/promises";
 import { readRegularFile, syncFolder, writeWhole } from "./layout-durable.ts";
 import { interrupted, isCacheportError, systemCode, systemError } from "./errors.ts";
 import { acquireLock, DEFAULT_LOCK_TIMEOUT, lockFile, removeUnlocked } from "./layout-lock.ts";
@@ -102,7 +100,7 @@ interface Prepared {
 /** A temporary file that this process has locked as long as it is open. */
 interface TemporaryFile {
   readonly path: string;
-  readonly handle: FileHandle;
+  readonly fd: number;
 }
 
 /** Prepares without the lock; undefined when what is there is torn, as it is while BuildKit writes it. */
@@ -172,8 +170,7 @@ async function replaceIndex(
     await syncFolder(folder);
     return prepared.index;
   } finally {
-    await prepared?.file?.handle.close();
-    if (prepared?.file) await unlink(prepared.file.path).catch(() => {});
+    if (prepared?.file) discard(prepared.file);
   }
 }
 
@@ -196,15 +193,14 @@ async function writeTemporary(
   mode: number,
   replaces?: Stats,
 ): Promise<TemporaryFile> {
-  const { path, handle } = await openTemporary(folder, name);
+  const file = await openTemporary(folder, name);
   try {
-    await writeWhole(handle, bytes, mode, replaces);
+    await writeWhole(file.fd, bytes, mode, replaces);
   } catch (error) {
-    await handle.close();
-    await unlink(path).catch(() => {});
+    discard(file);
     throw error;
   }
-  return { path, handle };
+  return file;
 }
 
 async function openTemporary(
@@ -213,16 +209,22 @@ async function openTemporary(
 ): Promise<TemporaryFile> {
   for (;;) {
     const path = temporaryIndexFile(folder, name);
-    const handle = await open(path, "wx", 0o600);
-    if (await lockFile(handle.fd, path)) return { path, handle };
+    const fd = openSync(path, "wx", 0o600);
+    if (await lockFile(fd, path)) return { path, fd };
     // Another run took it for a dead one's before it was locked.
-    await handle.close();
+    closeSync(fd);
   }
+}
+
+/** Gives up a temporary file, or what is left of one that has its name. */
+function discard({ path, fd }: TemporaryFile): void {
+  rmSync(path, { force: true });
+  closeSync(fd);
 }
 
 /** Removes what runs that died have left. */
 async function removeLeftovers(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
+  for (const name of readdirSync(folder)) {
     if (!isTemporaryIndexFile(name)) continue;
     try {
       removeUnlocked(join(folder, name));
@@ -234,10 +236,10 @@ async function removeLeftovers(folder: string): Promise<void> {
 
 async function ensureLayoutMarker(folder: string, location: string): Promise<void> {
   if (await hasLayoutMarker(folder, location)) return;
-  const { path, handle } = await writeTemporary(folder, MARKER, LAYOUT_MARKER, 0o644);
+  const file = await writeTemporary(folder, MARKER, LAYOUT_MARKER, 0o644);
   try {
-    renameSync(path, join(folder, MARKER));
+    renameSync(file.path, join(folder, MARKER));
   } finally {
-    await handle.close();
+    discard(file);
   }
 }

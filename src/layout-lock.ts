@@ -11,6 +11,7 @@ import {
   constants,
   fstatSync,
   linkSync,
+  lstatSync,
   openSync,
   readSync,
   rmSync,
@@ -259,7 +260,7 @@ function flockHolder(fd: number, path: string, removes: boolean): FileLock {
     async release() {
       if (released) return;
       released = true;
-      if (removes && (await isSameFile(fd, path))) await unlink(path).catch(() => {});
+      if (removes && (await isSameFile(fd, path))) rmSync(path, { force: true });
       setTimeout(() => closeSync(fd), LINGER).unref();
     },
   };
@@ -268,7 +269,7 @@ function flockHolder(fd: number, path: string, removes: boolean): FileLock {
 /** Tells whether a path still leads to an open file. */
 async function isSameFile(fd: number, path: string): Promise<boolean> {
   const held = fstatSync(fd, { bigint: true });
-  const found = await lstat(path, { bigint: true }).catch(() => undefined);
+  const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   return found?.ino === held.ino && found.dev === held.dev;
 }
 

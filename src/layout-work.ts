@@ -9,8 +9,8 @@
  * One that nobody has locked belongs to a run that died, and the next run that comes
  * there removes it.
  */
-import { lstat, mkdir, rm, rmdir, unlink } from "node:fs/promises";
-import { statSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, rmdirSync, statSync, unlinkSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { tmpdir, userInfo } from "node:os";
 import { CacheportError, systemCode, systemError } from "./errors.ts";
 import { HeldFolder } from "./layout-folder.ts";
@@ -182,9 +182,9 @@ export class RunFolder {
     try {
       let madeRoot: string | undefined;
       const lock = await againIfRemoved(async () => {
-        madeRoot = (await mkdir(root, { recursive: true })) ?? madeRoot;
+        madeRoot = mkdirSync(root, { recursive: true }) ?? madeRoot;
         await makeFolder(parent);
-        await mkdir(path, 0o700);
+        mkdirSync(path, 0o700);
         return acquireLock(join(path, LOCK));
       });
       const names = await removeDeadRuns(parent, path);
@@ -208,13 +208,12 @@ export class RunFolder {
    */
   static async within(folder: string): Promise<RunFolder> {
     // TMPDIR is shared with others, whatever lies in it.
-    if (resolve(folder) !== resolve(tmpdir()) && (await isLayout(folder)))
-      return RunFolder.open(folder);
+    if (resolve(folder) !== resolve(tmpdir()) && isLayout(folder)) return RunFolder.open(folder);
     const path = join(resolve(folder), RUN_ANYWHERE.newName());
     try {
-      await mkdir(path, 0o700);
+      mkdirSync(path, 0o700);
       const lock = await againIfRemoved(async () => {
-        await mkdir(path, { recursive: true, mode: 0o700 });
+        mkdirSync(path, { recursive: true, mode: 0o700 });
         return acquireLock(join(path, LOCK));
       });
       return new RunFolder(path, lock, { near: [folder, tmpdir()] });
@@ -235,25 +234,28 @@ export class RunFolder {
 
   /** Removes the folder with all that is in it. May be called twice. */
   async close(): Promise<void> {
-    await rm(this.path, { recursive: true, force: true });
+    // The lock is what lies in it at last, as a rule.
     await this.#lock.release();
+    if (!removedEmpty(this.path)) await rm(this.path, { recursive: true, force: true });
     await this.#sweeping;
     // Other runs may be at work in there.
     const parent = dirname(this.path);
-    if (basename(parent) === WORK_FOLDER) await rmdir(parent).catch(() => {});
+    if (basename(parent) === WORK_FOLDER) removedEmpty(parent);
   }
 }
 
-async function isLayout(folder: string): Promise<boolean> {
-  const found = await Promise.all(
-    ["oci-layout", "blobs", WORK_FOLDER].map((name) =>
-      lstat(join(folder, name)).then(
-        () => true,
-        () => false,
-      ),
-    ),
-  );
-  return found.includes(true);
+/** Removes a folder if it is empty. @returns Whether it is gone */
+export function removedEmpty(path: string): boolean {
+  try {
+    rmdirSync(path);
+    return true;
+  } catch (error) {
+    return systemCode(error) === "ENOENT";
+  }
+}
+
+function isLayout(folder: string): boolean {
+  return ["oci-layout", "blobs", WORK_FOLDER].some((name) => existsSync(join(folder, name)));
 }
 
 /**
@@ -282,12 +284,12 @@ export async function againIfRemoved<T>(run: () => Promise<T>): Promise<T> {
  */
 export async function makeFolder(path: string): Promise<boolean> {
   try {
-    await mkdir(path, 0o755);
+    mkdirSync(path, 0o755);
     return true;
   } catch (error) {
     if (systemCode(error) !== "EEXIST") throw error;
   }
-  if ((await lstat(path)).isDirectory()) return false;
+  if (lstatSync(path).isDirectory()) return false;
   throw new CacheportError(
     "LAYOUT_INVALID",
     `Cannot write to "${path}": it is a symbolic link or a file, and a layout has a folder there`,
@@ -343,7 +345,7 @@ async function sweep(place: string, uid: number): Promise<void> {
       const isRun = RUN_ANYWHERE.pattern.test(name);
       if (!isRun && !FILE_LOCK.pattern.test(name)) continue;
       // In TMPDIR anybody may put anything, and root would be let to remove it.
-      const owner = await lstat(folder.entry(name)).catch(() => undefined);
+      const owner = lstatSync(folder.entry(name), { throwIfNoEntry: false });
       if (!owner || (owner.uid !== uid && uid !== NO_USERS)) continue;
       const removed = isRun ? removeIfDead(folder, name) : removeDeadLock(folder.entry(name));
       // Alive, or not to be removed.
@@ -382,7 +384,7 @@ async function removeIfDead(parent: HeldFolder, name: string): Promise<void> {
 
 /** Removes a lock file that this program made and nobody holds: releasing it does that. */
 async function removeDeadLock(path: string): Promise<void> {
-  if (UNNAMED_LOCK.test(path)) return unlink(path);
+  if (UNNAMED_LOCK.test(path)) return unlinkSync(path);
   if (!(await isOwnLock(path))) return;
   const lock = await acquireLock(path, { timeout: 0, create: false, own: true });
   await lock.release();
@@ -399,7 +401,7 @@ async function isOwnLock(path: string): Promise<boolean> {
  * @param path Of something whose name {@link TEMPORARIES} has.
  */
 export async function isInUse(path: string): Promise<boolean> {
-  const stats = await lstat(path).catch(() => undefined);
+  const stats = lstatSync(path, { throwIfNoEntry: false });
   if (stats?.isDirectory()) return isLocked(join(path, LOCK));
   return stats?.isFile() === true && isLocked(path);
 }

@@ -3,8 +3,8 @@
  * its size have been checked and it is on the disk; then it is renamed into place. So
  * whatever stands under `blobs` is whole, also after a crash.
  */
-import { closeSync, lstatSync, openSync, readSync, renameSync } from "node:fs";
-import { open, rm, rmdir, utimes } from "node:fs/promises";
+import { closeSync, lstatSync, openSync, readSync, renameSync, utimesSync } from "node:fs";
+import { open, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import type { BlobLocation, BlobSource, PutOptions, PutOutcome } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
@@ -15,7 +15,7 @@ import { CacheportError, interrupted, systemCode, systemError } from "./errors.t
 import { Growth } from "./blob-jobs.ts";
 
 import { dirname, join, resolve } from "./paths.ts";
-import { againIfRemoved, makeFolder, RunFolder } from "./layout-work.ts";
+import { againIfRemoved, makeFolder, removedEmpty, RunFolder } from "./layout-work.ts";
 import { recoverDeadTrash } from "./layout-trash.ts";
 import { checkHashed, readChunks } from "./blob-check.ts";
 import { WorkerPool } from "./blob-threads.ts";
@@ -128,7 +128,7 @@ export class BlobWriter {
     this.#run = undefined;
     await run?.close();
     // What this run made and nobody used goes again; what is not empty stays.
-    for (const folder of this.#made.splice(0).toReversed()) await rmdir(folder).catch(() => {});
+    for (const folder of this.#made.splice(0).toReversed()) removedEmpty(folder);
   }
 
   #path(digest: Digest): string {
@@ -149,7 +149,7 @@ export class BlobWriter {
       await this.#prepare(dirname(path));
       if (stats.size !== size) return false;
       // gc spares what is young: a blob that is about to be named again is made so.
-      await utimes(path, new Date(), new Date()).catch(() => {});
+      makeYoung(path);
       return true;
     }
     throw new CacheportError(
@@ -392,6 +392,15 @@ async function gather(
   }
   if (received !== descriptor.size) throw sizeMismatch(descriptor, received);
   return piece.subarray(0, filled);
+}
+
+/** Another user's blob stays as old as it is. */
+function makeYoung(path: string): void {
+  try {
+    utimesSync(path, new Date(), new Date());
+  } catch {
+    // It is gc that is told, and it has a look at the names as well.
+  }
 }
 
 /** Reads a small blob from the file that holds it. */

@@ -2,7 +2,7 @@
  * Every way of writing, killed without a chance to tidy up: what is left is gone after the
  * next run of the same kind and a gc, in the layout, beside it and in TMPDIR.
  */
-import { describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { cpSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -51,7 +51,7 @@ const WRITERS: [what: string, command: string][] = [
 const KILLS = 4;
 
 describe("killed at any instant, the next run leaves nothing of it:", () => {
-  test("the archive to read from can be made", async () => {
+  beforeAll(async () => {
     expect((await cacheport(["copy", `${SOURCE}:x`, PACKED])).code).toBe(0);
   });
 
