@@ -134,9 +134,11 @@ function modeOnly({ steps }: HintSource): Hint[] {
 /** What is sent with `COPY . .` and changes with every commit. */
 function sentForNothing({ build, keys, steps, contents }: HintSource): Hint[] {
   const hints: Hint[] = [];
+  const positions = new Map(build.steps.map(({ id }, at) => [id, at]));
+  const dockerfile = build.steps.find(({ place }) => place)?.place?.file ?? "Dockerfile";
   for (const { id, status, why } of steps) {
     if (status === "hit") continue;
-    const at = build.steps.findIndex((step) => step.id === id);
+    const at = positions.get(id) ?? -1;
     build.steps[at]?.inputs.forEach(({ step: from }, input) => {
       const source = build.steps[from] as BuildStep;
       const selectors = keys.needs[at]?.[input]?.content;
@@ -150,7 +152,6 @@ function sentForNothing({ build, keys, steps, contents }: HintSource): Hint[] {
           reason.kind === "content" ? (reason.files ?? []).map(({ path }) => path) : [],
         ),
       );
-      const dockerfile = build.steps.find(({ place }) => place)?.place?.file ?? "Dockerfile";
       const sent: [string, string][] = [
         ["git-sent", ".git"],
         ["dockerfile-sent", dockerfile],
@@ -173,13 +174,14 @@ function sentForNothing({ build, keys, steps, contents }: HintSource): Hint[] {
 
 /** Variables that changed and stand in no command of the steps that miss for them. */
 function unusedVariables({ build, steps }: HintSource): Hint[] {
+  const byId = new Map(build.steps.map((step) => [step.id, step]));
   const users = new Map<string, { ids: string[]; lines: number[]; isUsed: boolean }>();
   for (const { id, line, why } of steps)
     for (const reason of why) {
       if (reason.kind !== "definition") continue;
       const variables = reason.fields.filter(({ field }) => field.startsWith("env "));
       if (variables.length === 0 || variables.length < reason.fields.length) continue;
-      const command = commandOf(build.steps.find((step) => step.id === id));
+      const command = commandOf(byId.get(id));
       for (const { field } of variables) {
         const name = field.slice(4);
         const known = users.get(name) ?? { ids: [], lines: [], isUsed: false };

@@ -6,6 +6,7 @@
  * Source: BuildKit solver/edge.go, solver/scheduler.go; frontend/dockerui (no-cache).
  */
 import type { Build, BuildStep } from "./explain-build.ts";
+import { fileActions } from "./explain-digest.ts";
 import { isInlineDocument } from "./explain-names.ts";
 import { StepKeys } from "./explain-match.ts";
 import type { BuildKeys, ContentKeys, StepKey } from "./explain-match.ts";
@@ -79,10 +80,15 @@ export const SOURCE_KINDS: ReadonlySet<BuildStep["kind"]> = new Set([
   "source",
 ]);
 
-/** Tells whether `--no-cache` or `--no-cache-filter` takes a step out of the cache. */
-function isIgnored({ args }: Build, { stage, kind }: BuildStep): boolean {
+/**
+ * Tells whether `--no-cache` or `--no-cache-filter` takes a step out of the cache: RUN,
+ * COPY and ADD; WORKDIR is served all the same.
+ */
+function isIgnored({ args }: Build, step: BuildStep): boolean {
   const value = args["no-cache"];
-  if (value === undefined || SOURCE_KINDS.has(kind)) return false;
+  const { stage, kind } = step;
+  const isCopy = kind === "file" && fileActions(step).some((action) => action.kind === "copy");
+  if (value === undefined || !(isCopy || kind === "exec" || kind === "merge")) return false;
   if (value === "") return true;
   const stages = value.split(",").map((one) => one.trim().toLowerCase());
   return stage !== undefined && stages.includes(stage.toLowerCase());

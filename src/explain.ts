@@ -373,13 +373,14 @@ function addRoots(steps: readonly ExplainedStep[]): void {
 /** What each root cause costs, the most expensive first. */
 function rootCosts(steps: readonly ExplainedStep[]): RootCost[] {
   const costs = new Map<string, RootCost>();
+  const byKey = new Map(steps.map((step) => [`${step.platform} ${step.id}`, step]));
   for (const step of steps) {
     if (step.status === "hit") continue;
     const isRoot = step.why.some(({ kind }) => kind !== "upstream");
     const [root] = isRoot
       ? [step.id]
       : step.why.flatMap((reason) => (reason.kind === "upstream" ? reason.root : []));
-    const first = steps.find(({ id, platform }) => id === root && platform === step.platform);
+    const first = byKey.get(`${step.platform} ${root}`);
     if (!first || first.internal) continue;
     const key = `${step.platform} ${first.id}`;
     const known = costs.get(key) ?? {
