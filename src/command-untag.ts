@@ -74,11 +74,18 @@ async function findRemoval(location: Location, settings: StoreSettings): Promise
   }
   const { store } = await openSource(location, settings);
   try {
-    const { descriptor, entry: found } = await store.resolve({ name, digest: wanted });
-    const { digest } = descriptor;
     const isObject = location.kind === "object";
     const isIndex = !isRegistry && !isObject;
-    const listed = isIndex ? await store.list() : isObject && found ? [found] : [];
+    const all = isIndex ? await store.list() : [];
+    const broken = all.find(
+      (entry) => entry.problem !== undefined && name !== undefined && matchesName(entry, name),
+    );
+    // Of an entry that cannot be used nothing is asked but that it goes.
+    const { descriptor, entry: found } = broken
+      ? { descriptor: broken.descriptor, entry: broken }
+      : await store.resolve({ name, digest: wanted });
+    const { digest } = descriptor;
+    const listed = isObject && found ? [found] : all;
     const entries = listed.filter(
       (entry) =>
         isObject ||

@@ -104,9 +104,11 @@ class PlatformSearch {
 
   /** What an entry without a platform has for the wanted one; it may have nothing, or be absent. */
   async #lookInto(child: Descriptor, depth: number): Promise<Descriptor | undefined> {
+    if (this.#visited.has(child.digest)) return undefined;
     try {
       const named = await nameType(this.#reader, child, this.#options);
       if (isIndexType(named.mediaType)) return await this.below(named, false, depth);
+      this.#visited.add(child.digest);
       if (!isManifestType(named.mediaType)) return undefined;
       const platform = await imagePlatform(this.#reader, named, this.#options);
       return platform && this.#selects({ ...named, platform }) ? named : undefined;

@@ -144,6 +144,13 @@ describe("an entry of index.json that cannot be used", () => {
     expect(snapshot(layout)).toEqual(before);
   });
 
+  test("is removed by untag, and then nothing stands in the way", async () => {
+    const layout = layoutWith({ digest: `blake3:${"ab".repeat(32)}`, size: 10 });
+    expect((await cacheport(["untag", `${layout}:odd`])).code).toBe(0);
+    expect((await cacheport(["verify", layout])).code).toBe(0);
+    expect((await cacheport(["gc", layout, "--grace", "0"])).code).toBe(0);
+  });
+
   test("stays as it is when others get a name beside it", async () => {
     const layout = layoutWith({ digest: `blake3:${"ab".repeat(32)}`, size: 10, x: 1.5 });
     const odd = JSON.stringify(readIndex(layout).manifests[1]);

@@ -94,3 +94,40 @@ describe("cacheport verify", () => {
       expect(stdout).toContain(code);
   });
 });
+
+describe("several places", () => {
+  test("are verified one by one, and their caches as a set", async () => {
+    const [a, b] = [fixture("donorA"), fixture("donorB")];
+    const run = await cacheport(["verify", a, b, "--json"]);
+    expect(run.code).toBe(0);
+    const { ok, locations, conflicts } = run.json();
+    expect(ok).toBe(true);
+    expect(locations.map((each: any) => [each.location, each.ok])).toEqual([
+      [a, true],
+      [b, true],
+    ]);
+    expect(conflicts.length).toBeGreaterThan(0);
+    expect(conflicts[0].results.map((result: any) => result.location).toSorted()).toEqual([a, b]);
+    const text = await cacheport(["verify", a, b]);
+    expect(text.stdout).toContain(`${a}:\nok: `);
+    expect(text.stdout).toContain("The caches have other results for");
+  });
+
+  test("that agree have nothing to say, and one that is damaged fails all", async () => {
+    const same = await cacheport(["verify", fixture("donorA"), fixture("donorA"), "--json"]);
+    expect(same.json().conflicts).toEqual([]);
+    const bad = fixtureCopy("donorB");
+    writeFileSync(
+      join(bad, "index.json"),
+      readFileSync(join(bad, "index.json"), "utf8").replace(/sha256:./, "sha256:0"),
+    );
+    const run = await cacheport(["verify", fixture("donorA"), bad, "--json"]);
+    expect(run.code).toBe(4);
+    expect(run.json().locations.map((each: any) => each.ok)).toEqual([true, false]);
+  });
+
+  test("and one place has the value that it always had", async () => {
+    const value = (await cacheport(["verify", fixture("donorA"), "--json"])).json();
+    expect(Object.keys(value)).toEqual(["ok", "blobs", "bytes", "problems"]);
+  });
+});

@@ -9,7 +9,13 @@ import { checkCacheConfig, layerDepths } from "../src/cache-check.ts";
 import { encodeCacheConfig, parseCacheConfig, parseCacheRecords } from "../src/cache-config.ts";
 import { encodeCacheManifest } from "../src/cache-manifest.ts";
 import { digestOf } from "../src/digest.ts";
-import { detectDocumentType, parseCacheManifest, sniffType } from "../src/document.ts";
+import {
+  detectDocumentType,
+  identify,
+  parseCacheManifest,
+  parseDocument,
+  sniffType,
+} from "../src/document.ts";
 import { CacheportError } from "../src/errors.ts";
 import { parseImageConfig } from "../src/image-config.ts";
 import { encodeImageIndex, parseImageIndex } from "../src/image-index.ts";
@@ -21,13 +27,30 @@ import {
   parseLayoutIndex,
   resolveEntry,
 } from "../src/layout-index.ts";
+import { contentTree } from "../src/cli-tree.ts";
+import type { Store } from "../src/content-store.ts";
+import type { Descriptor } from "../src/descriptor.ts";
+import { DEFAULT_LIMITS } from "../src/documents.ts";
+import { choosePlatform } from "../src/image-choose.ts";
+import { LayoutDirectory } from "../src/layout-directory.ts";
+import { OCI_INDEX, OCI_MANIFEST } from "../src/media-types.ts";
+import { findReachable } from "../src/reachable.ts";
+import { walk } from "../src/walk.ts";
+import { failure } from "./helpers/errors.ts";
+import { addBlob, writeLayout } from "./helpers/layout.ts";
 import { random as startRandom } from "./helpers/random.ts";
-import { fixture } from "./helpers/temp.ts";
+import { fixture, tempFolder } from "./helpers/temp.ts";
 
 const ROUNDS = 4000;
 
 /** Each reader, and what a command would do with what it read. */
 const READERS: Record<string, (bytes: Uint8Array) => unknown> = {
+  parseDocument(bytes) {
+    const { children, blobs, config, layers } = parseDocument(bytes, "", "document");
+    expect(children.length).toBeGreaterThanOrEqual(blobs.length);
+    expect(blobs.length).toBe(layers.length + (config ? 1 : 0));
+  },
+  identify: (bytes) => identify(bytes, "application/x", "document"),
   detectDocumentType: (bytes) => detectDocumentType(bytes, "document"),
   sniffType,
   parseCacheManifest(bytes) {
@@ -150,6 +173,59 @@ describe("every reader gives a value or a coded error", () => {
         } catch (error) {
           expect(error, name).toBeInstanceOf(CacheportError);
         }
+      }
+    }
+  });
+});
+
+describe("documents that share their children", () => {
+  /** A layout of levels in which every index lists all of the next level, many times over. */
+  const shared = (random: Random): { layout: string; documents: number; root: Descriptor } => {
+    const layout = tempFolder();
+    const layer = addBlob(layout, "layer", "text/plain");
+    const config = addBlob(layout, "{}", "application/vnd.oci.empty.v1+json");
+    let below = Array.from({ length: 1 + random.below(3) }, (_, n) =>
+      addBlob(layout, { config, layers: [layer], n }, OCI_MANIFEST),
+    );
+    let documents = below.length;
+    for (let level = 0; level < 7; level++) {
+      below = Array.from({ length: level === 6 ? 1 : 1 + random.below(3) }, (_, n) => {
+        const manifests = Array.from({ length: 20 }, () => random.pick(below));
+        return addBlob(layout, { schemaVersion: 2, manifests, level, n }, OCI_INDEX);
+      });
+      documents += below.length;
+    }
+    const [root] = below;
+    writeLayout(layout, [root as object]);
+    return { layout, documents, root: root as Descriptor };
+  };
+
+  test("are read once by whatever goes through them", async () => {
+    const limits = DEFAULT_LIMITS;
+    const linux = { os: "linux", architecture: "amd64" };
+    const walkers: Record<string, (reader: Store, root: Descriptor) => Promise<unknown>> = {
+      walk: (reader, root) => walk(reader, [root], { limits }),
+      contentTree: (reader, root) => contentTree(reader, { descriptor: root }, { limits }),
+      findReachable: (reader, root) =>
+        findReachable(reader, [{ descriptor: root }], new Map(), { limits }),
+      choosePlatform: (reader, root) =>
+        failure(() => choosePlatform(reader, root, linux, { limits })),
+    };
+    for (let seed = 1; seed <= 5; seed++) {
+      const { layout, documents, root } = shared(startRandom(seed));
+      for (const [name, through] of Object.entries(walkers)) {
+        const store = await LayoutDirectory.open(layout);
+        let reads = 0;
+        const counting = new Proxy(store, {
+          get(target, key) {
+            if (key === "read") reads++;
+            const value = Reflect.get(target, key) as unknown;
+            return typeof value === "function" ? value.bind(target) : value;
+          },
+        });
+        await through(counting, root);
+        // A manifest may be read again for its config.
+        expect([name, reads <= 2 * documents + 20]).toEqual([name, true]);
       }
     }
   });
