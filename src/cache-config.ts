@@ -67,10 +67,9 @@ const RecordListSchema = list(CacheRecordSchema);
  * @throws {CacheportError} DOCUMENT_INVALID
  */
 export function parseCacheConfig(bytes: Uint8Array, what: string): CacheConfig {
-  const value = parseJson(bytes, what);
   return takeJoining(
-    readPlainConfig(value, (text) => TIME.test(text)) ??
-      (checkSchema(CacheConfigSchema, value, what) as CacheConfig),
+    readPlainConfig(bytes, (text) => TIME.test(text)) ??
+      (checkSchema(CacheConfigSchema, parseJson(bytes, what), what) as CacheConfig),
   );
 }
 

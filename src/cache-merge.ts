@@ -28,7 +28,7 @@ import type { Conflict, Donor, Preference } from "./cache-donors.ts";
 import { chainFrom, foldChains, resultsOf, toResults, withoutRandom } from "./cache-layers.ts";
 import type { Cache, RecordResult } from "./cache-layers.ts";
 import { breakLoops } from "./cache-loops.ts";
-import { dropUnusedLayers, sortEntries } from "./cache-order.ts";
+import { sortUsedEntries } from "./cache-order.ts";
 import { uniteRecords } from "./cache-same.ts";
 import { compareTimes, parseCacheTime } from "./cache-time.ts";
 import type { CacheTime } from "./cache-time.ts";
@@ -94,7 +94,7 @@ export function mergeWithConflicts(
     const own = results[at] as MergedResult[];
     return { ...record, ...toResults(keep === "newest" ? own.slice(0, 1) : own) };
   });
-  const config = sortEntries(dropUnusedLayers(withoutRandom({ layers: chains.layers, records })));
+  const config = sortUsedEntries(withoutRandom({ layers: chains.layers, records }));
   const descriptors = chooseDescriptors(caches);
   return {
     config,

@@ -40,6 +40,14 @@ export function sortEntries(config: CacheConfig): CacheConfig {
   return pickEntries(config, sortLayers(layers), sortRecords(records));
 }
 
+/** {@link sortEntries} and {@link dropUnused} at once. */
+export function sortUsedEntries(config: CacheConfig): CacheConfig {
+  const { layers, records } = config;
+  const used = usedLayers(config);
+  const layerOrder = sortLayers(layers).filter((at) => used[at] === 1);
+  return pickEntries(config, layerOrder, sortRecords(records));
+}
+
 /**
  * Tells whether BuildKit's own sort can have given a config its order. Which of several
  * layers of one blob comes first, and of several records with one digest and as many
@@ -71,12 +79,13 @@ export function isSorted({ layers, records }: CacheConfig): boolean {
  */
 export function dropUnused(config: CacheConfig): CacheConfig {
   assertCacheConfig(config, "cache config");
-  return dropUnusedLayers(config);
+  const used = usedLayers(config);
+  const kept = [...config.layers.keys()].filter((at) => used[at] === 1);
+  return pickEntries(config, kept, [...config.records.keys()]);
 }
 
-/** {@link dropUnused} for a config that is known to be sound. */
-export function dropUnusedLayers(config: CacheConfig): CacheConfig {
-  const { layers, records } = config;
+/** For each layer, 1 when a result or a chain needs it. */
+function usedLayers({ layers, records }: CacheConfig): Uint8Array {
   const used = new Uint8Array(layers.length);
   const use = (top: number): void => {
     for (let at = top; at !== -1 && used[at] === 0; at = (layers[at] as CacheLayer).parent)
@@ -86,9 +95,7 @@ export function dropUnusedLayers(config: CacheConfig): CacheConfig {
     for (const { layer } of results) use(layer);
     for (const chain of chains) chain.layers.forEach(use);
   }
-  const kept = [...layers.keys()].filter((at) => used[at] === 1);
-  if (kept.length === layers.length) return config;
-  return pickEntries(config, kept, [...records.keys()]);
+  return used;
 }
 
 /**

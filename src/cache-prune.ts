@@ -26,7 +26,7 @@ import { assertCacheConfig } from "./cache-check.ts";
 import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
 import { foldChains, pickEntries, resultsOf } from "./cache-layers.ts";
 import type { Cache, RecordResult } from "./cache-layers.ts";
-import { dropUnusedLayers, sortEntries } from "./cache-order.ts";
+import { sortUsedEntries } from "./cache-order.ts";
 import { compareTimes, isKnownTime, parseCacheTime } from "./cache-time.ts";
 import type { CacheTime } from "./cache-time.ts";
 import { totalSize } from "./descriptor.ts";
@@ -146,7 +146,7 @@ function asItIs(cache: Cache): PrunedCache {
  */
 export function describePruned(cache: Cache, smaller: CacheConfig): PrunedCache {
   const descriptors = new Map(cache.layers.map((each) => [each.digest, each]));
-  const config = sortEntries(dropUnusedLayers(smaller));
+  const config = sortUsedEntries(smaller);
   const layers = config.layers.map(({ blob }) => descriptors.get(blob) as Descriptor);
   const left = new Set(layers.map(({ digest }) => digest));
   const gone = [...descriptors.values()].filter(({ digest }) => !left.has(digest));

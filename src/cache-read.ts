@@ -19,6 +19,9 @@ import { isDocumentType } from "./media-types.ts";
 import { nameType, walk } from "./walk.ts";
 import type { WalkOptions } from "./walk.ts";
 
+/** Bytes of a config from which on memory counts. */
+const LARGE = 2 ** 20;
+
 /** One cache: its graph and the blobs that it is made of. */
 export interface LoadedCache extends Cache {
   shape: Exclude<ReadableShape, "index-of-caches">;
@@ -99,10 +102,13 @@ async function readDocument(
   if (document.cache) {
     const { shape, config, layers } = document.cache;
     const configBytes = await reader.read(config, options.limits.config);
+    const parsed = parseCacheConfig(configBytes, `cache config "${config.digest}"`);
+    // What reading large documents leaves behind is not to be there beside the next cache.
+    if (configBytes.length > LARGE) Bun.gc(true);
     return {
       ...common,
       shape,
-      config: parseCacheConfig(configBytes, `cache config "${config.digest}"`),
+      config: parsed,
       blob: { bytes: configBytes, descriptor: config },
       layers,
     };

@@ -65,24 +65,36 @@ function uniteNodes(graph: RecordGraph, classes: DisjointSets): void {
 /** A group with more classes than this gets an index of their alternatives. */
 const CROWDED = 16;
 
+/**
+ * The alternatives of a class in each input, as numbers. They are those of the moment when
+ * they were added: what they link to may have become another class since, and the nodes
+ * that it concerns are settled again then, which adds the new ones.
+ */
+type Alternatives = KeySet[];
+
+/** An alternative that a class did not have before. */
+interface NewAlternative {
+  input: number;
+  alternative: number;
+}
+
 /** Puts nodes into classes one after another. */
 class ClassBuilder {
   readonly #graph: RecordGraph;
   readonly #classes: DisjointSets;
   readonly #isPlaced: Uint8Array;
-  /** For each class, nodes that have all of its alternatives together. */
-  readonly #members = new Map<number, number[]>();
+  readonly #alternatives = new Map<number, Alternatives>();
   /** The classes of each group that is not crowded. */
   readonly #groups = new Map<number, number[]>();
-  readonly #index: AlternativeIndex;
   readonly #isCrowded: Uint8Array;
+  /** For each alternative of each input of a crowded group, nodes of the classes that have it. */
+  readonly #holders = new Map<number | string, number[]>();
 
   constructor(graph: RecordGraph, classes: DisjointSets) {
     this.#graph = graph;
     this.#classes = classes;
     this.#isPlaced = new Uint8Array(graph.size);
     this.#isCrowded = new Uint8Array(graph.size);
-    this.#index = new AlternativeIndex(graph, classes);
   }
 
   /**
@@ -92,39 +104,46 @@ class ClassBuilder {
    */
   place(node: number, again: number[]): void {
     this.#isPlaced[node] = 1;
+    const own = this.#alternativesOf(node);
+    const known = this.#candidates(node, own).find((root) =>
+      overlap(own, this.#alternatives.get(root) as Alternatives),
+    );
+    if (known === undefined) {
+      this.#alternatives.set(node, own);
+      this.#register(node, own);
+      return;
+    }
+    this.#classes.unite(known, node);
     // Most nodes of caches of one project have nothing new to say.
-    const candidates = this.#candidates(node, [node]);
-    for (const known of candidates) {
-      if (this.#membersOf(known).some((other) => this.#covers(other, node))) {
-        this.#classes.unite(known, node);
-        return;
+    this.#resolve(known, this.#add(known, own), again);
+  }
+
+  /** Unites the class of a node with every class that it has become the same as. */
+  settle(node: number, again: number[]): void {
+    const root = this.#classes.find(node);
+    this.#resolve(root, this.#add(root, this.#alternativesOf(node)), again);
+  }
+
+  /**
+   * Unites a class with those that it shares an alternative with in each input, for having
+   * new ones: whatever has become the same shares one of those.
+   */
+  #resolve(start: number, found: NewAlternative[], again: number[]): void {
+    let root = start;
+    for (let next = found.pop(); next; next = found.pop()) {
+      for (const other of this.#withAlternative(root, next)) {
+        const absorbed = this.#classes.find(other);
+        if (absorbed === root) continue;
+        const own = this.#alternatives.get(root) as Alternatives;
+        const theirs = this.#alternatives.get(absorbed) as Alternatives;
+        if (!overlap(own, theirs)) continue;
+        root = this.#unite(root, absorbed, found, again);
       }
     }
-    this.#members.set(node, [node]);
-    this.#register(node);
-    this.#settle(node, candidates, again);
   }
 
-  /** Unites the class of a node with every class that shares an alternative in each input. */
-  settle(node: number, again: number[]): void {
-    const members = this.#membersOf(this.#classes.find(node));
-    this.#settle(node, this.#candidates(node, members), again);
-  }
-
-  #settle(node: number, candidates: readonly number[], again: number[]): void {
-    const group = this.#graph.groups[node] as number;
-    if (this.#isCrowded[group] === 1) this.#index.add(node);
-    for (let others = candidates; ;) {
-      const own = this.#classes.find(node);
-      const members = this.#membersOf(own);
-      const same = others.find((other) => other !== own && this.#overlap(members, other));
-      if (same === undefined) return;
-      this.#unite(own, same, again);
-      others = this.#candidates(node, this.#membersOf(this.#classes.find(node)));
-    }
-  }
-
-  #unite(a: number, b: number, again: number[]): void {
+  /** Unites two classes; gives the one that is left. */
+  #unite(a: number, b: number, found: NewAlternative[], again: number[]): number {
     const { groups, users, userStarts } = this.#graph;
     const [kept, absorbed] = this.#classes.size(a) < this.#classes.size(b) ? [b, a] : [a, b];
     for (const node of this.#classes.each(absorbed)) {
@@ -134,10 +153,16 @@ class ClassBuilder {
         if (this.#isPlaced[user] === 1 && groups[user] !== -1) again.push(user);
       }
     }
-    const members = this.#membersOf(kept);
-    for (const member of this.#membersOf(absorbed)) members.push(member);
-    this.#members.delete(absorbed);
+    const [own, theirs] = [kept, absorbed].map((root) => this.#alternatives.get(root)) as [
+      Alternatives,
+      Alternatives,
+    ];
+    this.#alternatives.delete(absorbed);
     this.#classes.unite(kept, absorbed);
+    // What is fewer is added to what is more.
+    const isMore = sizeOf(own) >= sizeOf(theirs);
+    this.#alternatives.set(kept, isMore ? own : theirs);
+    for (const each of this.#add(kept, isMore ? theirs : own)) found.push(each);
     const group = groups[a] as number;
     const roots = this.#groups.get(group);
     if (roots)
@@ -145,158 +170,150 @@ class ClassBuilder {
         group,
         roots.filter((root) => root !== absorbed),
       );
+    return kept;
   }
 
   /** Makes a new class one of its group. */
-  #register(node: number): void {
+  #register(node: number, own: Alternatives): void {
     const group = this.#graph.groups[node] as number;
-    if (this.#isCrowded[group] === 1) return;
+    if (this.#isCrowded[group] === 1) return this.#index(node, own);
     const roots = this.#groups.get(group);
     if (!roots) this.#groups.set(group, [node]);
     else if (roots.push(node) > CROWDED) {
       this.#isCrowded[group] = 1;
       this.#groups.delete(group);
-      for (const root of roots) for (const member of this.#membersOf(root)) this.#index.add(member);
+      for (const root of roots) this.#index(root, this.#alternatives.get(root) as Alternatives);
     }
   }
 
-  #membersOf(root: number): number[] {
-    return this.#members.get(root) as number[];
+  #index(node: number, own: Alternatives): void {
+    for (const [input, keys] of own.entries())
+      for (const alternative of keys.values()) this.#hold(node, { input, alternative });
   }
 
-  /** Classes that may be the same as some nodes of one class or of none. */
-  #candidates(node: number, members: readonly number[]): readonly number[] {
+  #hold(node: number, place: NewAlternative): void {
+    const key = this.#key(node, place);
+    const holders = this.#holders.get(key);
+    if (!holders) this.#holders.set(key, [node]);
+    else if (holders.at(-1) !== node) holders.push(node);
+  }
+
+  /** Adds alternatives to those of a class; gives the ones that are new to it. */
+  #add(root: number, more: Alternatives): NewAlternative[] {
+    const own = this.#alternatives.get(root) as Alternatives;
+    const isCrowded = this.#isCrowded[this.#graph.groups[root] as number] === 1;
+    const found: NewAlternative[] = [];
+    for (const [input, keys] of more.entries()) {
+      const set = own[input] as KeySet;
+      for (const alternative of keys.values()) {
+        if (!set.add(alternative)) continue;
+        found.push({ input, alternative });
+        if (isCrowded) this.#hold(root, { input, alternative });
+      }
+    }
+    return found;
+  }
+
+  /** Classes that may be the same as a node: of a crowded group those in the input where the fewest are. */
+  #candidates(node: number, own: Alternatives): readonly number[] {
     const group = this.#graph.groups[node] as number;
-    return this.#isCrowded[group] === 1
-      ? this.#index.search(members)
-      : (this.#groups.get(group) ?? []);
-  }
-
-  /** Tells whether some nodes and a class share an alternative in each input. */
-  #overlap(nodes: readonly number[], root: number): boolean {
-    const { inputStarts } = this.#graph;
-    const [first] = nodes as [number];
-    const count = (inputStarts[first + 1] as number) - (inputStarts[first] as number);
-    const others = this.#membersOf(root);
-    for (let input = 0; input < count; input++) {
-      const isShared = nodes.some((node) =>
-        others.some((other) => this.#countShared(node, other, input) > 0),
-      );
-      if (!isShared) return false;
-    }
-    return true;
-  }
-
-  /** Tells whether a node has every alternative of another one. */
-  #covers(node: number, other: number): boolean {
-    const { inputStarts, linkStarts } = this.#graph;
-    const start = inputStarts[other] as number;
-    const end = inputStarts[other + 1] as number;
-    for (let input = start; input < end; input++) {
-      const count = (linkStarts[input + 1] as number) - (linkStarts[input] as number);
-      if (this.#countShared(other, node, input - start) < count) return false;
-    }
-    return true;
-  }
-
-  /** How many alternatives of one node's input another node has in the same input. */
-  #countShared(node: number, other: number, input: number): number {
-    const { inputStarts, linkStarts, links, selectors } = this.#graph;
-    const classes = this.#classes;
-    const own = (inputStarts[node] as number) + input;
-    const theirs = (inputStarts[other] as number) + input;
-    const start = linkStarts[own] as number;
-    const end = linkStarts[own + 1] as number;
-    const otherStart = linkStarts[theirs] as number;
-    const otherEnd = linkStarts[theirs + 1] as number;
-    if ((end - start) * (otherEnd - otherStart) > 256) {
-      const keys = new Set(alternatives(this.#graph, classes, theirs));
-      return alternatives(this.#graph, classes, own).filter((key) => keys.has(key)).length;
-    }
-    let count = 0;
-    for (let at = start; at < end; at++) {
-      const root = classes.find(links[at] as number);
-      for (let to = otherStart; to < otherEnd; to++) {
-        if (selectors[to] !== selectors[at]) continue;
-        if (classes.find(links[to] as number) !== root) continue;
-        count++;
-        break;
-      }
-    }
-    return count;
-  }
-}
-
-/** The alternatives of an input as numbers, one for each selector of each class. */
-function alternatives(
-  { linkStarts, links, selectors, selectorCount }: RecordGraph,
-  classes: DisjointSets,
-  input: number,
-): number[] {
-  const numbers: number[] = [];
-  const end = linkStarts[input + 1] as number;
-  for (let at = linkStarts[input] as number; at < end; at++)
-    numbers.push(classes.find(links[at] as number) * selectorCount + (selectors[at] as number));
-  return numbers;
-}
-
-/** Finds the classes of a large group by the alternatives of their inputs. */
-class AlternativeIndex {
-  readonly #graph: RecordGraph;
-  readonly #classes: DisjointSets;
-  /** For each alternative of each input of a group, the nodes that have it. */
-  readonly #holders = new Map<number | string, number[]>();
-
-  constructor(graph: RecordGraph, classes: DisjointSets) {
-    this.#graph = graph;
-    this.#classes = classes;
-  }
-
-  /** Adds a node as it is now; what it links to may become another class. */
-  add(node: number): void {
-    for (const keys of this.#keys(node)) {
-      for (const key of keys) {
-        const holders = this.#holders.get(key);
-        if (!holders) this.#holders.set(key, [node]);
-        else if (holders.at(-1) !== node) holders.push(node);
-      }
-    }
-  }
-
-  /** The classes that share an alternative with some nodes in the input where the fewest do. */
-  search(nodes: readonly number[]): number[] {
-    const keys = nodes.map((node) => this.#keys(node));
-    let fewest: (number | string)[] = [];
-    let fewestCount = Infinity;
-    for (const input of keys[0]?.keys() ?? []) {
-      const all = keys.flatMap((inputs) => inputs[input] ?? []);
+    if (this.#isCrowded[group] === 0) return this.#groups.get(group) ?? [];
+    let rarest = 0;
+    let fewest = Infinity;
+    for (const [input, keys] of own.entries()) {
       let count = 0;
-      for (const key of all) count += this.#holders.get(key)?.length ?? 0;
-      if (count < fewestCount) [fewest, fewestCount] = [all, count];
+      for (const alternative of keys.values())
+        count += this.#holders.get(this.#key(node, { input, alternative }))?.length ?? 0;
+      if (count < fewest) [rarest, fewest] = [input, count];
     }
-    const found = new Set<number>();
-    for (const key of fewest) {
-      const holders = this.#holders.get(key);
-      if (!holders) continue;
-      const roots = new Set(holders.map((node) => this.#classes.find(node)));
-      if (roots.size < holders.length) this.#holders.set(key, [...roots]);
-      for (const root of roots) found.add(root);
-    }
-    return [...found];
+    const candidates = new Set<number>();
+    for (const alternative of own[rarest]?.values() ?? [])
+      for (const root of this.#withAlternative(node, { input: rarest, alternative }))
+        candidates.add(root);
+    return [...candidates];
   }
 
-  /** A key for each alternative of each input of a node. */
-  #keys(node: number): (number | string)[][] {
+  /** The classes of a node's group that have an alternative. */
+  #withAlternative(node: number, place: NewAlternative): readonly number[] {
+    const group = this.#graph.groups[node] as number;
+    if (this.#isCrowded[group] === 0) {
+      return (this.#groups.get(group) ?? []).filter((root) =>
+        this.#alternatives.get(root)?.[place.input]?.has(place.alternative),
+      );
+    }
+    const key = this.#key(node, place);
+    const holders = this.#holders.get(key);
+    if (!holders) return [];
+    const roots = [...new Set(holders.map((holder) => this.#classes.find(holder)))];
+    if (roots.length < holders.length) this.#holders.set(key, roots);
+    return roots;
+  }
+
+  #key(node: number, { input, alternative }: NewAlternative): number | string {
     const { size, selectorCount, groups, inputStarts } = this.#graph;
+    const place = (inputStarts[groups[node] as number] as number) + input;
+    const key = place * size * selectorCount + alternative;
+    return Number.isSafeInteger(key) ? key : `${place} ${alternative}`;
+  }
+
+  /** The alternatives of a node as numbers, one for each selector of each class. */
+  #alternativesOf(node: number): Alternatives {
+    const { inputStarts, linkStarts, links, selectors, selectorCount } = this.#graph;
     const start = inputStarts[node] as number;
     const count = (inputStarts[node + 1] as number) - start;
-    const first = inputStarts[groups[node] as number] as number;
-    return Array.from({ length: count }, (_input, i) =>
-      alternatives(this.#graph, this.#classes, start + i).map((alternative) => {
-        const key = (first + i) * size * selectorCount + alternative;
-        return Number.isSafeInteger(key) ? key : `${first + i} ${alternative}`;
-      }),
-    );
+    return Array.from({ length: count }, (_input, i) => {
+      const keys = new KeySet();
+      const end = linkStarts[start + i + 1] as number;
+      for (let at = linkStarts[start + i] as number; at < end; at++) {
+        const root = this.#classes.find(links[at] as number);
+        keys.add(root * selectorCount + (selectors[at] as number));
+      }
+      return keys;
+    });
+  }
+}
+
+/** Tells whether there is a common alternative in each input. */
+function overlap(a: Alternatives, b: Alternatives): boolean {
+  return a.every((keys, input) => keys.meets(b[input] as KeySet));
+}
+
+function sizeOf(alternatives: Alternatives): number {
+  return alternatives.reduce((sum, { size }) => sum + size, 0);
+}
+
+/** A list of numbers up to this length is searched from end to end. */
+const SHORT = 8;
+
+/** A set of numbers, of which most are small. */
+class KeySet {
+  readonly #list: number[] = [];
+  #set: Set<number> | undefined;
+
+  get size(): number {
+    return this.#list.length;
+  }
+
+  has(key: number): boolean {
+    return this.#set ? this.#set.has(key) : this.#list.includes(key);
+  }
+
+  /** Adds a number; gives false when it is there already. */
+  add(key: number): boolean {
+    if (this.has(key)) return false;
+    this.#list.push(key);
+    if (this.#set) this.#set.add(key);
+    else if (this.#list.length > SHORT) this.#set = new Set(this.#list);
+    return true;
+  }
+
+  values(): readonly number[] {
+    return this.#list;
+  }
+
+  meets(other: KeySet): boolean {
+    const [few, many] = this.size < other.size ? [this, other] : [other, this];
+    return few.#list.some((key) => many.has(key));
   }
 }
 

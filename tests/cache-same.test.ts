@@ -130,6 +130,29 @@ describe("uniteRecords", () => {
     expect(uniteRecords([records.slice(0, 6)]).count).toBe(6);
   });
 
+  test("unites 20,000 records of one step one after another", () => {
+    const count = 20_000;
+    const root = record("base");
+    const contents = Array.from({ length: count }, (_, at) => record(`content ${at}`));
+    // Each shares the base with all others, and a content with the next one.
+    const steps = contents.map((_, at) => record("step", [0], [1 + at, 1 + ((at + 1) % count)]));
+    const above = steps.map((_, at) => record("above", [1 + count + at]));
+    const { count: classes, classes: numbers } = uniteRecords([
+      [root, ...contents, ...steps, ...above],
+      [root, ...contents, ...steps.toReversed()],
+    ]);
+    expect(classes).toBe(1 + count + 2);
+    expect(new Set(numbers[0]?.subarray(1 + count)).size).toBe(2);
+  });
+
+  test("keeps 20,000 records of one step on one base apart", () => {
+    const count = 20_000;
+    const contents = Array.from({ length: count }, (_, at) => record(`content ${at}`));
+    const steps = contents.map((_, at) => record("step", [0], [1 + at]));
+    const list = [record("base"), ...contents, ...steps];
+    expect(uniteRecords([list, list]).count).toBe(list.length);
+  });
+
   test("compares long lists of alternatives", () => {
     const roots = Array.from({ length: 300 }, (_, at) => record(`root ${at}`));
     const some = (start: number): number[] => Array.from({ length: 100 }, (_, at) => start + at);
