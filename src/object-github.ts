@@ -34,6 +34,8 @@ const BLOB = "buildkit-blob-1-";
 /** Waits for another writer: as many, each as long as a first pause and longer. */
 const WAITS = 8;
 const RETRY_DELAY = 500;
+/** Addresses that are asked for until one is still good when it is used. */
+const ADDRESSES = 3;
 
 /** A cache in GitHub's service. */
 export class GithubService implements ObjectService {
@@ -92,7 +94,7 @@ export class GithubService implements ObjectService {
       const range = from > 0 ? `bytes=${from}-` : undefined;
       const reply = await this.#client.open(found.url, range, signal);
       if ("stream" in reply) return openedObject(reply, from);
-      if (attempt < 3 && (reply.status === 401 || reply.status === 403)) continue;
+      if (attempt < ADDRESSES && (reply.status === 401 || reply.status === 403)) continue;
       if (reply.status === 404) throw missing;
       throw refusal(reply, { action });
     }
@@ -177,15 +179,24 @@ export class GithubService implements ObjectService {
     const documents: StoredDocument[] = [];
     for (const ref of new Set(this.#token.scopes.map((scope) => scope.ref))) {
       const key = indexKey(name, ref);
-      const found =
-        (await this.#client.find(`${key}#`)) ?? (await this.#client.find(`${key}-sig#`));
-      if (!found) continue;
-      const reply = await this.#client.read(found.url, this.#limit);
-      if (reply.status === 200) documents.push({ name, bytes: reply.body });
-      else if (reply.status !== 404)
-        throw refusal(reply, { action: `Cannot read cache "${name}" of "${this.location}"` });
+      const bytes = await this.#readIndex(name, key);
+      if (bytes) documents.push({ name, bytes });
     }
     return documents;
+  }
+
+  /** Reads the newest entry of an index; undefined for none. */
+  async #readIndex(name: string, key: string): Promise<Uint8Array | undefined> {
+    for (let attempt = 1; ; attempt++) {
+      const found =
+        (await this.#client.find(`${key}#`)) ?? (await this.#client.find(`${key}-sig#`));
+      if (!found) return undefined;
+      const reply = await this.#client.read(found.url, this.#limit);
+      if (reply.status === 200) return reply.body;
+      if (attempt < ADDRESSES && (reply.status === 401 || reply.status === 403)) continue;
+      if (reply.status === 404) return undefined;
+      throw refusal(reply, { action: `Cannot read cache "${name}" of "${this.location}"` });
+    }
   }
 
   /** Each version of a document is a new entry; a number that another writer has is passed over in the end. */
