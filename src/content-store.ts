@@ -168,6 +168,8 @@ export interface ContentWriter {
   readonly location: string;
   /** What is put is moved by {@link publish} only; `onBytes` is told then. */
   readonly defers?: boolean;
+  /** A cache's config is to be handed over even where it is there: it is kept within another document. */
+  readonly wantsConfig?: boolean;
   /**
    * Writes a blob or a document that is no root, unless the target has it with the
    * right size. The bytes are checked against digest and size before they count.

@@ -26,7 +26,8 @@ export function chooseNames(
   if (given.length > 0) return given.map((name) => ({ kind: "set", name }));
   if (usual) return [{ kind: "set", name: usual }];
   const { refName, imageName } = entry ?? {};
-  const own = refName ?? imageName;
+  // What an object store calls a cache that nobody named, is the latest elsewhere.
+  const own = refName === DEFAULT_NAME ? undefined : (refName ?? imageName);
   return [
     {
       kind: "set",

@@ -49,6 +49,7 @@ type Held = { readonly bytes: Uint8Array } | { readonly error: CacheportError };
 
 /** An object store, for reading and for writing. */
 export class ObjectStore implements Store, ContentWriter, NameWriter {
+  readonly wantsConfig = true;
   readonly service: ObjectService;
   readonly #place: ObjectPlace;
   readonly #settings: ObjectSettings;

@@ -92,7 +92,7 @@ export function planCache(cache: Cache, options: CachePlanOptions): Plan | undef
     parts: [part],
     async write(writer, write) {
       const counts = await move(writer, cache.layers, write);
-      if (!inPlace || !cache.blob) {
+      if (!inPlace || !cache.blob || writer.wantsConfig) {
         const source: BlobSource = cache.blob && configStore ? { store: configStore } : part.config;
         await writer.put(part.config.descriptor, source, { signal: write.signal });
       }
