@@ -52,7 +52,9 @@ const SYNCS_AT_ONCE = 16;
 export async function syncFiles(paths: readonly string[], folder: string): Promise<void> {
   if (paths.length >= MANY && syncFileSystem(folder)) return;
   await mapLimit(paths, SYNCS_AT_ONCE, async (path) => {
-    const fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
+    // A blob cannot be written any more; only Windows wants to write what it is to sync.
+    const mode = platform === "win32" ? constants.O_RDWR : constants.O_RDONLY;
+    const fd = openSync(path, mode | constants.O_NOFOLLOW);
     try {
       // Several at once share a way to the disk; for one alone there is no need of a thread.
       if (paths.length === 1) fsyncSync(fd);

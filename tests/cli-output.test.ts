@@ -205,7 +205,7 @@ test.each([
   },
 );
 
-test.each(["--jobs=0", "--jobs=65", "--max-document=5G", "--lock-timeout=1y"])(
+test.each(["--jobs=0", "--jobs=65", "--max-document=5X", "--lock-timeout=1y"])(
   "a command that does not need it refuses %p all the same",
   async (option) => {
     expect((await failure(() => contextFor([option]))).code).toBe("USAGE");

@@ -146,7 +146,7 @@ describe("a login", () => {
       stdin: USER.password,
       env: { CACHEPORT_DEBUG: "1" },
     });
-    expect(run.code).toBe(1);
+    expect(run.code).toBe(5);
     expect(run.stderr).toContain("Basic [secret] is not good");
     expectNoSecret(run);
   });
