@@ -3,7 +3,8 @@ import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { NameUpdate } from "./content-store.ts";
 import { findMissing } from "./convert.ts";
-import { parseDigest } from "./digest.ts";
+import { isDigest, isDigestStart } from "./digest.ts";
+import { chooseDigest } from "./location-digest.ts";
 import { CacheportError } from "./errors.ts";
 import type { GarbageReport } from "./gc.ts";
 import { parseEntryName } from "./layout-index.ts";
@@ -62,7 +63,7 @@ export const pruneCommand = defineCommand({
       name: "drop-layer",
       value: "DIGEST",
       repeat: true,
-      description: "Drop every result that needs this layer",
+      description: "Drop every result that needs this layer, named by the start of its digest",
     },
     {
       name: "drop-missing",
@@ -135,17 +136,33 @@ export const pruneCommand = defineCommand({
 });
 
 function pruneLimits(
-  args: Arguments<"drop-missing" | "fit", "max-size" | "max-age" | "keep-newest" | "drop-layer">,
+  args: Arguments<
+    "all" | "drop-missing" | "fit",
+    "max-size" | "max-age" | "keep-newest" | "drop-layer"
+  >,
 ): PruneLimits {
   const limits = {
     maxSize: args.bytes("max-size"),
     maxAge: args.duration("max-age"),
     keepNewest: args.integer("keep-newest", { min: 0, max: 1_000_000_000 }),
-    dropLayers: args.values("drop-layer").map(parseDigest),
+    // Which layers are meant by the start of their digests is known with the cache.
+    dropLayers: args.values("drop-layer").filter(isDigest),
     now: Date.now(),
   };
-  const { maxSize, maxAge, keepNewest, dropLayers } = limits;
-  if ((maxSize ?? maxAge ?? keepNewest ?? dropLayers[0]) !== undefined) return limits;
+  for (const text of args.values("drop-layer")) {
+    if (isDigest(text) || (isDigestStart(text) && !args.flag("all"))) continue;
+    throw new CacheportError(
+      "USAGE",
+      `Cannot drop layer ${JSON.stringify(text.slice(0, 100))}: it is no digest and no start of one`,
+      {
+        hint: isDigestStart(text)
+          ? "With --all write the whole digest"
+          : "Write seven digits or more, as cacheport inspect shows them",
+      },
+    );
+  }
+  const { maxSize, maxAge, keepNewest } = limits;
+  if ((maxSize ?? maxAge ?? keepNewest ?? args.value("drop-layer")) !== undefined) return limits;
   if (args.flag("drop-missing") || args.flag("fit")) return limits;
   throw new CacheportError("USAGE", "Cannot prune: no limit is given", {
     hint: "Give --max-size, --max-age, --keep-newest, --drop-layer, --drop-missing or --fit",
@@ -178,7 +195,7 @@ function checkUsage(args: Arguments<"gc", "grace">, location: Location): void {
 /** What writing needs to know of the command line. */
 type PruneArguments = Arguments<
   SharedFlag | "delete-replaced" | "dry-run" | "drop-missing" | "exact" | "fit" | "gc",
-  SharedValue | "grace" | "tag"
+  SharedValue | "drop-layer" | "grace" | "tag"
 >;
 
 async function prune(
@@ -191,9 +208,11 @@ async function prune(
   const { store, location } = source;
   const set = await readCache(store, source.descriptor, settings);
   const known = new Set(set.caches.flatMap(({ layers }) => layers.map(({ digest }) => digest)));
-  for (const digest of limits.dropLayers ?? []) {
-    if (!known.has(digest)) context.note(`The cache has no layer ${digest}, so none is dropped`);
-  }
+  const named = args.values("drop-layer").flatMap((text) => {
+    const digest = chooseDigest(known, text, `Cannot drop layer ${JSON.stringify(text)}`);
+    if (!digest) context.note(`The cache has no layer ${text}, so none is dropped`);
+    return digest ?? [];
+  });
   const missing = args.flag("drop-missing")
     ? [
         ...(await findMissing(
@@ -203,7 +222,7 @@ async function prune(
         )),
       ]
     : [];
-  const dropLayers = [...(limits.dropLayers ?? []), ...missing];
+  const dropLayers = [...named, ...missing];
   const plan = planPrune(
     store,
     set,

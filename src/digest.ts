@@ -21,6 +21,14 @@ export function isDigest(text: unknown): text is Digest {
   return typeof text === "string" && DIGEST.test(text);
 }
 
+/** Seven digits are what other tools take at least, and enough in any one store. */
+const START = /^(?:sha256:[0-9a-f]{7,63}|sha512:[0-9a-f]{7,127}|[0-9a-f]{7,64})$/;
+
+/** Tells whether a text can be the start of a digest as tables show it, and is no whole one. */
+export function isDigestStart(text: string): boolean {
+  return START.test(text);
+}
+
 /**
  * Checks a digest.
  *

@@ -3,7 +3,7 @@
  * reference (location.ts) and as an option text (location-options.ts).
  */
 import type { LocationAttributes } from "./location-attributes.ts";
-import { isDigest } from "./digest.ts";
+import { isDigest, isDigestStart } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
@@ -18,6 +18,8 @@ export interface LayoutName {
   /** A tag or a full image name, as it was written. */
   name?: string | undefined;
   digest?: Digest | undefined;
+  /** The start of a digest, which the store completes. */
+  digestStart?: string | undefined;
 }
 
 /** What all locations have. */
@@ -66,6 +68,14 @@ export function checkDigest(context: Context, text: string): Digest {
     undefined,
     "REFERENCE_INVALID",
   );
+}
+
+/** Reads a digest that the user wrote, whole or its start. @throws {CacheportError} REFERENCE_INVALID */
+export function readDigest(
+  context: Context,
+  text: string,
+): Pick<LayoutName, "digest" | "digestStart"> {
+  return isDigestStart(text) ? { digestStart: text } : { digest: checkDigest(context, text) };
 }
 
 /** The error for a source that does not exist. */

@@ -92,7 +92,8 @@ export function locate(text: string, role: "source" | "target"): Location {
 export function locateTarget(text: string): Location {
   const location = locate(text, "target");
   checkTargetFolder(location);
-  if (locationQuery(location).digest === undefined) return location;
+  const isNamed = "digestStart" in location && location.digestStart !== undefined;
+  if (locationQuery(location).digest === undefined && !isNamed) return location;
   throw new CacheportError("USAGE", `Cannot write to "${text}": a digest is no name`, {
     hint: "Leave the digest out, or give a tag instead",
   });
@@ -157,11 +158,20 @@ export async function openSource(
 ): Promise<OpenedSource> {
   const location = typeof source === "string" ? locate(source, "source") : source;
   const query = locationQuery(location);
-  return {
-    store: await openStore(location, settings, options),
-    location,
-    query,
-  };
+  const store = await openStore(location, settings, options);
+  const start = "digestStart" in location ? location.digestStart : undefined;
+  if (start === undefined) return { store, location, query };
+  try {
+    const { findByStart } = await import("./location-digest.ts");
+    return {
+      store,
+      location,
+      query: { ...query, digest: await findByStart(store, start, settings) },
+    };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }
 
 async function openStore(

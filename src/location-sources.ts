@@ -34,9 +34,9 @@ export class SourceStores {
       });
     }
     const near = this.#near;
-    const { store } = await openSource(location, this.#settings, { near });
+    const { store, query: found } = await openSource(location, this.#settings, { near });
     this.#opened.push({ location, store });
-    return { store, location, query };
+    return { store, location, query: found };
   }
 
   async close(): Promise<void> {

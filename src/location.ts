@@ -8,7 +8,7 @@
  */
 import { isOptionText } from "./location-attributes.ts";
 import { CacheportError } from "./errors.ts";
-import { checkDigest, notFound, quote, unusable } from "./location-context.ts";
+import { notFound, quote, readDigest, unusable } from "./location-context.ts";
 import type { Context, LayoutName, Location, LocationOptions } from "./location-context.ts";
 import { registryReference } from "./location-host.ts";
 import { hasArchiveEnding, refuseFileEnding, refuseHost } from "./location-new.ts";
@@ -187,7 +187,7 @@ function readName(context: Context, rest: string): LayoutName {
     );
   return {
     ...(name !== undefined && { name }),
-    ...(digest !== undefined && { digest: checkDigest(context, digest) }),
+    ...(digest !== undefined && readDigest(context, digest)),
   };
 }
 
@@ -322,7 +322,7 @@ function partFromRight(context: Context, written: string): [path: string, named:
   const [before, digest] = partDigest(written);
   const colon = before.lastIndexOf(":");
   const tag = before.slice(colon + 1);
-  const named = digest && { digest: checkDigest(context, digest) };
+  const named = digest && readDigest(context, digest);
   if (colon === -1 || isDriveColon(before, colon) || tag.includes("/"))
     return [before, { ...named }];
   if (tag === "") throw emptyName(context);

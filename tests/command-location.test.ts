@@ -3,7 +3,9 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
-import { readIndex } from "./helpers/layout.ts";
+import type { Digest } from "../src/digest.ts";
+import { chooseDigest } from "../src/location-digest.ts";
+import { readDocument, readIndex } from "./helpers/layout.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 
 const IMAGE = fixture("image.tar");
@@ -107,4 +109,56 @@ test("a link that leads nowhere is told as that, and nothing is made behind it",
   mkdirSync(nowhere);
   expect((await cacheport(["copy", IMAGE, "link"], { cwd })).code).toBe(0);
   expect(existsSync(join(nowhere, "index.json"))).toBe(true);
+});
+
+describe("a digest by its start", () => {
+  const layout = fixture("image-dir");
+  const [entry] = readIndex(layout).manifests;
+  const { layers } = readDocument(layout, entry.digest);
+  const layer: string = layers[0].digest;
+
+  test("is enough wherever a digest is taken", async () => {
+    for (const start of [layer.slice(0, 14), layer.slice(7, 19), layer.slice(0, -1), layer]) {
+      const run = await cacheport(["resolve", `${layout}@${start}`]);
+      expect([run.code, run.stdout]).toEqual([0, `${layer}\n`]);
+      expect((await cacheport(["cat", `${IMAGE}@${start}`])).code).toBe(0);
+    }
+    const manifest = await cacheport([
+      "inspect",
+      `oci:${layout}@${entry.digest.slice(7, 19)}`,
+      "--json",
+    ]);
+    expect(manifest.json().manifest.digest).toBe(entry.digest);
+    const cwd = tempFolder();
+    const copied = await cacheport(["copy", `${layout}@${entry.digest.slice(0, 15)}`, "new"], {
+      cwd,
+    });
+    expect(copied.code).toBe(0);
+  });
+
+  test("of nothing, of several things and for a target is an error", async () => {
+    const none = await cacheport(["cat", `${layout}@0000000`]);
+    expect([none.code, none.stdout]).toEqual([3, ""]);
+    expect((await cacheport(["cat", `${layout}@${layer.slice(0, 13)}`])).code).toBe(2);
+    const cwd = tempFolder();
+    const target = await cacheport(["copy", IMAGE, `${layout}@${layer.slice(0, 20)}`], { cwd });
+    expect(target.code).toBe(2);
+    const fresh = await cacheport(["copy", IMAGE, "new@sha256:abcdef0"], { cwd });
+    expect(fresh.code).toBe(2);
+    expect(readdirSync(cwd)).toEqual([]);
+    const one = `sha256:abcdef0${"1".repeat(57)}` as Digest;
+    const other = `sha256:abcdef0${"2".repeat(57)}` as Digest;
+    expect(chooseDigest([one, other, one], "abcdef01", "x")).toBe(one);
+    expect(() => chooseDigest([one, other], "abcdef0", "x")).toThrow("2 digests");
+  });
+
+  test("names the layer that prune drops", async () => {
+    const cache = fixture("app-oci-index");
+    const { json } = await cacheport(["inspect", cache, "--json"]);
+    const { digest } = json().layers[0];
+    const prune = async (text: string) =>
+      (await cacheport(["prune", cache, "--dry-run", "--json", "--drop-layer", text])).json();
+    expect((await prune(digest.slice(7, 19))).digest).toBe((await prune(digest)).digest);
+    expect((await prune(digest)).dropped.layers.length).toBeGreaterThan(0);
+  });
 });

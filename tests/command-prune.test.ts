@@ -491,7 +491,8 @@ describe("what is wrong is answered with one sentence, and nothing is changed", 
     [["--max-age=-1h"], 2, "max-age"],
     [["--keep-newest=-1"], 2, "keep-newest"],
     [["--keep-newest=1.5"], 2, "keep-newest"],
-    [["--drop-layer=eb255a83b5a3"], 4, "digest"],
+    [["--drop-layer=eb255a"], 2, "digest"],
+    [["--drop-layer=sha256:EB255A83B5A3"], 2, "digest"],
     [["--keep-newest=1", "--grace=0"], 2, "--gc"],
   ])("%p ends with exit code %d", async (options, code, words) => {
     const layout = fixtureCopy("grown");
