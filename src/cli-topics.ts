@@ -107,7 +107,7 @@ const LOGIN: Topic = {
       ["--ca-file FILE", "Trust these certificate authorities too"],
       [
         "--insecure",
-        "Do not check certificates; --src-tls-verify=false and --dest-tls-verify=false for one side",
+        "Take any certificate, and plain HTTP where there is no HTTPS; --src-tls-verify=false and --dest-tls-verify=false for one side",
       ],
       ["--plain-http", "Speak HTTP without TLS"],
     ],

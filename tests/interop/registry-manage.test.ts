@@ -1,7 +1,7 @@
 /** Deleting, referrers and odd content at the reference registry, with delete and without, beside oras. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
@@ -10,7 +10,7 @@ import { cacheport } from "../helpers/binary.ts";
 import { PEERS_REGISTRY, hasPeers, peerOutput } from "../helpers/buildkit.ts";
 import { failure } from "../helpers/errors.ts";
 import { openRepository } from "../helpers/registry-client.ts";
-import { fixture, tempFolder } from "../helpers/temp.ts";
+import { blobNames, fixture, tempFolder } from "../helpers/temp.ts";
 import { sha256 } from "../helpers/test-server.ts";
 
 const IMAGE = "application/vnd.oci.image.manifest.v1+json";
@@ -103,40 +103,42 @@ describe.skipIf(!hasPeers)("the reference registry", () => {
   });
 });
 
-describe.skipIf(!hasPeers)("the reference registry without delete", () => {
-  let host = "";
-  let child: Bun.Subprocess | undefined;
-  beforeAll(async () => {
-    const probe = createServer().listen(0, "127.0.0.1");
-    await new Promise((resolve) => probe.once("listening", resolve));
-    host = `127.0.0.1:${(probe.address() as AddressInfo).port}`;
-    await new Promise((resolve) => probe.close(resolve));
-    const folder = tempFolder();
-    const file = join(folder, "config.yml");
-    const storage = `{filesystem: {rootdirectory: ${folder}/data}}`;
-    writeFileSync(file, `version: 0.1\nstorage: ${storage}\nhttp: {addr: "${host}"}\n`);
-    const run = (process.env["PEERS_RUN"] ?? "").split(" ");
-    child = Bun.spawn([...run, "docker-registry", "serve", file], {
-      stdio: ["ignore", "ignore", "ignore"],
-    });
-    for (let tries = 0; tries < 100; tries++) {
-      if (
-        await fetch(`http://${host}/v2/`).then(
-          (reply) => reply.ok,
-          () => false,
-        )
-      )
-        return;
-      await Bun.sleep(100);
-    }
-    throw new Error("The registry did not start");
-  });
-  afterAll(async () => {
-    child?.kill();
-    await child?.exited;
-  });
+const children: Bun.Subprocess[] = [];
+afterAll(async () => {
+  for (const child of children.splice(0)) {
+    child.kill();
+    await child.exited;
+  }
+});
 
-  test("deletes nothing, says so with exit code 5, and keeps its tags", async () => {
+/** Starts a registry of its own. @returns Its host, and the folder of its blobs */
+async function startRegistry(storage: string): Promise<{ host: string; blobs: string }> {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => probe.once("listening", resolve));
+  const host = `127.0.0.1:${(probe.address() as AddressInfo).port}`;
+  await new Promise((resolve) => probe.close(resolve));
+  const folder = tempFolder();
+  const file = join(folder, "config.yml");
+  const data = `filesystem: {rootdirectory: ${folder}/data}`;
+  writeFileSync(file, `version: 0.1\nstorage: {${data}${storage}}\nhttp: {addr: "${host}"}\n`);
+  const run = (process.env["PEERS_RUN"] ?? "").split(" ");
+  const stdio: ["ignore", "ignore", "ignore"] = ["ignore", "ignore", "ignore"];
+  children.push(Bun.spawn([...run, "docker-registry", "serve", file], { stdio }));
+  for (let tries = 0; tries < 100; tries++) {
+    const isUp = await fetch(`http://${host}/v2/`).then(
+      (reply) => reply.ok,
+      () => false,
+    );
+    if (isUp) return { host, blobs: join(folder, "data/docker/registry/v2/blobs/sha256") };
+    await Bun.sleep(100);
+  }
+  throw new Error("The registry did not start");
+}
+
+test.skipIf(!hasPeers)(
+  "the reference registry without delete deletes nothing, says so with exit code 5, and keeps its tags",
+  async () => {
+    const { host } = await startRegistry("");
     const at = fresh(host);
     for (const tag of ["a", "b"]) await copy(fixture("app-image-manifest"), `${at}:${tag}`);
     const repository = openRepository(at);
@@ -150,5 +152,27 @@ describe.skipIf(!hasPeers)("the reference registry without delete", () => {
     }
     expect((await repository.listNames()).toSorted()).toEqual(["a", "b"]);
     expect((await repository.resolve({ name: "a" })).descriptor).toEqual(descriptor);
-  });
-});
+  },
+);
+
+test.skipIf(!hasPeers)(
+  "a file that is lost behind the registry's cache of descriptors is found, and sent with --check-target",
+  async () => {
+    const { host, blobs } = await startRegistry(", cache: {blobdescriptor: inmemory}");
+    const at = fresh(host);
+    const layout = fixture("app-image-manifest");
+    await copy(layout, `${at}:a`);
+    expect((await copy(layout, `${at}:a`)).blobs.copied).toBe(0);
+    const hex = blobNames(layout).find(
+      (name) => statSync(join(layout, "blobs", "sha256", name)).size > 1_000_000,
+    ) as string;
+    rmSync(join(blobs, hex.slice(0, 2), hex), { recursive: true });
+    // It is believed without the option: that is what the option is for.
+    expect((await copy(layout, `${at}:a`)).blobs.copied).toBe(0);
+    const checked = await cacheport(["verify", `${at}:a`, "--json"]);
+    expect([checked.code, checked.json().problems.length]).toEqual([4, 1]);
+    expect(checked.json().problems[0].digest).toBe(`sha256:${hex}`);
+    expect((await copy(layout, `${at}:a`, "--check-target")).blobs.copied).toBe(1);
+    expect((await cacheport(["verify", `${at}:a`])).code).toBe(0);
+  },
+);
