@@ -28,12 +28,31 @@ export interface ContentTree {
   children: ContentTree[];
 }
 
-/** Walks below an entry; a document that cannot be read shows its problem. */
-export async function contentTree(
+/**
+ * Walks below entries, together: what they share is read once. A document that cannot be
+ * read shows its problem.
+ */
+export async function contentTrees(
   reader: ContentReader,
-  entry: NamedEntry,
+  entries: readonly NamedEntry[],
   options: WalkOptions,
-): Promise<ContentTree> {
+): Promise<ContentTree[]> {
+  const problems = new Map<Digest, string>();
+  const usable = entries.filter(({ problem }) => problem === undefined);
+  const roots = usable.map(({ descriptor }) => descriptor);
+  const nodes = await walk(reader, roots, {
+    ...options,
+    onBroken: ({ digest }, error) => problems.set(digest, error.message),
+  });
+  const byDigest = new Map(nodes.map((node) => [node.descriptor.digest, node]));
+  return entries.map((entry) => buildTree(entry, byDigest, problems));
+}
+
+function buildTree(
+  entry: NamedEntry,
+  byDigest: ReadonlyMap<Digest, ContentNode>,
+  problems: ReadonlyMap<Digest, string>,
+): ContentTree {
   const { descriptor: root, problem } = entry;
   const names = { refName: entry.refName ?? null, imageName: entry.imageName ?? null };
   if (problem !== undefined) {
@@ -41,12 +60,6 @@ export async function contentTree(
     const none = { platform: null, repeated: false, children: [] };
     return { name: entryLabel(entry), ...names, digest, mediaType, size, problem, ...none };
   }
-  const problems = new Map<Digest, string>();
-  const nodes = await walk(reader, [root], {
-    ...options,
-    onBroken: ({ digest }, error) => problems.set(digest, error.message),
-  });
-  const byDigest = new Map(nodes.map((node) => [node.descriptor.digest, node]));
   const shown = new Set<Digest>();
   const unnamed = { name: null, refName: null, imageName: null };
   const build = (

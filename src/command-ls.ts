@@ -12,7 +12,7 @@ import type { Location } from "./location.ts";
 import { openSource, storeSettings } from "./location-open.ts";
 import { formatPlatform } from "./platform.ts";
 import { formatTable } from "./cli-table.ts";
-import { contentTree, formatTree } from "./cli-tree.ts";
+import { contentTrees, formatTree } from "./cli-tree.ts";
 import { formatBytes } from "./units.ts";
 import type { WalkOptions } from "./walk.ts";
 
@@ -133,7 +133,7 @@ async function printTree(
   entries: Parameters<typeof listEntries>[1],
   options: WalkOptions,
 ): Promise<void> {
-  const trees = await Promise.all(entries.map((entry) => contentTree(store, entry, options)));
+  const trees = await contentTrees(store, entries, options);
   await context.result(trees, () => trees.map((tree) => formatTree(tree)).join(""));
 }
 

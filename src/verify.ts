@@ -22,7 +22,7 @@ import { usableEntries, verifyLayoutFiles, verifyNames } from "./verify-layout.t
 import { Owners } from "./verify-owners.ts";
 import { ProblemList } from "./verify-problem.ts";
 import type { Problem } from "./verify-problem.ts";
-import { nameType, walk } from "./walk.ts";
+import { walk } from "./walk.ts";
 import type { ContentNode, WalkOptions } from "./walk.ts";
 import { WorkerPool } from "./blob-threads.ts";
 
@@ -140,18 +140,27 @@ async function readAll(
     );
   };
   const found = new Map<Digest, ContentNode>();
-  for (const entry of entries) {
-    // A name that is there twice is walked once, and a root that fails ends no other's walk.
-    if (found.get(entry.descriptor.digest)?.bytes) continue;
+  const add = async (roots: readonly Descriptor[]): Promise<void> => {
+    for (const node of await walk(store, roots, { ...options, subjects: true, onBroken })) {
+      const known = found.get(node.descriptor.digest);
+      if (!known?.bytes) found.set(node.descriptor.digest, node);
+    }
+  };
+  try {
+    // All at once: what several entries share is read once.
+    await add(entries.map((entry) => entry.descriptor));
+    return found;
+  } catch (error) {
+    if (!isCacheportError(error, "INDEX_TOO_DEEP")) throw error;
+  }
+  // One by one: a root below which indexes are nested too deeply ends no other's walk.
+  for (const { descriptor } of entries) {
+    if (found.get(descriptor.digest)?.bytes) continue;
     try {
-      const root = await nameType(store, entry.descriptor, options);
-      for (const node of await walk(store, [root], { ...options, subjects: true, onBroken })) {
-        const known = found.get(node.descriptor.digest);
-        if (!known?.bytes) found.set(node.descriptor.digest, node);
-      }
+      await add([descriptor]);
     } catch (error) {
       if (!isCacheportError(error)) throw error;
-      onBroken(entry.descriptor, error);
+      onBroken(descriptor, error);
     }
   }
   return found;

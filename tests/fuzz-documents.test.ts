@@ -27,7 +27,7 @@ import {
   parseLayoutIndex,
   resolveEntry,
 } from "../src/layout-index.ts";
-import { contentTree } from "../src/cli-tree.ts";
+import { contentTrees } from "../src/cli-tree.ts";
 import type { Store } from "../src/content-store.ts";
 import type { Descriptor } from "../src/descriptor.ts";
 import { DEFAULT_LIMITS } from "../src/documents.ts";
@@ -35,6 +35,7 @@ import { choosePlatform } from "../src/image-choose.ts";
 import { LayoutDirectory } from "../src/layout-directory.ts";
 import { OCI_INDEX, OCI_MANIFEST } from "../src/media-types.ts";
 import { findReachable } from "../src/reachable.ts";
+import { verifyStore } from "../src/verify.ts";
 import { walk } from "../src/walk.ts";
 import { failure } from "./helpers/errors.ts";
 import { addBlob, writeLayout } from "./helpers/layout.ts";
@@ -205,7 +206,11 @@ describe("documents that share their children", () => {
     const linux = { os: "linux", architecture: "amd64" };
     const walkers: Record<string, (reader: Store, root: Descriptor) => Promise<unknown>> = {
       walk: (reader, root) => walk(reader, [root], { limits }),
-      contentTree: (reader, root) => contentTree(reader, { descriptor: root }, { limits }),
+      contentTrees: (reader, root) =>
+        contentTrees(reader, [{ descriptor: root }, { refName: "x", descriptor: root }], {
+          limits,
+        }),
+      verifyStore: (reader) => verifyStore(reader, undefined, { limits, jobs: 1 }),
       findReachable: (reader, root) =>
         findReachable(reader, [{ descriptor: root }], new Map(), { limits }),
       choosePlatform: (reader, root) =>
