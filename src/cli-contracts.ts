@@ -182,6 +182,23 @@ export const CONTRACTS: Readonly<Record<string, v.GenericSchema>> = {
     kept: count,
     dryRun: flag,
   }),
+  du: v.looseObject({
+    total: v.looseObject({ blobs: count, bytes: count }),
+    names: v.array(
+      v.looseObject({
+        names: v.array(text),
+        digest: text,
+        blobs: count,
+        bytes: count,
+        alone: v.looseObject({ blobs: count, bytes: count }),
+        problem: orNull(text),
+      }),
+    ),
+    shared: v.looseObject({ blobs: count, bytes: count }),
+    unreachable: orNull(v.looseObject({ blobs: count, bytes: count })),
+    leftovers: v.looseObject({ files: count, bytes: count }),
+    ages: v.array(v.looseObject({ within: orNull(count), blobs: count, bytes: count })),
+  }),
   expire: v.looseObject({
     removed: v.array(v.looseObject({ name: orNull(text), digest: text })),
     kept: v.array(v.looseObject({ name: orNull(text), digest: text, reason: orNull(text) })),

@@ -47,6 +47,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./command-gc.ts")).gcCommand,
   },
   {
+    name: "du",
+    summary: "Show what costs how much in a layout folder",
+    load: async () => (await import("./command-du.ts")).duCommand,
+  },
+  {
     name: "heal",
     summary: "Let BuildKit find the whole cache, every time",
     load: async () => (await import("./command-convert.ts")).healCommand,

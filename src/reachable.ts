@@ -133,10 +133,12 @@ async function look(
   } catch (error) {
     throw refusal(reader, error);
   }
+  const reason = `${digest} is of the type ${JSON.stringify(mediaType.slice(0, 200))}, and what such a document refers to is not known`;
   throw new CacheportError(
     "GC_REFUSED",
-    `Cannot collect garbage in "${reader.location}": ${digest} is of the type ${JSON.stringify(mediaType.slice(0, 200))}, and what such a document refers to is not known`,
+    `Cannot collect garbage in "${reader.location}": ${reason}`,
     {
+      cause: new CacheportError("DOCUMENT_INVALID", `Cannot follow it: ${reason}`),
       hint: "Nothing was removed; untag it if it is not needed, or keep it in a layout of its own",
     },
   );

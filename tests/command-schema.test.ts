@@ -35,6 +35,7 @@ const LINES: [command: string, ...rest: string[]][] = [
   ["tag", "img", "more"],
   ["untag", "img:more"],
   ["gc", "img", "--grace", "0", "--dry-run"],
+  ["du", "img"],
   ["ref", "alpine"],
   ["version"],
   ["self-check"],
