@@ -7,6 +7,7 @@ import { isArchiveDevice, statIfThere } from "./archive-file.ts";
 import { archiveFileFormat } from "./archive-format.ts";
 import { LayoutArchive } from "./archive-reader.ts";
 import type { LayoutStreamOptions } from "./archive-unpacked.ts";
+import { isCacheportError } from "./errors.ts";
 import type { Compression } from "./media-types.ts";
 
 /** An archive that was opened, and how the file was compressed. */
@@ -32,8 +33,23 @@ export async function openArchive(
   const content =
     compression === "uncompressed"
       ? await LayoutArchive.open(path, options)
-      : await openArchiveStream(Bun.file(path).stream(), options);
+      : await openUnpacked(path, compression !== undefined, options);
   return { content, compression: compression ?? "uncompressed" };
+}
+
+async function openUnpacked(
+  path: string,
+  isFile: boolean,
+  options: LayoutStreamOptions,
+): Promise<LayoutArchive> {
+  try {
+    return await openArchiveStream(Bun.file(path).stream(), options);
+  } catch (error) {
+    // Images without an index.json: what their layers are is told by their bytes alone.
+    const isTooLittle = options.documentsOnly && isCacheportError(error, "NOT_SUPPORTED");
+    if (!isFile || !isTooLittle) throw error;
+    return openArchiveStream(Bun.file(path).stream(), { ...options, documentsOnly: false });
+  }
 }
 
 /** Opens an archive that comes as a stream. @throws {CacheportError} as {@link openArchive} */

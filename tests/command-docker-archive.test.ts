@@ -121,6 +121,28 @@ describe.each(styles)("an archive in the way of %s", (_style, make) => {
   });
 });
 
+test("images whose layers lie where a layout has its blobs are listed, large ones too", async () => {
+  const content = makeTar([{ name: "large", content: Buffer.alloc(5_000_000, "x") }]);
+  const diffIds = [`sha256:${hexOf(content)}`];
+  const config = JSON.stringify({ rootfs: { type: "layers", diff_ids: diffIds } });
+  const blob = (bytes: Uint8Array | string): TestMember => ({
+    name: `blobs/sha256/${hexOf(bytes)}`,
+    content: bytes,
+  });
+  const [Config, Layer] = [blob(config).name, blob(content).name];
+  const members = [
+    blob(config),
+    blob(content),
+    list({ Config, RepoTags: ["app:1"], Layers: [Layer] }),
+  ];
+  for (const pack of [undefined, gzipSync]) {
+    const listed = await cacheport(["ls", "--json", tarFile(members, pack)]);
+    expect(listed.json()).toMatchObject([{ imageName: "docker.io/library/app:1", kind: "image" }]);
+  }
+  const piped = await cacheport(["ls", "-"], { stdin: makeTar(members) });
+  expect([piped.code, piped.stderr]).toEqual([2, expect.stringContaining("to a file first")]);
+});
+
 test("of two images with one name the last has it, as docker load does it", async () => {
   const [a, b] = [testImage(["app:1"], ["a"]), testImage(["app:1"], ["b"])];
   const archive = await LayoutArchive.open(tarFile(STYLES.skopeo([a, b])));
