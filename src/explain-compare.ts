@@ -17,13 +17,16 @@ export interface FieldChange {
   was: string | null;
   /** Null for what was removed. */
   is: string | null;
+  /** Where a variable is declared: `ENV, line 10`. */
+  origin?: string;
 }
 
 /** A change as words: `env GIT_SHA: dev -> abc123`. */
-export function changeText({ field, was, is }: FieldChange): string {
-  if (was === null) return `${field} added`;
+export function changeText({ field, was, is, origin }: FieldChange): string {
+  const where = origin === undefined ? "" : ` (${origin})`;
+  if (was === null) return `${field} added${where}`;
   if (is === null) return `${field} removed`;
-  return was === is ? `${field} changed` : `${field}: ${was} -> ${is}`;
+  return was === is ? `${field} changed${where}` : `${field}: ${was} -> ${is}${where}`;
 }
 
 const NETWORKS: Record<string, string> = { "0": "default", "1": "host", "2": "none" };

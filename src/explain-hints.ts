@@ -111,22 +111,31 @@ function missingContext({ steps }: HintSource): Hint[] {
 
 function modeOnly({ steps }: HintSource): Hint[] {
   const ids: string[] = [];
-  const paths = new Set<string>();
+  const changes = new Map<string, string>();
   for (const { id, why } of steps)
     for (const reason of why) {
-      if (reason.kind !== "content" || !reason.files || reason.files.length === 0) continue;
-      if (!reason.files.every(({ change }) => change === "mode")) continue;
-      ids.push(id);
-      for (const { path } of reason.files) paths.add(path);
+      if (reason.kind !== "content" || !reason.files) continue;
+      const others = new Set(
+        reason.files.filter(({ change }) => change !== "mode").map(({ path }) => path),
+      );
+      const only = reason.files.filter(
+        ({ change, path }) => change === "mode" && !others.has(path),
+      );
+      if (only.length > 0) ids.push(id);
+      for (const { path, from, to } of only) changes.set(path, `${from} -> ${to}`);
     }
-  if (ids.length === 0) return [];
-  const [first] = paths;
-  const what = paths.size === 1 ? `the mode of ${first}` : `the modes of ${paths.size} files`;
+  const [first] = changes;
+  if (!first) return [];
+  const [path, change] = first;
+  const what =
+    changes.size === 1
+      ? `only the mode of ${path} differs (${change})`
+      : `only the modes of ${changes.size} files differ, as of ${path} (${change})`;
   return [
     {
       code: "mode-only",
       steps: ids,
-      text: `only ${what} differ${paths.size === 1 ? "s" : ""}, as after a checkout with another umask (002 against 022): set umask 022 before git checkout, or chmod the files in CI`,
+      text: `${what}: set umask 022 before git checkout, or chmod in CI, so that a checkout has the same modes everywhere`,
     },
   ];
 }

@@ -4,7 +4,7 @@ import type { Explanation, StepStatus } from "./explain.ts";
 import page from "./explain-page.html" with { type: "text" };
 import script from "./explain-page.js" with { type: "text" };
 import style from "./explain-page.css" with { type: "text" };
-import { costText, secondsText, summaryText, Words } from "./explain-words.ts";
+import { costText, secondsText, SHORTEST, summaryText, Words } from "./explain-words.ts";
 import { NAME, VERSION } from "./version.ts";
 
 /** One step, as the page's script reads it. */
@@ -107,7 +107,7 @@ export function explainPageData(
         note: said.note,
         sentence: SENTENCES[step.status],
         details: said.details,
-        time: step.seconds === null ? null : secondsText(step.seconds),
+        time: step.seconds === null || step.seconds < SHORTEST ? null : secondsText(step.seconds),
         was: step.was,
         layer: step.layer,
         record: step.recordDigest,

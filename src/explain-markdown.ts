@@ -1,7 +1,7 @@
 /** An explanation as Markdown, for the summary of a job on GitHub. */
 import { printable } from "./cli-text.ts";
 import type { Explanation } from "./explain.ts";
-import { costText, secondsText, summaryText, Words } from "./explain-words.ts";
+import { costText, secondsText, SHORTEST, summaryText, Words } from "./explain-words.ts";
 
 const MARKS = {
   hit: "🟢 hit",
@@ -33,7 +33,8 @@ export function explainMarkdown(
     const details: string[] = [];
     for (const step of shown) {
       const said = words.of(step);
-      const time = step.seconds === null ? "" : secondsText(step.seconds);
+      const time =
+        step.seconds === null || step.seconds < SHORTEST ? "" : secondsText(step.seconds);
       const cells = [
         step.line === null ? "" : `${step.line}`,
         code(step.name.length > NAME_WIDTH ? `${step.name.slice(0, NAME_WIDTH)}…` : step.name),

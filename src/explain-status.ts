@@ -24,6 +24,7 @@ const MAX_VERTICES = 200_000;
  */
 export function readStatusLog(bytes: Uint8Array, what: string): Map<string, StepOutcome> {
   const outcomes = new Map<string, StepOutcome>();
+  const fetched = new Set<string>();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let at = 0; at < bytes.length;) {
     if (at + 4 > bytes.length) throw invalid(what, "it ends within a length");
@@ -31,11 +32,29 @@ export function readStatusLog(bytes: Uint8Array, what: string): Map<string, Step
     at += 4;
     if (length > bytes.length - at)
       throw invalid(what, `a message of ${length} bytes is longer than the rest of the log`);
-    for (const { number, value } of readFields(bytes.subarray(at, at + length), what))
-      if (number === 1 && value instanceof Uint8Array) addVertex(outcomes, value, what);
+    for (const { number, value } of readFields(bytes.subarray(at, at + length), what)) {
+      if (!(value instanceof Uint8Array)) continue;
+      if (number === 1) addVertex(outcomes, value, what);
+      else if (number === 2) addFetched(fetched, value, what);
+    }
     at += length;
   }
+  // What is fetched is a result of a cache; that its layers are unpacked takes time too, so
+  // that BuildKit does not always call it cached.
+  for (const digest of fetched) {
+    const outcome = outcomes.get(digest);
+    if (outcome) outcome.cached = true;
+  }
   return outcomes;
+}
+
+/** Notes the vertex of a status that tells of a layer: `extracting sha256:...`. */
+function addFetched(fetched: Set<string>, bytes: Uint8Array, what: string): void {
+  const [id = "", vertex = ""] = [1, 2].map((wanted) => {
+    const value = readFields(bytes, what).findLast(({ number }) => number === wanted)?.value;
+    return value instanceof Uint8Array ? new TextDecoder().decode(value) : "";
+  });
+  if (/^(?:extracting )?sha256:/.test(id)) fetched.add(vertex);
 }
 
 function addVertex(outcomes: Map<string, StepOutcome>, bytes: Uint8Array, what: string): void {

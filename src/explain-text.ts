@@ -1,7 +1,7 @@
 /** An explanation as text for a terminal. */
 import { bold, colored, pad, printable, truncate, wrap } from "./cli-text.ts";
 import type { ExplainedStep, Explanation } from "./explain.ts";
-import { costText, secondsText, summaryText, Words } from "./explain-words.ts";
+import { costText, secondsText, SHORTEST, summaryText, Words } from "./explain-words.ts";
 import type { StepWords } from "./explain-words.ts";
 
 /** How the text is to look. */
@@ -109,7 +109,7 @@ function hitsInARow(rows: readonly Row[]): Set<Row> {
 }
 
 function noteText({ seconds, status }: ExplainedStep, { note }: StepWords): string {
-  if (seconds === null || (status === "hit" && seconds < 0.1)) return note;
+  if (seconds === null || seconds < SHORTEST) return note;
   const time = status === "hit" ? `${secondsText(seconds)} saved` : secondsText(seconds);
   return note === "" ? time : `${note}, ${time}`;
 }

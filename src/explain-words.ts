@@ -184,6 +184,9 @@ export function fileChangeText({ change, from, to }: FileChange): string {
   return change + both;
 }
 
+/** Seconds below which no time is worth a word. */
+export const SHORTEST = 0.1;
+
 /** A time for people: `0.07 s`, `41 s`, `2 min 10 s`. */
 export function secondsText(seconds: number): string {
   if (seconds < 10) return `${Math.round(seconds * 10) / 10} s`;

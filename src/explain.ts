@@ -6,7 +6,7 @@ import type { Descriptor } from "./descriptor.ts";
 import { formatPlatform } from "./platform.ts";
 import type { Build, BuildStep } from "./explain-build.ts";
 import { recordDigest } from "./explain-digest.ts";
-import { findHints } from "./explain-hints.ts";
+import { findHints, originOf } from "./explain-hints.ts";
 import type { Hint } from "./explain-hints.ts";
 import { InputContents } from "./explain-input.ts";
 import type { ContextFolders } from "./explain-input.ts";
@@ -286,10 +286,21 @@ function describeSteps(source: Found): ExplainedStep[] {
         ...happened(source, at, step),
         internal: step.place === undefined || isInlineDocument(step),
         inputs: step.inputs.map(({ step: from }) => (build.steps[from] as BuildStep).id),
-        why: reasons.of(at),
+        why: reasons.of(at).map((reason) => withOrigin(build, step, reason)),
       },
     ];
   });
+}
+
+/** Says of variables where the Dockerfile declares them. */
+function withOrigin(build: Build, { place }: BuildStep, reason: Reason): Reason {
+  if (reason.kind !== "definition" || !place) return reason;
+  const fields = reason.fields.map((field) => {
+    const name = /^env (.+)$/.exec(field.field)?.[1];
+    const origin = name === undefined ? undefined : originOf(build, name, place.line);
+    return origin ? { ...field, origin: `${origin.keyword}, line ${origin.line}` } : field;
+  });
+  return { ...reason, fields };
 }
 
 /** What the logs say of a step: in the new build, else in the one that filled the cache. */

@@ -84,7 +84,7 @@ describe("reasons", () => {
       kind: "definition",
       nearest: "step7",
       changes: ["env GIT_SHA: dev -> abc123"],
-      fields: [{ field: "env GIT_SHA", was: "dev", is: "abc123" }],
+      fields: [{ field: "env GIT_SHA", was: "dev", is: "abc123", origin: "ENV, line 10" }],
     });
   });
 

@@ -1,5 +1,5 @@
 /** The vectors of `explain`: builds, caches and contexts, unpacked with their modes. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { tempFolder } from "./temp.ts";
 
@@ -7,7 +7,8 @@ let folder: string | undefined;
 
 /** The folder of a case; see tests/fixtures/README.md for what is in it. */
 export function vector(...path: string[]): string {
-  folder ??= unpack();
+  // Each test file removes its temporary folders, and several may run in one process.
+  if (folder === undefined || !existsSync(folder)) folder = unpack();
   return join(folder, ...path);
 }
 
