@@ -92,7 +92,7 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   ],
   [
     "operations",
-    `cache-read convert copy du expire explain* gc image-choose inspect list merge plan prune
+    `cache-read convert copy diff du expire explain* gc image-choose inspect list merge plan prune
      reachable
      recompress* self-check* referrers seed serve* verify* walk`,
   ],

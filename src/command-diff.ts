@@ -3,9 +3,13 @@ import type { Cache } from "./cache-layers.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import { toCache } from "./convert.ts";
+import type { Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
+import { diffFiles } from "./diff.ts";
+import type { ResultDifference } from "./cache-diff.ts";
+import type { FileDifference, StepDifference } from "./diff.ts";
 import { diffCaches } from "./cache-diff.ts";
-import type { CacheDifference, MissReason, RecordMiss } from "./cache-diff.ts";
+import type { CacheDifference, MissReason, RecordMiss, RecordReference } from "./cache-diff.ts";
 import { shortDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
@@ -14,6 +18,7 @@ import type { StoreSettings } from "./location-settings.ts";
 import { readCache } from "./cache-read.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { formatFields, formatTable } from "./cli-table.ts";
+import { printable } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
 
 /** Rows that a table shows without --all. */
@@ -30,13 +35,17 @@ export const diffCommand = defineCommand({
   name: "diff",
   summary: "Show what one cache has and another has not, and where they part",
   description:
-    "Compares two caches by their records and layers. For each record that only one of them has it tells why the other has not got it, where that begins, and the nearest record below that both have: a first answer to why a step was not cached. A record is a hash of a step or of some content, so it has no name. The reasons are: other content (a file or a base image differs), another step (the Dockerfile or an argument differs), same step on other inputs (something below differs).\n\nThe exit code is 0 whether they differ or not; .equal in the JSON value tells.",
+    "Compares two caches by their records and layers. For each record that only one of them has it tells why the other has not got it, where that begins, and the nearest record below that both have: a first answer to why a step was not cached. A record is a hash of a step or of some content, so it has no name. The reasons are: other content (a file or a base image differs), another step (the Dockerfile or an argument differs), same step on other inputs (something below differs).\n\nOf a step that both have, on other inputs or with another result, the files that differ in its layers are listed; up to 128 MiB of layers are read for it.\n\nThe exit code is 0 whether they differ or not; .equal in the JSON value tells.",
   operands: [
     { name: "A", description: "A cache", kind: "location" },
     { name: "B", description: "Another cache", kind: "location" },
   ],
   options: [
     PLATFORM_OPTION,
+    {
+      name: "no-files",
+      description: "Read no layers: say nothing of the files that differ",
+    },
     {
       name: "all",
       short: "a",
@@ -61,10 +70,23 @@ export const diffCommand = defineCommand({
       });
     }
     const a = await load(args, 0, settings);
-    const b = await load(args, 1, settings);
-    const difference = diffCaches(a.cache, b.cache);
-    const value = { a: a.source, b: b.source, ...difference };
-    await context.result(value, () => render(value, context, args.flag("all") ? Infinity : ROWS));
+    try {
+      const b = await load(args, 1, settings);
+      try {
+        const difference = diffCaches(a.cache, b.cache);
+        const { signal } = settings;
+        const { steps, skipped } = args.flag("no-files")
+          ? { steps: [], skipped: 0 }
+          : await diffFiles(a, b, difference, { signal });
+        const value = { a: a.source, b: b.source, ...difference, steps, skippedSteps: skipped };
+        const rows = args.flag("all") ? Infinity : ROWS;
+        await context.result(value, () => render(value, context, rows));
+      } finally {
+        await b.reader.close();
+      }
+    } finally {
+      await a.reader.close();
+    }
   },
 });
 
@@ -80,7 +102,7 @@ async function load(
   args: Arguments<never, "platform">,
   position: number,
   settings: StoreSettings,
-): Promise<{ source: Source; cache: Cache }> {
+): Promise<{ source: Source; cache: Cache; reader: Store }> {
   const place = args.location(position);
   const { store, descriptor } = await resolveSource(place, settings, args);
   try {
@@ -92,16 +114,28 @@ async function load(
       shape: set.shape,
       records: cache.config.records.length,
     };
-    return { source, cache };
-  } finally {
+    return { source, cache, reader: store };
+  } catch (error) {
     await store.close();
+    throw error;
   }
 }
 
+/** What a record is called in tables. */
+export type RecordLabel = (record: RecordReference) => string;
+
+const byDigest: RecordLabel = ({ digest }) => shortDigest(digest);
+
 function render(
-  value: CacheDifference & { a: Source; b: Source },
+  value: CacheDifference & {
+    a: Source;
+    b: Source;
+    steps: readonly StepDifference[];
+    skippedSteps: number;
+  },
   context: CommandContext,
   rows: number,
+  labels: { a: RecordLabel; b: RecordLabel } = { a: byDigest, b: byDigest },
 ): string {
   const { a, b, records, layers, size } = value;
   const summary = ({ location, shape, records: count }: Source, bytes: number) =>
@@ -128,11 +162,30 @@ function render(
   );
   return (
     fields +
-    recordTable("A", records.onlyA, context, rows) +
-    recordTable("B", records.onlyB, context, rows) +
+    resultTable(records.results, context, rows, labels.a) +
+    recordTable("A", records.onlyA, context, rows, labels.a) +
+    recordTable("B", records.onlyB, context, rows, labels.b) +
+    stepFiles(value.steps, value.skippedSteps, rows, labels) +
     layerTable("A", layers.onlyA, context, rows) +
     layerTable("B", layers.onlyB, context, rows)
   );
+}
+
+/** Records that both have with other results: a build that meets both caches may miss what follows. */
+function resultTable(
+  results: readonly ResultDifference[],
+  { colors }: CommandContext,
+  rows: number,
+  label: RecordLabel,
+): string {
+  if (results.length === 0) return "";
+  const layer = (digest: Digest | null): string => (digest ? shortDigest(digest) : "none");
+  const table = formatTable(
+    [{ title: "RECORD WITH OTHER RESULTS" }, { title: "LAYER IN A" }, { title: "LAYER IN B" }],
+    results.slice(0, rows).map(({ a, aLayer, bLayer }) => [label(a), layer(aLayer), layer(bLayer)]),
+    { colors },
+  );
+  return `\n${table}${rest(results.length - rows)}`;
 }
 
 function recordTable(
@@ -140,6 +193,7 @@ function recordTable(
   misses: readonly RecordMiss[],
   { colors }: CommandContext,
   rows: number,
+  label: RecordLabel,
 ): string {
   if (misses.length === 0) return "";
   const table = formatTable(
@@ -153,17 +207,57 @@ function recordTable(
     misses
       .slice(0, rows)
       .map(({ index, digest, reason, cause, nearest, createdAt }) => [
-        shortDigest(digest),
+        label({ index, digest }),
         REASONS[reason],
-        cause.index === index
-          ? "this record"
-          : `${shortDigest(cause.digest)} (${REASONS[cause.reason]})`,
-        nearest ? `${shortDigest(nearest.own.digest)}, ${nearest.steps} below` : "none",
+        cause.index === index ? "this record" : `${label(cause)} (${REASONS[cause.reason]})`,
+        nearest ? `${label(nearest.own)}, ${nearest.steps} below` : "none",
         createdAt?.slice(0, 19).replace("T", " ") ?? "-",
       ]),
     { colors },
   );
   return `\n${table}${rest(misses.length - rows)}`;
+}
+
+/** The files that differ in what one step made in both caches. */
+function stepFiles(
+  steps: readonly StepDifference[],
+  skipped: number,
+  rows: number,
+  labels: { a: RecordLabel; b: RecordLabel },
+): string {
+  const blocks = steps.map(({ a, b, files, total }) => {
+    const names = new Set([labels.a(a), labels.b(b)]);
+    const lines = files.slice(0, rows).map((file) => `  ${fileLine(file)}\n`);
+    const more = total - lines.length;
+    return [
+      `\nFILES OF ${printable([...names].join(", "))}, in A and in B:\n`,
+      ...(total === 0 ? ["  the same files, packed in another way\n"] : lines),
+      more > 0 ? `  ... and ${more} more\n` : "",
+    ].join("");
+  });
+  const rest =
+    skipped > 0
+      ? `\nThe layers of ${skipped} more steps were not compared: too many, too large or not there\n`
+      : "";
+  return blocks.join("") + rest;
+}
+
+/** One file: `~ src/a.txt 3 B -> 11 B`. */
+function fileLine({ path, change, aSize, bSize, from, to }: FileDifference): string {
+  const name = printable(path);
+  const size = (bytes: number | null): string => (bytes === null ? "" : ` ${formatBytes(bytes)}`);
+  switch (change) {
+    case "added":
+      return `+ ${name}${size(bSize)}`;
+    case "removed":
+      return `- ${name}${size(aSize)}`;
+    case "content":
+      return aSize === bSize
+        ? `~ ${name}${size(aSize)}, other content`
+        : `~ ${name}${size(aSize)} ->${size(bSize)}`;
+    default:
+      return `~ ${name} ${change} ${printable(from ?? "")} -> ${printable(to ?? "")}`;
+  }
 }
 
 function layerTable(

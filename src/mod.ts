@@ -20,13 +20,26 @@ export type { Cache, CacheBlob } from "./cache-layers.ts";
 export type {
   ContentReader,
   ContentWriter,
+  EntryName,
   NamedEntry,
   NameQuery,
+  NameUpdate,
   Resolved,
   Store,
 } from "./content-store.ts";
 export { convertCache } from "./convert.ts";
+export type { ConvertOptions } from "./convert.ts";
 export { copyContent } from "./copy.ts";
+export type { CopyRoot, TransferCounts, TransferOptions } from "./copy.ts";
+export type { WrittenPlan } from "./plan.ts";
+export { noProgress } from "./progress.ts";
+export type { ProgressReporter, ProgressTask } from "./progress.ts";
+export { healCache } from "./cache-heal.ts";
+export { findImportLosses } from "./cache-import.ts";
+export type { ImportLosses, LostLink } from "./cache-import.ts";
+export { findConflicts } from "./cache-merge.ts";
+export type { Conflict, Preference } from "./cache-donors.ts";
+export type { CompressionChoice } from "./recompress.ts";
 export type { Descriptor, Platform } from "./descriptor.ts";
 export { diffCaches } from "./cache-diff.ts";
 export { digestOf, isDigest, parseDigest } from "./digest.ts";

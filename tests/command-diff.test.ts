@@ -199,3 +199,47 @@ describe("what cannot be compared ends with one sentence", () => {
     expect(run.json().error.code).toBe("BLOB_MISSING");
   });
 });
+
+describe("the files of one step in both caches", () => {
+  test("are compared where its inputs differ", async () => {
+    const { steps, skippedSteps } = await diff(...PAIR);
+    expect(skippedSteps).toBe(0);
+    const copied = steps.find(({ files }: any) => files[0]?.path === "src/main.txt");
+    // Straight from the layers: what tar says of them.
+    const sizes = [copied.aLayer, copied.bLayer].map((layer: string) => {
+      const listed = Bun.spawnSync(["tar", "-tzvf", blobFile(GROWN, layer)]).stdout.toString();
+      return Number(/ (\d+) \S+ \S+ src\/main\.txt/.exec(listed)?.[1]);
+    });
+    expect(copied.files).toEqual([
+      { path: "src/main.txt", change: "content", aSize: sizes[0], bSize: sizes[1] },
+    ]);
+    expect(copied.total).toBe(1);
+    const run = await cacheport(["diff", ...PAIR]);
+    expect(run.stdout).toContain(`  ~ src/main.txt ${sizes[0]} B -> ${sizes[1]} B\n`);
+  });
+
+  test("are compared where its results differ, and the record is named", async () => {
+    const [a, b] = [fixture("donorA"), fixture("donorB")];
+    const { steps } = await diff(a, b);
+    expect(steps).toMatchObject([
+      {
+        digest: "sha256:d4a7f2aa33b26b2ceb83ca38280aad447b9214e495935f385f3126978f97d497",
+        files: [{ path: "out", change: "content", aSize: 1, bSize: 1 }],
+      },
+    ]);
+    const run = await cacheport(["diff", a, b]);
+    expect(run.stdout).toContain("RECORD WITH OTHER RESULTS");
+    expect(run.stdout).toContain("  ~ out 1 B, other content\n");
+  });
+
+  test("are not read with --no-files, and are skipped where a layer is not there", async () => {
+    expect((await diff(...PAIR, "--no-files")).steps).toEqual([]);
+    const layout = fixtureCopy("donorB");
+    rmSync(
+      blobFile(layout, "sha256:2e57bb73c427d5211671902ea041625efe45b8e8bd8db6fc12189c8e35a8584e"),
+    );
+    const value = await diff(fixture("donorA"), layout);
+    expect(value.steps).toEqual([]);
+    expect(value.skippedSteps).toBe(1);
+  });
+});
