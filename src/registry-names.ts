@@ -12,7 +12,7 @@ import { isDocumentType } from "./media-types.ts";
 import { isTag, parseReference } from "./reference.ts";
 import { cleanText, looseWords } from "./registry-errors.ts";
 import type { RepositoryClient } from "./registry-client.ts";
-import { contentLength } from "./registry-presence.ts";
+import { blobSize, contentLength } from "./registry-presence.ts";
 import { listTags } from "./registry-tags.ts";
 import type { Reply } from "./registry-transport.ts";
 
@@ -119,14 +119,12 @@ async function findDigest(
     keep(found);
     return found.descriptor;
   }
-  if (reply.status !== 404 && reply.status !== 400) throw await client.refusal(action, reply);
-  const blob = await client.transport.request(client.blob("HEAD", digest));
+  // Registries answer 404, 400 or 500 when they are asked for a blob as a document.
+  if ([401, 403, 429].includes(reply.status)) throw await client.refusal(action, reply);
+  const size = await blobSize(client, digest);
   const missing: ErrorCode = "BLOB_NOT_FOUND";
-  if (blob.status !== 200)
-    throw await client.refusal(action, blob.status === 404 ? reply : blob, {
-      missing,
-    });
-  const size = contentLength(blob);
+  if (typeof size === "object")
+    throw await client.refusal(action, size.status === 404 ? reply : size, { missing });
   if (size === undefined) {
     throw new CacheportError(
       "REGISTRY_FAILED",

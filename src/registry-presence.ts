@@ -8,6 +8,7 @@
  */
 import { isDocument } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
+import type { Digest } from "./digest.ts";
 import type { OpenReply, RegistryCall } from "./registry-connection.ts";
 import type { RepositoryClient } from "./registry-client.ts";
 import { TransportFailure, unreachable } from "./registry-failures.ts";
@@ -52,6 +53,22 @@ export async function storedSize(
   throw await client.refusal(
     `Cannot look for blob "${descriptor.digest}" in "${client.location}"`,
     refusal,
+  );
+}
+
+/**
+ * The size of a blob of which the digest alone is known, from an answer with a byte of it.
+ *
+ * @returns Undefined when the registry does not say it, or its refusal.
+ */
+export async function blobSize(
+  client: RepositoryClient,
+  digest: Digest,
+): Promise<number | undefined | Reply> {
+  const proof = await readByte(client, client.blob("GET", digest));
+  if ("status" in proof || proof.size !== undefined) return "status" in proof ? proof : proof.size;
+  return contentLength(
+    await client.transport.request({ ...client.blob("HEAD", digest), hint: true }),
   );
 }
 

@@ -56,7 +56,8 @@ export async function listTags(client: RepositoryClient): Promise<string[]> {
 async function firstPage(client: RepositoryClient): Promise<Reply> {
   for (const [index, query] of PAGE_SIZES.entries()) {
     const reply = await requestPage(client, `/v2/${client.path}/tags/list${query}`);
-    if (reply.status !== 400 || index === PAGE_SIZES.length - 1) return reply;
+    const isTooLarge = [400, 416, 422].includes(reply.status);
+    if (!isTooLarge || index === PAGE_SIZES.length - 1) return reply;
   }
   throw new Error("unreachable");
 }

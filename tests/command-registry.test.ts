@@ -212,7 +212,7 @@ describe("reading", () => {
     expect(blob.stdout).toBe(Buffer.from(content.blobs.get(CONFIG) as Uint8Array).toString());
     expect(blob.requests).toEqual([
       `GET ${name}/manifests/${CONFIG}`,
-      `HEAD ${name}/blobs/${CONFIG}`,
+      `GET ${name}/blobs/${CONFIG}`,
       `GET ${name}/blobs/${CONFIG}`,
     ]);
     const json = await ask(registry, ["cat", `${at}:main`, "--json"]);

@@ -114,6 +114,18 @@ describe("an answer to HEAD is a hint", () => {
   });
 });
 
+test.each([403, 405, 500, "zero", "wrong"] as const)(
+  "a blob that is asked for by its digest has the size of its bytes, whatever HEAD says: %s",
+  async (head) => {
+    const registry = await started(TestRegistry.start({ head, manifestFault: true }));
+    const bytes = Buffer.from('{"a":"blob"}');
+    const at = `${registry.domain}/app@${registry.addBlob("app", bytes)}`;
+    const run = await ask(registry, ["resolve", at, "--json"]);
+    expect([run.code, run.json().size]).toEqual([0, bytes.length]);
+    expect((await ask(registry, ["cat", at])).stdout).toBe(bytes.toString());
+  },
+);
+
 test("a layer of any JSON type is read as the blob that it is", async () => {
   const registry = await started(TestRegistry.start({ manifestFault: true }));
   for (const mediaType of ["application/json", "", "application/vnd.acme.manifest.v1+json"]) {
