@@ -7,8 +7,10 @@
  * artifact manifest; distribution-spec; BuildKit util/imageutil/config.go
  * (DetectManifestBlobMediaType) for what is a cache.
  */
+import * as v from "valibot";
 import { cacheIn } from "./cache-manifest.ts";
 import type { CacheManifest } from "./cache-manifest.ts";
+import { DescriptorSchema } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { goFields, isJsonObject, parseJson } from "./go-json.ts";
@@ -116,6 +118,21 @@ export function identify(bytes: Uint8Array, claimed: string, what: string): Docu
   if (strayDigest(value, new Set(), !saysNothing(claimed) || own !== "") === undefined)
     return undefined;
   throw unknownType(own || claimed, what);
+}
+
+/**
+ * The entries of an index that can be used, of one that as a whole cannot: for who looks
+ * for one of them, and does not vouch for the others.
+ *
+ * @returns None for what is no index.
+ */
+export function usableEntries(bytes: Uint8Array, what: string): Descriptor[] {
+  const { manifests } = goFields(parseObject(bytes, what), FIELDS);
+  if (!Array.isArray(manifests)) return [];
+  return manifests.flatMap((entry) => {
+    const parsed = v.safeParse(DescriptorSchema, entry);
+    return parsed.success ? [parsed.output] : [];
+  });
 }
 
 /**

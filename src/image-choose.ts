@@ -2,7 +2,7 @@
 import type { ContentReader } from "./content-store.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
-import { parseDocument } from "./document.ts";
+import { parseDocument, usableEntries } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { parseImageConfig } from "./image-config.ts";
 import {
@@ -99,7 +99,16 @@ class PlatformSearch {
   async #children(descriptor: Descriptor): Promise<readonly Descriptor[]> {
     const { digest, mediaType } = descriptor;
     const bytes = await this.#reader.read(descriptor, this.#options.limits.manifest);
-    return parseDocument(bytes, mediaType, `index "${digest}"`).children;
+    const what = `index "${digest}"`;
+    try {
+      return parseDocument(bytes, mediaType, what).children;
+    } catch (error) {
+      if (!isCacheportError(error, "DOCUMENT_INVALID", "DOCUMENT_UNKNOWN")) throw error;
+      // One entry that cannot be used is no reason not to find another one.
+      const entries = usableEntries(bytes, what);
+      if (entries.length === 0) throw error;
+      return entries;
+    }
   }
 
   /** What an entry without a platform has for the wanted one; it may have nothing, or be absent. */

@@ -42,6 +42,8 @@ export interface DocumentRules {
   reader: ContentReader;
   limits: DocumentLimits;
   problems: ProblemList;
+  /** All that the walk met. */
+  nodes: ReadonlyMap<Digest, ContentNode>;
   /** Is told what the unpacked bytes of a layer must have as digest. */
   onDiffId(layer: Descriptor, diffId: Digest): void;
 }
@@ -54,7 +56,7 @@ export interface DocumentRules {
 export async function verifyDocument(node: ContentNode, rules: DocumentRules): Promise<void> {
   const { descriptor, document, children } = node;
   if (!document) return;
-  verifyType(node, document, rules);
+  verifyType(descriptor.digest, node.announced, document, rules);
   verifyChildren(node, rules);
   const { cache, config, isIndex, layers, type } = document;
   if (cache) return verifyCache(descriptor, cache, children, rules);
@@ -72,7 +74,8 @@ export async function verifyDocument(node: ContentNode, rules: DocumentRules): P
 
 /** The type that a descriptor gives must be that of the document. */
 function verifyType(
-  { descriptor: { digest }, announced }: ContentNode,
+  digest: Digest,
+  announced: string,
   { type }: Document,
   { problems }: DocumentRules,
 ): void {
@@ -86,9 +89,13 @@ function verifyType(
 }
 
 /** What can be wrong with descriptors whatever the document is. */
-function verifyChildren({ descriptor, children }: ContentNode, { problems }: DocumentRules): void {
+function verifyChildren({ descriptor, children }: ContentNode, rules: DocumentRules): void {
+  const { nodes, problems } = rules;
   const seen = new Map<Digest, Descriptor>();
   for (const child of children) {
+    // One document may be announced rightly in one place and wrongly in another.
+    const document = child.isBlob ? undefined : nodes.get(child.digest)?.document;
+    if (document) verifyType(child.digest, child.mediaType, document, rules);
     const twin = seen.get(child.digest);
     seen.set(child.digest, child);
     if (!twin || twin.size !== child.size) continue;

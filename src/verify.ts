@@ -75,6 +75,7 @@ export async function verifyStore(
       reader: store,
       limits: options.limits,
       problems,
+      nodes,
       onDiffId({ digest }, diffId) {
         diffIds.set(digest, (diffIds.get(digest) ?? new Set()).add(diffId));
       },

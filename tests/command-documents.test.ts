@@ -245,6 +245,12 @@ describe("what nobody knows the children of", () => {
     expect(verify.json().problems.map((problem: any) => problem.code)).toEqual([
       "MEDIA_TYPE_MISMATCH",
     ]);
+    // Also where an entry announces it rightly.
+    writeLayout(layout, [manifest, ...readIndex(layout).manifests]);
+    const both = await cacheport(["verify", layout, "--json"]);
+    expect(both.json().problems.map((problem: any) => problem.code)).toEqual([
+      "MEDIA_TYPE_MISMATCH",
+    ]);
     // A layer behind it is missed as any other.
     rmSync(blobFile(target, layer.digest), { force: true });
     expect((await cacheport(["verify", target])).code).toBe(4);
@@ -355,6 +361,21 @@ describe("an index of several platforms", () => {
     expect(run.stderr).toContain("--platform linux/amd64");
     expect(run.stderr).not.toContain("linux/arm64");
     expect((await cacheport(["copy", layout, target, "--platform", "linux/amd64"])).code).toBe(0);
+  });
+
+  test("gives the one that is asked for, though another entry of it cannot be used", async () => {
+    const layout = tempFolder();
+    const amd = image(layout, "amd64");
+    const manifests = [
+      { mediaType: OCI_MANIFEST, digest: "blake3:ab", size: 1, platform: LINUX("arm64") },
+      { ...amd, platform: LINUX("amd64") },
+    ];
+    writeLayout(layout, [addBlob(layout, { mediaType: OCI_INDEX, manifests }, OCI_INDEX)]);
+    const target = join(tempFolder(), "target");
+    expect((await cacheport(["copy", layout, target])).code).toBe(4);
+    expect((await cacheport(["copy", layout, target, "--platform", "linux/amd64"])).code).toBe(0);
+    expect((await cacheport(["verify", target])).code).toBe(0);
+    expect((await cacheport(["resolve", layout, "--platform", "linux/arm64"])).code).toBe(3);
   });
 
   test("is searched to the one child that is no attestation", async () => {
