@@ -80,7 +80,7 @@ export class TargetBefore {
           this.#entries = await meanings(writer as Resolver, names, settings);
         return;
       }
-      const { store } = await openSource(this.#location, settings);
+      const { store } = await openSource(this.#location, settings, { documentsOnly: true });
       try {
         const isPath = this.#location.kind === "directory" || this.#location.kind === "archive";
         this.#entries = isPath ? await store.list() : await meanings(store, names, settings);

@@ -1,5 +1,4 @@
 /** How commands that move content run, and how they report what they did. */
-import { tmpdir } from "node:os";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { completeHint } from "./cli-hints.ts";
@@ -139,7 +138,7 @@ export async function runTransfer<T>(
       names,
       progress: context.progress,
       onNames: before.onNames,
-      tempFolder: target.kind === "directory" ? folderNear(target) : tmpdir(),
+      tempFolder: folderNear(target),
     });
     return { made, before };
   } catch (error) {

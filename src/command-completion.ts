@@ -116,7 +116,7 @@ async function completeLocation(
     if (location.kind !== "directory" && location.kind !== "archive") continue;
     if (location.kind === "archive" && !location.path.endsWith(".tar")) continue;
     if (location.name !== undefined) continue;
-    const { store } = await openSource(place, settings);
+    const { store } = await openSource(place, settings, { documentsOnly: true });
     try {
       const names = (await store.list())
         .filter((entry) => entry.subject === undefined)

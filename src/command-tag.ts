@@ -22,6 +22,9 @@ import type { Written } from "./cli-target.ts";
 import { printable } from "./cli-text.ts";
 import { completeHint } from "./cli-hints.ts";
 
+/** An archive that cannot be named in place is not unpacked to find that out. */
+const ONLY_DOCUMENTS = { documentsOnly: true };
+
 const DRY_RUN = {
   name: "dry-run",
   description: "Say what would be done and change nothing",
@@ -113,7 +116,8 @@ async function openNamed(
   settings: StoreSettings,
 ): Promise<ResolvedSource> {
   const wanted = args.value("first-of");
-  if (wanted === undefined) return await resolveSource(args.location(0), settings, undefined);
+  if (wanted === undefined)
+    return await resolveSource(args.location(0), settings, undefined, ONLY_DOCUMENTS);
   const location = args.location(0);
   const { name, digest } = locationQuery(location);
   if (name !== undefined || digest !== undefined)
@@ -124,7 +128,7 @@ async function openNamed(
         hint: "Leave the name out: --first-of says which ones may be meant",
       },
     );
-  const { store } = await openSource(location, settings);
+  const { store } = await openSource(location, settings, ONLY_DOCUMENTS);
   try {
     const names = wanted.split(",").filter((one) => one !== "");
     const { descriptor, entry } = await firstOf(store, names);
