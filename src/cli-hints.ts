@@ -4,7 +4,10 @@
  */
 import type { Arguments } from "./cli-command.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
+import { statSync } from "node:fs";
+import { userInfo } from "node:os";
 import { CacheportError } from "./errors.ts";
+import { dirname } from "./paths.ts";
 import type { Remedy } from "./errors.ts";
 
 /** For each remedy its sentence. */
@@ -47,10 +50,41 @@ const HINTS: { [Do in Remedy["do"]]: (facts: Extract<Remedy, { do: Do }>) => str
 };
 
 /** What to do next about a failure; undefined where nobody knows. */
-export function hintOf({ hint, remedy }: CacheportError): string | undefined {
+export function hintOf({ hint, remedy, code, cause }: CacheportError): string | undefined {
+  if (code === "PERMISSION_DENIED" && hint === undefined && !remedy) {
+    const path = (cause as { path?: unknown } | undefined)?.path;
+    return typeof path === "string" ? safely(() => ownerHint(path)) : undefined;
+  }
   if (!remedy) return hint;
   const sentence = HINTS[remedy.do] as (facts: Remedy) => string;
   return sentence(remedy);
+}
+
+/**
+ * Whose folder it is that refused a file of this user; undefined where nobody knows.
+ *
+ * @param path What could not be made, read or written.
+ */
+export function ownerHint(path: string): string | undefined {
+  const { uid, username } = userInfo();
+  // 0 may do anything, and systems without users give -1.
+  if (uid <= 0) return undefined;
+  for (let part = path; ; part = dirname(part)) {
+    const stats = statSync(part, { throwIfNoEntry: false });
+    if (stats?.uid === uid) return undefined;
+    if (stats)
+      return `${JSON.stringify(part)} belongs to user ${stats.uid} (mode ${(stats.mode & 0o7777).toString(8)}) and you are ${username} (${uid}): run it as that user, or give the folder to yours`;
+    if (dirname(part) === part) return undefined;
+  }
+}
+
+/** A hint is no reason to fail. */
+function safely(make: () => string | undefined): string | undefined {
+  try {
+    return make();
+  } catch {
+    return undefined;
+  }
 }
 
 function imageManifestHint(source: string, target: string, options: readonly string[] = []) {

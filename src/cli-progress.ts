@@ -17,6 +17,8 @@ export type ProgressMode = "tty" | "plain" | "json" | "none";
 export interface ProgressDisplay extends ProgressReporter {
   /** Writes a line of another kind to standard error without spoiling the bars. */
   say(line: string): void;
+  /** What has been moved as a whole so far. */
+  readonly moved: { blobs: number; bytes: number };
   /** Takes the bars away, so that something else can be written to the terminal. */
   clear(): void;
   /** Ends the display. With `summary` one last line tells what was done. */
@@ -91,6 +93,8 @@ class Display implements ProgressDisplay {
   #ended = 0;
   /** Bytes that were moved. */
   #moved = 0;
+  /** Bytes of those that arrived whole. */
+  #whole = 0;
   /** Bytes that need not be moved, for their task ended without. */
   #spared = 0;
   #begin: number | undefined;
@@ -138,9 +142,14 @@ class Display implements ProgressDisplay {
         this.#spared += Math.max(0, (size ?? 0) - task.bytes);
         this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1);
         const { bytes } = task;
+        if (outcome === "copied") this.#whole += bytes;
         this.#event({ event: "end", action, digest, outcome, bytes });
       },
     };
+  }
+
+  get moved(): { blobs: number; bytes: number } {
+    return { blobs: this.#outcomes.get("copied") ?? 0, bytes: this.#whole };
   }
 
   say(line: string): void {

@@ -1,8 +1,19 @@
 /** Dispatch: from the command line to a command and its exit code. */
 import { findCommand, hasFlag, parseArguments, quote } from "./cli-arguments.ts";
+import { readdirSync, statSync } from "node:fs";
+import { join } from "./paths.ts";
+import type { ParsedArguments } from "./cli-arguments.ts";
+import type { EdgeContext } from "./cli-output.ts";
+import { formatBytes } from "./units.ts";
 import type { CommandEntry, CommandSpec } from "./cli-command.ts";
 import { COMMANDS } from "./command-table.ts";
-import { CacheportError, interrupted, systemCode, systemError } from "./errors.ts";
+import {
+  CacheportError,
+  interrupted,
+  isCacheportError,
+  systemCode,
+  systemError,
+} from "./errors.ts";
 import type { HelpStyle } from "./cli-help.ts";
 import { foreignCommand } from "./cli-foreign.ts";
 import type { Host } from "./cli-output.ts";
@@ -46,7 +57,10 @@ export async function fail(
 ): Promise<number> {
   if (host.env["CACHEPORT_DEBUG"] === "1")
     host.stderr.say(`${printableLines(Bun.inspect(error))}\n`);
-  const failure = host.signal.aborted ? interrupted() : toFailure(error);
+  const failure =
+    host.signal.aborted && !isCacheportError(error, "INTERRUPTED")
+      ? interrupted()
+      : toFailure(error);
   // Where standard output itself has failed, the exit code still tells.
   await output.failure(failure).catch(() => undefined);
   return failure.exitCode;
@@ -114,8 +128,39 @@ async function runCommand(
     const code = await spec.run(context, args);
     context.progress.close({ summary: true });
     return code ?? 0;
+  } catch (error) {
+    throw host.signal.aborted ? interruptedAt(args, context) : error;
   } finally {
     context.progress.close({ summary: false });
+  }
+}
+
+/** An interruption, with what is in a place that keeps it: the next run finds it there. */
+function interruptedAt(args: ParsedArguments, { progress }: EdgeContext): CacheportError {
+  const target = args.targets[0];
+  const { moved } = progress;
+  const there =
+    moved.blobs === 0
+      ? undefined
+      : target?.kind === "registry"
+        ? moved
+        : target?.kind === "directory"
+          ? blobsIn(target.path)
+          : undefined;
+  if (!there || there.blobs === 0) return interrupted();
+  const amount = `${there.blobs} blobs (${formatBytes(there.bytes)})`;
+  const hint = `${amount} are in the target by now: the same command goes on from there`;
+  return new CacheportError("INTERRUPTED", "Interrupted", { hint });
+}
+
+/** What a folder keeps; of what arrived, small blobs are put in their places together at the end. */
+function blobsIn(folder: string): { blobs: number; bytes: number } {
+  try {
+    const blobs = join(folder, "blobs", "sha256");
+    const sizes = readdirSync(blobs).map((name) => statSync(join(blobs, name)).size);
+    return { blobs: sizes.length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+  } catch {
+    return { blobs: 0, bytes: 0 };
   }
 }
 

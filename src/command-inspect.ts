@@ -104,7 +104,12 @@ function checkOptions({ json }: CommandContext, args: InspectArguments): void {
     refuse("--format and --files do not go together", "Run it once with each of them");
   const output = args.value("output");
   if (output !== undefined && format === undefined)
-    refuse("--output needs --format", `Write --format html --output ${output}`);
+    refuse(
+      "--output needs --format",
+      /^(?:json|yaml|text|table|wide|name)$/.test(output)
+        ? "Write --json to have JSON; --output is the file that --format writes to"
+        : `Write --format html --output ${output}`,
+    );
   if (json && outputFile(args) === undefined && format !== undefined && format !== "json")
     refuse(
       `with --json standard output is JSON, and --format ${format} is not`,

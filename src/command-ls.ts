@@ -61,6 +61,7 @@ export const lsCommand = defineCommand({
         await printTree(context, store, entries, settings);
       } else {
         const listed = await listEntries(store, entries, settings);
+        if (listed.length === 0) context.note(`There are no names in ${location.text}`);
         const isAll = query.name === undefined && query.digest === undefined;
         const unreached = isAll ? ((await store.unreached?.()) ?? []) : [];
         await context.result([...listed, ...unreached.map(unreachedEntry)], () =>

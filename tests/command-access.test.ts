@@ -1,6 +1,6 @@
 /** Logins, certificates and the log of requests, as the command line gives them for each side. */
 import { describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BINARY, cacheport } from "./helpers/binary.ts";
 import { started } from "./helpers/registry-client.ts";
@@ -157,4 +157,47 @@ describe.skipIf(Bun.which("python3") === null)("on a terminal", () => {
     expect(layer.screen).toContain("binary");
     expect((await typed(["cat", layout], "")).screen).toContain("schemaVersion");
   });
+});
+
+test("an interrupt says what has arrived, and the same command goes on from there", async () => {
+  const open = await started(TestRegistry.start());
+  load(open, "team/app", fixture("app-image-manifest"), "main");
+  const { json } = await cacheport(["inspect", fixture("app-image-manifest"), "--json"]);
+  const layers: { digest: string; size: number }[] = json().layers;
+  const smallest = layers.toSorted((a, b) => a.size - b.size)[0]?.digest as string;
+  // The largest goes first, so that all others are there when this one keeps them waiting.
+  open.faults.push({ method: "GET", path: new RegExp(smallest), act: () => undefined });
+  const target = join(tempFolder(), "layout");
+  const command = ["copy", `${open.domain}/team/app:main`, target, "--jobs", "1"];
+  const child = Bun.spawn([BINARY, ...command], {
+    env: { PATH: process.env["PATH"], HOME: "/nonexistent" },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  while (!open.seen.some(({ url }) => url.includes(smallest))) await Bun.sleep(10);
+  child.kill("SIGINT");
+  const said = await new Response(child.stderr).text();
+  expect(await child.exited).toBe(130);
+  const arrived = Number(/hint: (\d+) blobs \(.*\) are in the target by now/.exec(said)?.[1]);
+  expect(arrived).toBe(readdirSync(join(target, "blobs", "sha256")).length);
+  const again = await cacheport([...command, "--json"]);
+  expect(again.code).toBe(0);
+  expect(again.json().blobs.skipped).toBe(arrived);
+});
+
+test("an interrupt before anything has arrived promises nothing", async () => {
+  const open = await started(TestRegistry.start());
+  load(open, "team/app", fixture("app-image-manifest"), "main");
+  open.faults.push({ path: /manifests/, act: () => undefined });
+  const child = Bun.spawn(
+    [BINARY, "copy", `${open.domain}/team/app:main`, join(tempFolder(), "x")],
+    {
+      env: { PATH: process.env["PATH"], HOME: "/nonexistent" },
+      stderr: "pipe",
+    },
+  );
+  while (!open.seen.some(({ url }) => url.includes("manifests"))) await Bun.sleep(10);
+  child.kill("SIGINT");
+  expect(await new Response(child.stderr).text()).toBe("cacheport: Interrupted\n");
+  expect(await child.exited).toBe(130);
 });

@@ -1,11 +1,19 @@
 /** Where content goes: nothing is written to a place that nobody meant. */
 import { describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
-import { cacheport } from "./helpers/binary.ts";
+import { BINARY, cacheport } from "./helpers/binary.ts";
 import type { Digest } from "../src/digest.ts";
 import { chooseDigest } from "../src/location-digest.ts";
-import { readDocument, readIndex } from "./helpers/layout.ts";
+import { readDocument, readIndex, writeLayout } from "./helpers/layout.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 
 const IMAGE = fixture("image.tar");
@@ -162,3 +170,34 @@ describe("a digest by its start", () => {
     expect((await prune(digest)).dropped.layers.length).toBeGreaterThan(0);
   });
 });
+
+test("an empty place says that nothing is there", async () => {
+  const layout = join(tempFolder(), "empty");
+  writeLayout(layout, []);
+  const run = await cacheport(["ls", layout]);
+  expect([run.code, run.stderr]).toEqual([0, `There are no names in ${layout}\n`]);
+  expect((await cacheport(["ls", layout, "--json"])).json()).toEqual([]);
+});
+
+test.skipIf(process.getuid?.() !== 0 || Bun.which("setpriv") === null)(
+  "a folder of another user is told with its owner",
+  async () => {
+    const layout = join(tempFolder(), "layout");
+    expect((await cacheport(["copy", IMAGE, layout])).code).toBe(0);
+    mkdirSync(join(layout, ".cacheport"), { mode: 0o755 });
+    const binary = join(tempFolder(), "cacheport");
+    copyFileSync(BINARY, binary);
+    chmodSync(binary, 0o755);
+    const other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", binary];
+    for (const command of [
+      ["copy", layout, `${layout}:x`],
+      ["tag", layout, "x"],
+    ]) {
+      const child = Bun.spawnSync([...other, ...command], { env: { PATH: "/usr/bin:/bin" } });
+      expect(child.exitCode).toBe(1);
+      expect(child.stderr.toString()).toMatch(
+        /hint: ".*layout.*" belongs to user 0 \(mode 755\) and you are .*\(65534\)/,
+      );
+    }
+  },
+);
