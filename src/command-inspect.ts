@@ -48,6 +48,12 @@ export const inspectCommand = defineCommand({
       description: "Write the graph to a file, replacing it",
     },
     {
+      name: "image",
+      value: "REF",
+      description:
+        "Say in bytes what mode=max adds to mode=min: the image that was built with the cache",
+    },
+    {
       name: "files",
       value: "LAYER",
       description: "List the files of a layer, named by the start of its digest",
@@ -72,6 +78,10 @@ export const inspectCommand = defineCommand({
       description: "What is in a layer",
     },
     {
+      command: "cacheport inspect ./cache --image registry.example/app:main",
+      description: "What mode=max costs beside mode=min",
+    },
+    {
       command: "cacheport inspect registry.example/app/cache:main --json | jq .totalSize",
       description: "How much a cache in a registry weighs",
     },
@@ -91,7 +101,7 @@ export const inspectCommand = defineCommand({
   },
 });
 
-type InspectArguments = Arguments<"all", "files" | "format" | "output">;
+type InspectArguments = Arguments<"all", "files" | "format" | "image" | "output">;
 
 function checkOptions({ json }: CommandContext, args: InspectArguments): void {
   const format = args.value("format");
@@ -102,6 +112,8 @@ function checkOptions({ json }: CommandContext, args: InspectArguments): void {
   };
   if (format !== undefined && args.value("files") !== undefined)
     refuse("--format and --files do not go together", "Run it once with each of them");
+  if (args.value("image") !== undefined && (format ?? args.value("files")) !== undefined)
+    refuse("--image goes with neither --format nor --files", "Run it once with each of them");
   const output = args.value("output");
   if (output !== undefined && format === undefined)
     refuse(
@@ -143,7 +155,40 @@ async function show(
   const { inspectText } = await import("./inspect-text.ts");
   const { colors, columns } = context;
   const all = args.flag("all");
-  await context.result(found, () => inspectText(found, { colors, columns, all, now: Date.now() }));
+  const text = (): string => inspectText(found, { colors, columns, all, now: Date.now() });
+  const image = args.value("image");
+  if (image === undefined) return context.result(found, text);
+  const cost = await costOfMode(store, descriptor, image, settings);
+  const { min, added } = cost;
+  await context.result(
+    { ...found, image: { location: image, ...cost } },
+    () =>
+      `${text()}\nmode=max adds ${formatBytes(added.bytes)} (${added.layers} layers) to the ${formatBytes(min.bytes)} (${min.layers} layers) of mode=min\n`,
+  );
+}
+
+/** What a cache has beyond the layers of an image. */
+async function costOfMode(
+  store: Store,
+  descriptor: Descriptor,
+  image: string,
+  settings: StoreSettings,
+) {
+  const [{ modeCost, readImageLayers }, { readCache }] = await Promise.all([
+    import("./inspect-image.ts"),
+    import("./cache-read.ts"),
+  ]);
+  const { caches } = await readCache(store, descriptor, settings);
+  const source = await resolveSource(image, settings, undefined);
+  try {
+    const layers = await readImageLayers(source.store, source.descriptor, settings);
+    return modeCost(
+      caches.flatMap((cache) => cache.layers),
+      layers,
+    );
+  } finally {
+    await source.store.close();
+  }
 }
 
 /** Names the records of each cache; the code that does it is loaded for it alone. */

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
 import { makeTar, paxRecords } from "./helpers/archives.ts";
-import { addBlob, blobFile, readIndex, writeLayout } from "./helpers/layout.ts";
+import { addBlob, blobFile, readDocument, readIndex, writeLayout } from "./helpers/layout.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 
 const LAYER = "application/vnd.oci.image.layer.v1.tar";
@@ -242,5 +242,47 @@ describe("the text", () => {
     );
     expect(found.results).toBe(4);
     expect(found.ages.spans).toEqual([]);
+  });
+});
+
+describe("--image", () => {
+  test("says in bytes what mode=max adds to mode=min", async () => {
+    // An image's inline cache is what mode=min would have exported.
+    const image = fixture("image-inline");
+    const run = await cacheport([
+      "inspect",
+      fixture("app-oci-index"),
+      `--image=${image}`,
+      "--json",
+    ]);
+    expect(run.code).toBe(0);
+    const { image: cost, layers, totalSize } = run.json();
+    const manifest = readDocument(image, readIndex(image).manifests[0].digest);
+    const { rootfs } = readDocument(image, manifest.config.digest);
+    const own = new Map<string, any>(layers.map((layer: any) => [layer.digest, layer]));
+    const min = [...own.values()].filter(
+      ({ digest, diffId }) =>
+        rootfs.diff_ids.includes(diffId) ||
+        manifest.layers.some((layer: any) => layer.digest === digest),
+    );
+    const bytes = min.reduce((sum, { size }) => sum + size, 0);
+    expect(cost).toEqual({
+      location: image,
+      min: { layers: min.length, bytes },
+      added: { layers: own.size - min.length, bytes: totalSize - bytes },
+    });
+    const text = await cacheport(["inspect", fixture("app-oci-index"), "--image", image]);
+    expect(text.stdout).toContain("mode=max adds ");
+  });
+
+  test("knows the layers of an image in another compression by what they unpack to", async () => {
+    const cache = fixture("app-zstd-oci-index");
+    const plain = fixture("app-uncompressed");
+    // A cache is no image, but its layers are those of the same build.
+    const run = await cacheport(["inspect", cache, "--image", fixture("app-oci-index"), "--json"]);
+    expect(run.code).toBe(0);
+    expect(run.json().image.added.layers).toBeGreaterThan(0);
+    const other = await cacheport(["inspect", plain, "--image", plain, "--json"]);
+    expect(other.json().image.added).toEqual({ layers: 0, bytes: 0 });
   });
 });
