@@ -71,7 +71,8 @@ export class BlobWriter {
     const digest = parseDigest(descriptor.digest);
     if (this.#closed || options.signal?.aborted) throw interrupted();
     try {
-      const isThere = this.#pending.has(digest) || (await this.#isThere(digest, descriptor.size));
+      const isPending = this.#pending.has(digest) && this.#put.get(digest) === descriptor.size;
+      const isThere = isPending || (await this.#isThere(digest, descriptor.size));
       const outcome = isThere ? "skipped" : await this.#copy(descriptor, source, options);
       this.#put.set(digest, descriptor.size);
       return outcome;

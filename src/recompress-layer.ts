@@ -12,13 +12,7 @@ import { mapLimit } from "./concurrency.ts";
 import type { BlobLocation, ContentReader, ContentWriter } from "./content-store.ts";
 import type { TransferOptions } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
-import {
-  checkContent,
-  createHasher,
-  digestAlgorithm,
-  digestMismatch,
-  sizeMismatch,
-} from "./digest.ts";
+import { checkContent, createHasher } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { checkDocumentSize } from "./documents.ts";
 import { streamRegularFile, writeAll } from "./layout-durable.ts";
@@ -26,7 +20,7 @@ import { CacheportError, interrupted, systemError } from "./errors.ts";
 import { layerCompression, layerTypeIn } from "./media-types.ts";
 import type { Compression } from "./media-types.ts";
 import { RunFolder } from "./layout-work.ts";
-import { readChunks } from "./blob-check.ts";
+import { checkedChunks, readChunks } from "./blob-check.ts";
 
 /** What layers are to become. */
 export interface CompressionChoice {
@@ -206,7 +200,7 @@ async function packFile(
   const diffHasher = createHasher();
   const unpacked = tapChunks(
     // The bytes decide, as they do in containerd: a media type may be wrong.
-    decompress(checkChunks(stored, layer), undefined, `layer "${layer.digest}"`),
+    decompress(checkedChunks(stored, layer), undefined, `layer "${layer.digest}"`),
     (chunk) => diffHasher.update(chunk),
   );
   const hasher = pack && createHasher();
@@ -224,21 +218,6 @@ async function packFile(
   }
   const diffId = diffHasher.digest();
   return { digest: hasher?.digest() ?? diffId, size, diffId };
-}
-
-/** Passes chunks on and checks them as verifiedStream does. */
-async function* checkChunks(chunks: Chunks, expected: Descriptor): Chunks {
-  const hasher = createHasher(digestAlgorithm(expected.digest));
-  let received = 0;
-  for await (const chunk of chunks) {
-    received += chunk.length;
-    if (received > expected.size) throw sizeMismatch(expected, received);
-    hasher.update(chunk);
-    yield chunk;
-  }
-  if (received !== expected.size) throw sizeMismatch(expected, received);
-  const actual = hasher.digest();
-  if (actual !== expected.digest) throw digestMismatch(expected.digest, actual);
 }
 
 /** Chunks, shown to a function on their way. */

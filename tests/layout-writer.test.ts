@@ -340,6 +340,19 @@ describe("many small blobs", () => {
     expect(readdirSync(root)).toEqual(["blobs"]);
   });
 
+  test("a second descriptor with another size is refused, not skipped", async () => {
+    const root = join(tempFolder(), "layout");
+    const bytes = content(10);
+    await withWriter(root, async (writer) => {
+      await writer.write(describing(bytes), { bytes });
+      const wrong = { ...describing(bytes), size: 11 };
+      const error = await failure(() => writer.write(wrong, { bytes }));
+      expect(error.code).toBe("SIZE_MISMATCH");
+      await writer.syncFolders();
+      writer.assertPresent();
+    });
+  });
+
   test("leave nothing when they are never named", async () => {
     const root = join(tempFolder(), "layout");
     await withWriter(root, async (writer) => {
