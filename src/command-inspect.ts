@@ -13,6 +13,7 @@ import type { CacheSet } from "./cache-read.ts";
 import { BUILD_OPTION, openAllBuilds } from "./cli-builds.ts";
 import type { Build } from "./explain-build.ts";
 import type { RecordName } from "./explain-names.ts";
+import type { OwnConflict } from "./inspect-conflicts.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { formatBytes } from "./units.ts";
 
@@ -25,7 +26,7 @@ export const inspectCommand = defineCommand({
   name: "inspect",
   summary: "Show what is inside a cache, an image or an index",
   description:
-    "For a cache: its shape, its layers with their sizes, chains and ages, its records, when their results were made, and what is wrong with it. For an image: its config, layers and history. An image that holds an inline cache is shown as an image.\n\nWith --format the graph of a cache is written instead, that of an inline cache too: for Graphviz (dot), for Mermaid, as one HTML page that needs no network, or as JSON: {caches: [{shape, digest, config, platform}], layers: [{digest, size, mediaType, diffId, createdAt, parent, depth, records, cache}], records: [{cache, digest, results: [{layer, chain, createdAt}], name}], links: [{from, to, input, selector}]}, where parent, layer, chain, cache, from and to are positions in these lists and a link leads from the record whose result is taken to the record that takes it.\n\nWith --build the records are named by the steps of a build: RUN npm ci (Dockerfile:12). A name is proven by the digest of the step's definition. Chains of base images are named without it.\n\nWith --files the entries of one layer are listed like those of a tar; with --json they are an array of {path, type, size, mode, uid, gid, mtime, link}.",
+    "For a cache: its shape, its layers with their sizes, chains and ages, its records, when their results were made, and what is wrong with it. For an image: its config, layers and history. An image that holds an inline cache is shown as an image.\n\nWith --format the graph of a cache is written instead, that of an inline cache too: for Graphviz (dot), for Mermaid, as one HTML page that needs no network, or as JSON: {caches: [{shape, digest, config, platform}], layers: [{digest, size, mediaType, diffId, createdAt, parent, depth, records, cache}], records: [{cache, digest, results: [{layer, chain, createdAt}], name}], links: [{from, to, input, selector}]}, where parent, layer, chain, cache, from and to are positions in these lists and a link leads from the record whose result is taken to the record that takes it.\n\nWith --build the records are named by the steps of a build: RUN npm ci (Dockerfile:12). A name is proven by the digest of the step's definition. Chains of base images are named without it.\n\nWith --conflicts the records are listed that hold several results with different content, as a cache does into which several builds were exported: BuildKit takes one of them and misses what was built on another. --json has them as conflicts: [{cache, record, digest, names, results: [{layer, createdAt}]}]. Between several caches, see verify and diff.\n\nWith --files the entries of one layer are listed like those of a tar; with --json they are an array of {path, type, size, mode, uid, gid, mtime, link}.",
   operands: [{ name: "LOC", description: "What to look into", kind: "location" }],
   options: [
     PLATFORM_OPTION,
@@ -34,6 +35,10 @@ export const inspectCommand = defineCommand({
       name: "all",
       short: "a",
       description: "Show every layer, not the 40 largest",
+    },
+    {
+      name: "conflicts",
+      description: "Show the records that hold several results with different content",
     },
     {
       name: "format",
@@ -101,7 +106,7 @@ export const inspectCommand = defineCommand({
   },
 });
 
-type InspectArguments = Arguments<"all", "files" | "format" | "image" | "output">;
+type InspectArguments = Arguments<"all" | "conflicts", "files" | "format" | "image" | "output">;
 
 function checkOptions({ json }: CommandContext, args: InspectArguments): void {
   const format = args.value("format");
@@ -140,11 +145,18 @@ async function show(
   const { inspect, inspectCache, nameInspected } = await import("./inspect.ts");
   const plain = await inspect(store, descriptor, settings);
   let found = plain;
+  let conflicts: { found: OwnConflict[]; text: string } | undefined;
   const isNamed = args.value("files") === undefined;
   if (isNamed && (plain.kind === "cache" || builds.length > 0)) {
     const { readCache } = await import("./cache-read.ts");
     const set = await readCache(store, descriptor, settings);
-    found = nameInspected(inspectCache(set), set.caches, await naming(set, builds));
+    const namesOf = await naming(set, builds);
+    found = nameInspected(inspectCache(set), set.caches, namesOf);
+    if (args.flag("conflicts")) {
+      const { findOwnConflicts, ownConflictText } = await import("./inspect-conflicts.ts");
+      const own = findOwnConflicts(set.caches, namesOf);
+      conflicts = { found: own, text: ownConflictText(own, context) };
+    }
   }
   const layer = args.value("files");
   if (layer !== undefined) {
@@ -152,16 +164,24 @@ async function show(
     await writeLayerFiles(context, store, findLayer(found, layer));
     return;
   }
+  if (args.flag("conflicts") && !conflicts) {
+    throw new CacheportError(
+      "NOT_A_CACHE",
+      `Cannot look for conflicts in "${args.operand(0)}": it is no build cache`,
+    );
+  }
   const { inspectText } = await import("./inspect-text.ts");
   const { colors, columns } = context;
   const all = args.flag("all");
-  const text = (): string => inspectText(found, { colors, columns, all, now: Date.now() });
+  const text = (): string =>
+    inspectText(found, { colors, columns, all, now: Date.now() }) + (conflicts?.text ?? "");
+  const value = conflicts ? { ...found, conflicts: conflicts.found } : found;
   const image = args.value("image");
-  if (image === undefined) return context.result(found, text);
+  if (image === undefined) return context.result(value, text);
   const cost = await costOfMode(store, descriptor, image, settings);
   const { min, added } = cost;
   await context.result(
-    { ...found, image: { location: image, ...cost } },
+    { ...value, image: { location: image, ...cost } },
     () =>
       `${text()}\nmode=max adds ${formatBytes(added.bytes)} (${added.layers} layers) to the ${formatBytes(min.bytes)} (${min.layers} layers) of mode=min\n`,
   );

@@ -677,3 +677,48 @@ describe("an artifact manifest is shown as what it is", () => {
     ]);
   });
 });
+
+describe("inspect --conflicts", () => {
+  test("shows the records that hold results with different content", async () => {
+    const layout = tempFolder();
+    const tar = "application/vnd.oci.image.layer.v1.tar";
+    const layers = ["one", "two", "three"].map((text) => addBlob(layout, text, tar));
+    const at = (layer: number, day: number) => ({
+      layer,
+      createdAt: `2026-01-0${day}T00:00:00Z`,
+    });
+    const records = [
+      { layers: [at(0, 1), at(1, 2)], digest: sha256("fetch") },
+      { layers: [at(2, 1), at(2, 2)], digest: sha256("same") },
+    ];
+    const config = addBlob(
+      layout,
+      { layers: layers.map(({ digest }) => ({ blob: digest, parent: -1 })), records },
+      "application/vnd.buildkit.cacheconfig.v0",
+    );
+    writeLayout(layout, [
+      addBlob(layout, { mediaType: OCI_MANIFEST, config, layers }, OCI_MANIFEST),
+    ]);
+    const { conflicts, kind } = (
+      await cacheport(["inspect", layout, "--conflicts", "--json"])
+    ).json();
+    expect(kind).toBe("cache");
+    expect(conflicts).toEqual([
+      {
+        cache: 0,
+        record: 0,
+        digest: sha256("fetch"),
+        names: [],
+        results: [
+          { layer: layers[1]!.digest, createdAt: at(1, 2).createdAt },
+          { layer: layers[0]!.digest, createdAt: at(0, 1).createdAt },
+        ],
+      },
+    ]);
+    const text = await cacheport(["inspect", layout, "--conflicts"]);
+    expect(text.stdout).toContain("1 record has results that differ");
+    expect((await cacheport(["inspect", layout, "--json"])).json().conflicts).toBeUndefined();
+    const image = await cacheport(["inspect", fixture("image-dir"), "--conflicts"]);
+    expect(image.code).toBe(4);
+  });
+});
