@@ -23,6 +23,8 @@ export interface ContentTree {
   platform: Platform | null;
   /** Why a document could not be read, null when it could. */
   problem: string | null;
+  /** For a layer of a cache, the step that made it, where it is known. */
+  step?: string;
   /** The document was met before in this tree, and what it lists stands there. */
   repeated: boolean;
   children: ContentTree[];
@@ -84,6 +86,19 @@ function buildTree(
   return build(root, { name: entryLabel(entry), ...names });
 }
 
+/** Gives the blobs of a tree the names of the steps that made them. */
+export function nameTree(
+  tree: ContentTree,
+  stepOf: (digest: Digest) => string | undefined,
+): ContentTree {
+  const step = stepOf(tree.digest);
+  return {
+    ...tree,
+    ...(step === undefined ? {} : { step }),
+    children: tree.children.map((child) => nameTree(child, stepOf)),
+  };
+}
+
 /** Draws a tree with lines. */
 export function formatTree(tree: ContentTree): string {
   const lines = [describe(tree)];
@@ -101,6 +116,7 @@ export function formatTree(tree: ContentTree): string {
 function describe(tree: ContentTree): string {
   const parts = [tree.digest, formatBytes(tree.size), tree.mediaType || "(no media type)"];
   if (tree.platform) parts.push(formatPlatform(tree.platform));
+  if (tree.step !== undefined) parts.push(tree.step);
   if (tree.name !== null) parts.unshift(tree.name);
   if (tree.repeated) parts.push("(as above)");
   if (tree.problem !== null) parts.push(`! ${tree.problem}`);

@@ -1,5 +1,6 @@
 /** `cacheport diff`: opens two caches and shows what cache-diff.ts finds of them. */
 import type { Cache } from "./cache-layers.ts";
+import { BUILD_OPTION, openAllBuilds } from "./cli-builds.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import { toCache } from "./convert.ts";
@@ -13,6 +14,9 @@ import type { CacheDifference, MissReason, RecordMiss, RecordReference } from ".
 import { shortDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { CacheportError } from "./errors.ts";
+import type { Build } from "./explain-build.ts";
+import { cacheLabels } from "./explain-labels.ts";
+import { cutName } from "./inspect-labels.ts";
 import { storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { readCache } from "./cache-read.ts";
@@ -35,13 +39,14 @@ export const diffCommand = defineCommand({
   name: "diff",
   summary: "Show what one cache has and another has not, and where they part",
   description:
-    "Compares two caches by their records and layers. For each record that only one of them has it tells why the other has not got it, where that begins, and the nearest record below that both have: a first answer to why a step was not cached. A record is a hash of a step or of some content, so it has no name. The reasons are: other content (a file or a base image differs), another step (the Dockerfile or an argument differs), same step on other inputs (something below differs).\n\nOf a step that both have, on other inputs or with another result, the files that differ in its layers are listed; up to 128 MiB of layers are read for it.\n\nThe exit code is 0 whether they differ or not; .equal in the JSON value tells.",
+    "Compares two caches by their records and layers. For each record that only one of them has it tells why the other has not got it, where that begins, and the nearest record below that both have: a first answer to why a step was not cached. A record is a hash of a step or of some content; --build names it by the step of a build. The reasons are: other content (a file or a base image differs), another step (the Dockerfile or an argument differs), same step on other inputs (something below differs).\n\nOf a step that both have, on other inputs or with another result, the files that differ in its layers are listed; up to 128 MiB of layers are read for it.\n\nThe exit code is 0 whether they differ or not; .equal in the JSON value tells.",
   operands: [
     { name: "A", description: "A cache", kind: "location" },
     { name: "B", description: "Another cache", kind: "location" },
   ],
   options: [
     PLATFORM_OPTION,
+    BUILD_OPTION,
     {
       name: "no-files",
       description: "Read no layers: say nothing of the files that differ",
@@ -78,9 +83,23 @@ export const diffCommand = defineCommand({
         const { steps, skipped } = args.flag("no-files")
           ? { steps: [], skipped: 0 }
           : await diffFiles(a, b, difference, { signal });
-        const value = { a: a.source, b: b.source, ...difference, steps, skippedSteps: skipped };
+        const builds = await openAllBuilds(args.values("build"), settings);
+        const labels = { a: recordLabel(a.cache, builds), b: recordLabel(b.cache, builds) };
+        const { records } = difference;
+        const value = {
+          a: a.source,
+          b: b.source,
+          ...difference,
+          records: {
+            ...records,
+            onlyA: records.onlyA.map((miss) => withName(miss, labels.a, builds)),
+            onlyB: records.onlyB.map((miss) => withName(miss, labels.b, builds)),
+          },
+          steps,
+          skippedSteps: skipped,
+        };
         const rows = args.flag("all") ? Infinity : ROWS;
-        await context.result(value, () => render(value, context, rows));
+        await context.result(value, () => render(value, context, rows, labels));
       } finally {
         await b.reader.close();
       }
@@ -125,6 +144,28 @@ async function load(
 export type RecordLabel = (record: RecordReference) => string;
 
 const byDigest: RecordLabel = ({ digest }) => shortDigest(digest);
+
+/** Columns of a record's name in a table. */
+const NAME_WIDTH = 60;
+
+/** Names the records of a cache by the steps of builds; what they do not explain by its digest. */
+function recordLabel(cache: Cache, builds: readonly Build[]): RecordLabel {
+  if (builds.length === 0) return byDigest;
+  const labels = cacheLabels(cache, builds);
+  return (record) => {
+    const name = labels.record(record.index);
+    return name === undefined ? byDigest(record) : cutName(name, NAME_WIDTH);
+  };
+}
+
+/** For the JSON value: the record with its name, where a build was given. */
+function withName(
+  miss: RecordMiss,
+  label: RecordLabel,
+  builds: readonly Build[],
+): RecordMiss & { name?: string } {
+  return builds.length === 0 ? miss : { ...miss, name: label(miss) };
+}
 
 function render(
   value: CacheDifference & {

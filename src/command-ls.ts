@@ -1,4 +1,6 @@
 /** `cacheport ls`: the entries of a store as a table, a tree or JSON. */
+import { BUILD_OPTION, openAllBuilds } from "./cli-builds.ts";
+import type { Build } from "./explain-build.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { CommandContext } from "./cli-command.ts";
 import type { ContentReader, NamedEntry, NameQuery, Store } from "./content-store.ts";
@@ -12,7 +14,7 @@ import type { Location } from "./location.ts";
 import { openSource, storeSettings } from "./location-open.ts";
 import { formatPlatform } from "./platform.ts";
 import { formatTable } from "./cli-table.ts";
-import { contentTrees, formatTree } from "./cli-tree.ts";
+import { contentTrees, formatTree, nameTree } from "./cli-tree.ts";
 import { formatBytes } from "./units.ts";
 import type { WalkOptions } from "./walk.ts";
 
@@ -25,6 +27,7 @@ export const lsCommand = defineCommand({
   operands: [{ name: "LOC", description: "What to list", kind: "location" }],
   options: [
     { name: "tree", description: "Show all content below each entry" },
+    BUILD_OPTION,
     { name: "digests", description: "Show whole digests" },
     {
       name: "names",
@@ -58,7 +61,8 @@ export const lsCommand = defineCommand({
       }
       const entries = await namedEntries(store, location.kind, query);
       if (args.flag("tree")) {
-        await printTree(context, store, entries, settings);
+        const builds = await openAllBuilds(args.values("build"), settings);
+        await printTree(context, store, entries, settings, builds);
       } else {
         const listed = await listEntries(store, entries, settings);
         if (listed.length === 0) context.note(`There are no names in ${location.text}`);
@@ -133,9 +137,31 @@ async function printTree(
   store: ContentReader,
   entries: Parameters<typeof listEntries>[1],
   options: WalkOptions,
+  builds: readonly Build[],
 ): Promise<void> {
-  const trees = await contentTrees(store, entries, options);
+  const stepOf = await layerNames(store, entries, builds, options);
+  const trees = (await contentTrees(store, entries, options)).map((tree) => nameTree(tree, stepOf));
   await context.result(trees, () => trees.map((tree) => formatTree(tree)).join(""));
+}
+
+/** The steps that made the layers of the caches among entries; none without a build. */
+async function layerNames(
+  store: ContentReader,
+  entries: readonly NamedEntry[],
+  builds: readonly Build[],
+  options: WalkOptions,
+): Promise<(digest: string) => string | undefined> {
+  if (builds.length === 0) return () => undefined;
+  const [{ cacheLabels }, { tryReadCache }] = await Promise.all([
+    import("./explain-labels.ts"),
+    import("./cache-read.ts"),
+  ]);
+  const labels: ReturnType<typeof cacheLabels>[] = [];
+  for (const { descriptor, problem } of entries) {
+    const set = problem === undefined && (await tryReadCache(store, descriptor, options));
+    if (set) labels.push(...set.caches.map((cache) => cacheLabels(cache, builds)));
+  }
+  return (digest) => labels.map((one) => one.layer(digest)).find((name) => name !== undefined);
 }
 
 function renderTable(

@@ -1,9 +1,10 @@
 /** `cacheport prune`: limits, names and what is collected after; which results go is prune.ts. */
+import { BUILD_OPTION, openAllBuilds } from "./cli-builds.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { NameUpdate } from "./content-store.ts";
 import { findMissing } from "./convert.ts";
-import { isDigest, isDigestStart } from "./digest.ts";
+import { isDigest, isDigestStart, shortDigest } from "./digest.ts";
 import { chooseDigest } from "./location-digest.ts";
 import { CacheportError } from "./errors.ts";
 import type { GarbageReport } from "./gc.ts";
@@ -19,6 +20,7 @@ import { planPrune } from "./prune.ts";
 import type { PrunePlan } from "./prune.ts";
 import type { PruneLimits } from "./cache-prune.ts";
 import { readCache } from "./cache-read.ts";
+import type { CacheSet } from "./cache-read.ts";
 import { resolveSource } from "./location-source.ts";
 import type { ResolvedSource } from "./location-source.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
@@ -43,6 +45,7 @@ export const pruneCommand = defineCommand({
     "Writes a smaller cache under the same name. What goes are results of steps, the oldest first and of the same age the largest; a layer goes with the last result that needs it, and a result that costs no layer of its own stays. What is left, BuildKit imports as before; what went, it builds anew. Limits that hold nothing back change nothing, and a cache of which nothing would be left stays as it is: untag removes its name.\n\nOnly the cache's own documents are written. The blobs stay in the store until gc; --gc runs it on a folder or an object store at once.",
   operands: [{ name: "LOC", description: "The cache to prune", kind: "location" }],
   options: [
+    BUILD_OPTION,
     {
       name: "max-size",
       value: "BYTES",
@@ -195,7 +198,7 @@ function checkUsage(args: Arguments<"gc", "grace">, location: Location): void {
 /** What writing needs to know of the command line. */
 type PruneArguments = Arguments<
   SharedFlag | "delete-replaced" | "dry-run" | "drop-missing" | "exact" | "fit" | "gc",
-  SharedValue | "drop-layer" | "grace" | "tag"
+  SharedValue | "build" | "drop-layer" | "grace" | "tag"
 >;
 
 async function prune(
@@ -267,7 +270,35 @@ async function prune(
     made && args.flag("delete-replaced")
       ? await deleteReplaced(context, location, settings, written)
       : undefined;
-  await report(context, args, plan, shown, { ...written, deleted }, missing.length, collected);
+  const steps = await droppedSteps(args, settings, set, plan);
+  await report(
+    context,
+    args,
+    plan,
+    shown,
+    { ...written, deleted, steps },
+    missing.length,
+    collected,
+  );
+}
+
+/** What made the layers that go, where a build tells; null without one. */
+async function droppedSteps(
+  args: Arguments<never, "build">,
+  settings: StoreSettings,
+  { caches }: CacheSet,
+  { pruned }: PrunePlan,
+): Promise<string[] | null> {
+  if (args.values("build").length === 0) return null;
+  const { cacheLabels } = await import("./explain-labels.ts");
+  const builds = await openAllBuilds(args.values("build"), settings);
+  const labels = caches.map((cache) => cacheLabels(cache, builds));
+  const names = pruned.dropped.layers.map(
+    ({ digest }) =>
+      labels.map((label) => label.layer(digest)).find((name) => name !== undefined) ??
+      shortDigest(digest),
+  );
+  return [...new Set(names)];
 }
 
 /** The name is moved to the smaller cache, unless --tag gives others. */
@@ -295,7 +326,11 @@ async function report(
   args: Arguments<"dry-run", never>,
   plan: PrunePlan,
   names: readonly NameUpdate[],
-  { deleted, ...written }: Written & { deleted: string[] | undefined },
+  {
+    deleted,
+    steps,
+    ...written
+  }: Written & { deleted: string[] | undefined; steps: string[] | null },
   missing: number,
   collected: GarbageReport | null,
 ): Promise<void> {
@@ -315,6 +350,7 @@ async function report(
     ...written,
     ...(deleted && { deleted }),
     dropped,
+    ...(steps && { droppedSteps: steps }),
     ...(missing > 0 && { missing }),
     ...(joined && { joinedLeaves: joined.length }),
     outcome: plan.kind,
@@ -327,6 +363,7 @@ async function report(
         plan.kind === "unchanged"
           ? ["unchanged", "nothing is over the limits"]
           : [dryRun ? "would drop" : "dropped", droppedText(dropped)],
+        ["steps", steps && steps.length > 0 ? steps.join("; ") : undefined],
         ["missing", missing > 0 ? count(missing, "layer") : undefined],
         [
           "left",
