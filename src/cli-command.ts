@@ -65,6 +65,11 @@ export interface CommandContext {
   /** True when standard output takes colours. */
   readonly colors: boolean;
   readonly progress: ProgressReporter;
+  /**
+   * True when the terminal that the result goes to has a summary of the work already. Ask
+   * when the text of the result is made.
+   */
+  readonly summaryShown: boolean;
   /** All commands, for those that are about commands. */
   readonly commands: readonly CommandEntry[];
   /** Opens standard input as raw bytes. */

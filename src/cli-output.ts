@@ -167,6 +167,9 @@ export function createContext(
     get stdoutIsTerminal() {
       return stdout.isTerminal;
     },
+    get summaryShown() {
+      return progress.summarized && stdout.isTerminal && stderr.isTerminal;
+    },
     async result(value, text) {
       progress.close({ summary: true });
       await output.result(value, text);

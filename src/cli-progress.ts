@@ -19,6 +19,8 @@ export interface ProgressDisplay extends ProgressReporter {
   say(line: string): void;
   /** What has been moved as a whole so far. */
   readonly moved: { blobs: number; bytes: number };
+  /** True when the last line has summed up the work for people. */
+  readonly summarized: boolean;
   /** Takes the bars away, so that something else can be written to the terminal. */
   clear(): void;
   /** Ends the display. With `summary` one last line tells what was done. */
@@ -102,6 +104,7 @@ class Display implements ProgressDisplay {
   #lines = 0;
   #stop: (() => void) | undefined;
   #closed = false;
+  #summarized = false;
 
   constructor(
     mode: ProgressMode,
@@ -146,6 +149,10 @@ class Display implements ProgressDisplay {
         this.#event({ event: "end", action, digest, outcome, bytes });
       },
     };
+  }
+
+  get summarized(): boolean {
+    return this.#summarized;
   }
 
   get moved(): { blobs: number; bytes: number } {
@@ -259,6 +266,7 @@ class Display implements ProgressDisplay {
     const bytes = this.#moved;
     if (this.#mode === "json") return this.#event({ event: "summary", outcomes, bytes });
     if (this.#mode === "none" || !this.#wantsSummary) return;
+    this.#summarized = true;
     const counts = [...this.#outcomes].map(([name, count]) => `${count} ${name}`);
     const rate = formatBytes((bytes / Math.max(1, elapsed)) * 1000);
     const amount = `${formatBytes(bytes)} in ${formatDuration(elapsed)} (${rate}/s)`;

@@ -66,7 +66,7 @@ export async function printTransfer(
 export function formatTransfer(
   result: TransferResult & Partial<Written> & { deleted?: string[]; dryRun?: boolean },
   fields: readonly (readonly [string, string | undefined])[],
-  { colors }: CommandContext,
+  { colors, summaryShown }: CommandContext,
 ): string {
   const { copied, skipped, bytes } = result.blobs;
   return formatFields(
@@ -78,7 +78,7 @@ export function formatTransfer(
       ["deleted", result.deleted?.join(", ") || undefined],
       [
         "blobs",
-        result.dryRun
+        result.dryRun || summaryShown
           ? undefined
           : `${copied} copied (${formatBytes(bytes)}), ${skipped} there already`,
       ],

@@ -149,6 +149,15 @@ describe.skipIf(Bun.which("python3") === null)("on a terminal", () => {
     expect(code).toBe(130);
   });
 
+  test("what was moved is summed up once", async () => {
+    const target = join(tempFolder(), "layout");
+    const { screen } = await typed(["copy", fixture("image.tar"), target], "");
+    expect(screen.match(/3 copied/g)).toHaveLength(1);
+    expect(screen).toMatch(/3 copied, 21\.1 kB in /);
+    const piped = await cacheport(["copy", fixture("image.tar"), `${target}2`]);
+    expect([piped.stderr, piped.stdout.match(/3 copied/g)?.length]).toEqual(["", 1]);
+  });
+
   test("cat writes documents and no binary content", async () => {
     const layout = fixture("app-image-manifest");
     const { json } = await cacheport(["inspect", layout, "--json"]);
