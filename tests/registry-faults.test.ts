@@ -180,6 +180,16 @@ describe.each(["a stream", "a file"])("download into %s", (kind) => {
   });
 });
 
+test("a full disk is the disk's failure, and the registry is not asked again", async () => {
+  const { name, repository, content } = fresh();
+  content.blobs.set(layer.digest, LAYER);
+  const fd = openSync("/dev/full", "w");
+  const saved = repository.save(layer, fd, () => {}).catch((error: unknown) => error);
+  expect(await saved).toMatchObject({ code: "ENOSPC" });
+  closeSync(fd);
+  expect(registry.requests("GET", new RegExp(`${name}/blobs`))).toHaveLength(1);
+});
+
 describe("documents", () => {
   test.each(["cut", "500", "drip"])("%s passes", async (kind) => {
     const { name, repository } = fresh({ deadlineMs: 1500 });
