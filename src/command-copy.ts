@@ -36,6 +36,7 @@ import type { Referrer } from "./referrers.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { formatReference } from "./reference.ts";
 import { chooseNames, fitNames, keepName, nameTexts, refuseClashes } from "./location-names.ts";
+import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
 import { formatTransfer, printTransfer, runTransfer, transferResult } from "./cli-transfer.ts";
 
 /** What stands in the target, and how much was moved. */
@@ -93,6 +94,7 @@ export const copyCommand = defineCommand({
       name: "rewrite",
       description: "Write an archive anew instead of adding to it",
     },
+    DELETE_REPLACED_OPTION,
     {
       name: "dry-run",
       description: "Say what would be copied and copy nothing",
@@ -140,7 +142,7 @@ function refuseShape({ attributes, text }: Location): void {
 }
 
 type CopyArguments = Arguments<
-  SharedFlag | "dry-run" | "force-compression" | "referrers" | "rewrite",
+  "delete-replaced" | SharedFlag | "dry-run" | "force-compression" | "referrers" | "rewrite",
   SharedValue | "compress" | "compression" | "compression-level" | "platform" | "tag"
 >;
 
@@ -328,13 +330,19 @@ async function transfer(
   const only = roots.length === 1 ? copied.roots[0] : undefined;
   const shape = roots[0] && only ? await cacheShape(store, roots[0].descriptor, settings) : null;
   const names = roots.flatMap((root) => nameTexts(root.names));
+  const where = before.written(
+    copied.roots
+      .slice(0, roots.length)
+      .map((descriptor, at) => ({ descriptor, names: roots[at]?.names ?? [] })),
+  );
+  const deleted =
+    made && args.flag("delete-replaced")
+      ? await deleteReplaced(context, target, settings, where)
+      : undefined;
   const value = {
     ...transferResult(only, shape, names, copied.counts),
-    ...before.written(
-      copied.roots
-        .slice(0, roots.length)
-        .map((descriptor, at) => ({ descriptor, names: roots[at]?.names ?? [] })),
-    ),
+    ...where,
+    ...(deleted && { deleted }),
     entries: copied.roots.slice(0, roots.length).map(({ digest, mediaType, size }, position) => ({
       digest,
       mediaType,

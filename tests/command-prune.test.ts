@@ -730,3 +730,20 @@ test("a prune that leaves several leaves joins them, unless --exact is given", a
   expect(await joined()).toBe(true);
   expect(await joined("--exact")).toBe(false);
 });
+
+test("copy --delete-replaced takes away what its tag meant before", async () => {
+  const registry = await started(TestRegistry.start());
+  const place = `${registry.domain}/app/cache:main`;
+  await cacheport(["copy", fixture("app-oci-index"), place]);
+  const { manifests, tags } = registry.repository("app/cache");
+  const before = tags.get("main") as string;
+  const run = await cacheport([
+    "copy",
+    fixture("multi-cache"),
+    place,
+    "--json",
+    "--delete-replaced",
+  ]);
+  expect(run.json()).toMatchObject({ deleted: [before], moved: [{ name: "main", from: before }] });
+  expect(manifests.has(before)).toBe(false);
+});
