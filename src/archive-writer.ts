@@ -168,7 +168,8 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
     if ("bytes" in source) checkContent(source.bytes, descriptor);
     const { size } = descriptor;
     if (this.#blobs.get(digest)?.descriptor.size === size) return "skipped";
-    if ((await this.#old?.content.stat(descriptor)) === size) {
+    // What is embedded in the descriptor is no blob of the archive.
+    if ((await this.#old?.content.stat({ ...descriptor, data: undefined })) === size) {
       this.#skipped.set(digest, size);
       return "skipped";
     }

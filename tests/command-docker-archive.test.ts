@@ -351,6 +351,32 @@ describe("an archive with a manifest.json", () => {
     expect((await seenByTar(path)).items[0].RepoTags).toEqual(["team/app:1", "team/app:2"]);
   });
 
+  test("gets content that was embedded in a descriptor alone as a blob when it is copied there", async () => {
+    const layout = join(tempFolder(), "layout");
+    const image = "application/vnd.oci.image.manifest.v1+json";
+    const layer = addBlob(
+      layout,
+      BARE.layers[0] as Uint8Array,
+      "application/vnd.oci.image.layer.v1.tar",
+    );
+    const config = {
+      ...addBlob(layout, BARE.config, "application/vnd.oci.image.config.v1+json"),
+      data: Buffer.from(BARE.config).toString("base64"),
+    };
+    await Bun.file(blobFile(layout, config.digest)).delete();
+    const manifest = { schemaVersion: 2, mediaType: image, config, layers: [layer] };
+    writeLayout(layout, [addBlob(layout, manifest, image)]);
+    const path = join(tempFolder(), "image.tar");
+    await shell(layout, `tar -cf "${path}" *`);
+    const to = `type=docker,dest=${path},name=app:1`;
+    for (const source of [layout, path]) {
+      expect((await cacheport(["copy", "-q", source, to])).stderr).toBe("");
+      const { names, items } = await seenByTar(path);
+      expect(names).toContain(`blobs/sha256/${hexOf(BARE.config)}`);
+      expect(items).toMatchObject([{ RepoTags: ["app:1"] }]);
+    }
+  });
+
   test("loses no name to eight tags at once", async () => {
     const path = join(tempFolder(), "images.tar");
     const source = tarFile(STYLES.skopeo([ONE]));
