@@ -141,7 +141,7 @@ async function processKeys(
     code === 0
       ? "its credential_process printed no credentials"
       : `its credential_process ended with ${code}`,
-    `Run it by hand to see why: ${command}`,
+    "Run it by hand to see why; what it says is not shown, since it may be a secret",
   );
 }
 
@@ -152,7 +152,7 @@ async function readProfiles(env: ObjectSettings["env"]): Promise<Map<string, Sec
   const credentials = env["AWS_SHARED_CREDENTIALS_FILE"] || join(folder, "credentials");
   const profiles = new Map<string, Section>();
   for (const [title, section] of parseIni(await readFile(config))) {
-    const name = title === "default" ? title : /^profile\s+(.+)$/.exec(title)?.[1]?.trim();
+    const name = title === "default" ? title : /^profile\s+"?(.+?)"?$/.exec(title)?.[1];
     if (name !== undefined) profiles.set(name, section);
   }
   for (const [name, section] of parseIni(await readFile(credentials)))
@@ -180,7 +180,7 @@ export function parseIni(text: string): Map<string, Map<string, string>> {
   const sections = new Map<string, Map<string, string>>();
   let section: Map<string, string> | undefined;
   for (const line of text.split(/\r?\n/)) {
-    const title = /^\s*\[([^\]]+)\]/.exec(line)?.[1]?.trim().replaceAll(/^"|"$/g, "");
+    const title = /^\s*\[([^\]]+)\]/.exec(line)?.[1]?.trim();
     if (title !== undefined) {
       section = sections.get(title) ?? new Map<string, string>();
       sections.set(title, section);
