@@ -12,8 +12,9 @@ import { checkContent, sizeMismatch } from "./digest.ts";
 import { CacheportError, systemError } from "./errors.ts";
 import { Gate } from "./registry-limits.ts";
 
-/** Bytes of a part, and of what is sent in one request. */
-export const PART_SIZE = 16 * 1024 * 1024;
+/** Bytes of a part, and of what is sent in one request; more only where there would be too many parts. */
+const PART_SIZE = 8 * 1024 * 1024;
+const LARGEST_PART = 2 * PART_SIZE;
 /** Parts in memory at once, of all uploads together. */
 const PARTS = 4;
 
@@ -52,10 +53,10 @@ export async function uploadVerified(
   target: UploadTarget,
   options: PutOptions,
 ): Promise<void> {
-  if (blob.size > PART_SIZE * target.maxParts) {
+  if (blob.size > LARGEST_PART * target.maxParts) {
     throw new CacheportError(
       "NOT_SUPPORTED",
-      `Cannot upload blob "${blob.digest}": it has ${blob.size} bytes, and ${target.maxParts} parts of ${PART_SIZE} are the most`,
+      `Cannot upload blob "${blob.digest}": it has ${blob.size} bytes, and ${target.maxParts} parts of ${LARGEST_PART} are the most`,
     );
   }
   const pieces = await openPieces(blob, source, options.signal);
@@ -96,18 +97,19 @@ async function uploadParts(
   const upload = await target.begin();
   const running = new Set<Promise<void>>();
   let failure: { error: unknown } | undefined;
+  const partSize = blob.size > PART_SIZE * target.maxParts ? LARGEST_PART : PART_SIZE;
   const check = new ContentCheck(blob);
   try {
     let offset = 0;
     for (let index = 0; offset < blob.size && !failure; index++) {
       const leave = await gate.enter();
-      const whole = idle.pop() ?? new Uint8Array(PART_SIZE);
+      const whole = (partSize === PART_SIZE ? idle.pop() : undefined) ?? new Uint8Array(partSize);
       const give = (): void => {
-        idle.push(whole);
+        if (whole.length === PART_SIZE) idle.push(whole);
         leave();
       };
       try {
-        const part = whole.subarray(0, Math.min(PART_SIZE, blob.size - offset));
+        const part = whole.subarray(0, Math.min(partSize, blob.size - offset));
         const size = await pieces.fill(part);
         if (size < part.length) throw sizeMismatch(blob, offset + size);
         check.add(part);

@@ -1,9 +1,10 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
 import { layoutFaults } from "./helpers/layout.ts";
+import { layoutOf } from "./helpers/layer-cache.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 import { s3Error, TestS3 } from "./helpers/test-s3-server.ts";
 
@@ -35,49 +36,6 @@ const fill = (): void => {
     s3.put(`b/blobs/${blob}`, readFileSync(join(LAYOUT, "blobs", ...blob.split(":"))));
   s3.put("b/manifests/buildkit", DOCUMENT);
 };
-
-/** A cache of one layer, which need not be compressed, in a layout made by hand. */
-function layoutOf(layer: Uint8Array, claimed = layer): { layout: string; blob: string } {
-  const layout = join(tempFolder(), "cache");
-  mkdirSync(join(layout, "blobs", "sha256"), { recursive: true });
-  const sha256 = (bytes: Uint8Array | string) => createHash("sha256").update(bytes).digest("hex");
-  const write = (bytes: Uint8Array | string, hex = sha256(bytes)) => {
-    writeFileSync(join(layout, "blobs", "sha256", hex), bytes);
-    return { digest: `sha256:${hex}`, size: Buffer.byteLength(bytes as string) };
-  };
-  const blob = `sha256:${sha256(claimed)}`;
-  write(layer, sha256(claimed));
-  const at = "2026-01-02T03:04:05Z";
-  const config = JSON.stringify({
-    layers: [{ blob, parent: -1 }],
-    records: [{ layers: [{ layer: 0, createdAt: at }], digest: `sha256:${"1".repeat(64)}` }],
-  });
-  const mediaType = "application/vnd.oci.image.manifest.v1+json";
-  const manifest = JSON.stringify({
-    schemaVersion: 2,
-    mediaType,
-    config: { mediaType: "application/vnd.buildkit.cacheconfig.v0", ...write(config) },
-    layers: [
-      {
-        mediaType: "application/vnd.oci.image.layer.v1.tar",
-        digest: blob,
-        size: claimed.length,
-        annotations: { "buildkit/createdat": at, "containerd.io/uncompressed": blob },
-      },
-    ],
-  });
-  const entry = {
-    mediaType,
-    ...write(manifest),
-    annotations: { "org.opencontainers.image.ref.name": "latest" },
-  };
-  writeFileSync(
-    join(layout, "index.json"),
-    JSON.stringify({ schemaVersion: 2, manifests: [entry] }),
-  );
-  writeFileSync(join(layout, "oci-layout"), '{"imageLayoutVersion":"1.0.0"}');
-  return { layout, blob };
-}
 
 describe("what a store is asked", () => {
   test("few blobs are asked for by themselves, many by one list; the name comes last", async () => {
@@ -320,10 +278,8 @@ describe("content that is wrong", () => {
     };
     await good("convert", layout, s3.location());
     const parts = s3.seen.filter(({ path }) => path.includes("partNumber"));
-    expect(parts.map(({ size }) => size).toSorted((a, b) => b - a)).toEqual([
-      ...Array.from({ length: 6 }, () => 16 * MIB),
-      4 * MIB,
-    ]);
+    expect(Math.max(...parts.map(({ size }) => size))).toBeLessThanOrEqual(16 * MIB);
+    expect(parts.reduce((sum, { size }) => sum + size, 0)).toBe(bytes.length);
     expect(most).toBeLessThanOrEqual(4);
     const stored = s3.objects.get(`b/blobs/${blob}`)?.bytes ?? new Uint8Array();
     expect(`sha256:${createHash("sha256").update(stored).digest("hex")}`).toBe(blob);
