@@ -43,7 +43,7 @@ export const ROOMS: readonly Room[] = [
   {
     name: "location",
     holds: "what stands on the command line for a place, and opening it",
-    doors: "attributes digest login names open settings source sources",
+    doors: "attributes digest login names open settings source sources library",
   },
   {
     name: "cli",

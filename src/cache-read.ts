@@ -12,6 +12,7 @@ import type { ContentReader } from "./content-store.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
 import { parseDocument } from "./document.ts";
 import type { Document } from "./document.ts";
+import { DEFAULT_LIMITS } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
 import { parseImageConfig } from "./image-config.ts";
 import { readInlineCache } from "./cache-inline.ts";
@@ -51,7 +52,7 @@ export interface CacheSet {
 export async function readCache(
   reader: ContentReader,
   descriptor: Descriptor,
-  options: WalkOptions,
+  options: WalkOptions = { limits: DEFAULT_LIMITS },
 ): Promise<CacheSet> {
   const found = await tryReadCache(reader, descriptor, options);
   if (found) return found;

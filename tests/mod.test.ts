@@ -8,6 +8,8 @@ import {
   LayoutDirectory,
   LayoutDirectoryWriter,
   noProgress,
+  openStore,
+  openWriter,
   readCache,
 } from "../src/mod.ts";
 import { layoutFaults, readIndex } from "./helpers/layout.ts";
@@ -59,4 +61,66 @@ test("content is copied with what the module exports", async () => {
   await writer.close();
   expect(readIndex(target).manifests[0].digest).toBe(descriptor.digest);
   expect(layoutFaults(target)).toEqual([]);
+});
+
+/** Types that every program has. */
+const BUILT_IN = new Set(
+  "AbortSignal Array AsyncIterable Error Map Omit Partial Pick Promise Readonly ReadonlyMap ReadonlySet ReadableStream Record Set Uint8Array".split(
+    " ",
+  ),
+);
+
+const SOURCE = join(import.meta.dir, "..", "src");
+const text = (file: string): Promise<string> => Bun.file(join(SOURCE, file)).text();
+const namesIn = (list: string): string[] =>
+  list
+    .split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
+
+test("every exported function can be called with exported types", async () => {
+  const module = await text("mod.ts");
+  const statements = [...module.matchAll(/export (type )?\{([^}]*)\} from "\.\/([\w-]+\.ts)"/g)];
+  const exported = new Set(statements.flatMap(([, , list = ""]) => namesIn(list)));
+  const missing: string[] = [];
+  let functions = 0;
+  for (const [, isType, list = "", file = ""] of statements) {
+    if (isType) continue;
+    const source = await text(file);
+    for (const name of namesIn(list)) {
+      const declared = new RegExp(`export (?:async )?function ${name}\\b([^]*?)\\{\\n`).exec(
+        source,
+      );
+      if (!declared) continue;
+      functions++;
+      const signature = (declared[1] as string).replace(/"[^"]*"|= \{[^}]*\}|\/\/.*/g, "");
+      for (const [type] of signature.matchAll(/\b[A-Z][A-Za-z]+\b/g))
+        if (!BUILT_IN.has(type) && !exported.has(type)) missing.push(`${name}: ${type}`);
+    }
+  }
+  expect(functions).toBeGreaterThan(20);
+  expect(missing).toEqual([]);
+});
+
+test("a location is opened, read and written with the command line's defaults", async () => {
+  const store = await openStore(fixture("app-oci-index"));
+  const { descriptor } = await store.resolve({ name: "latest" });
+  const set = await readCache(store, descriptor);
+  const target = join(tempFolder(), "copy");
+  const writer = await openWriter(target);
+  const made = await convertCache(store, set, writer, {
+    limits: DEFAULT_LIMITS,
+    jobs: 2,
+    progress: noProgress,
+    shape: "image-manifest",
+    names: [{ kind: "set", name: { refName: "main" } }],
+    inPlace: false,
+    checkBlobs: false,
+  });
+  await writer.close();
+  expect(made?.descriptor.digest).toBe(
+    readIndex(fixture("app-image-manifest")).manifests[0].digest,
+  );
+  expect(layoutFaults(target)).toEqual([]);
+  await store.close();
 });
