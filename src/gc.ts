@@ -124,7 +124,7 @@ export async function collectGarbage(
       );
       const left = await recoverTrash(folder);
       const result = await collect(folder, store, dead, options);
-      return { ...result, leftAlone: [...result.leftAlone, ...left] };
+      return { ...result, leftAlone: [...new Set([...result.leftAlone, ...left])] };
     });
   } finally {
     await store.close();
