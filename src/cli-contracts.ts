@@ -218,6 +218,30 @@ export const CONTRACTS: Readonly<Record<string, v.GenericSchema>> = {
     }),
     size: v.object({ a: count, b: count }),
   }),
+  explain: v.looseObject({
+    schema: count,
+    cache: compared,
+    caches: v.array(compared),
+    builds: v.array(v.looseObject({ source: text, slsa: orNull(text), platform: orNull(text) })),
+    summary: v.looseObject({
+      steps: count,
+      hit: count,
+      miss: count,
+      maybe: count,
+      hitPercent: orNull(count),
+    }),
+    steps: v.array(
+      v.looseObject({
+        id: text,
+        name: text,
+        status: text,
+        file: orNull(text),
+        line: orNull(count),
+        why: v.array(v.looseObject({})),
+      }),
+    ),
+    hints: v.array(v.looseObject({ code: text, steps: v.array(text), text })),
+  }),
   tag: v.looseObject({
     mediaType: text,
     digest: text,

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
 import { CONTRACTS } from "../src/cli-contracts.ts";
 import { cacheport } from "./helpers/binary.ts";
+import { vector } from "./helpers/explain-vectors.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 
 const cache = fixture("app-oci-index");
@@ -32,6 +33,15 @@ const LINES: [command: string, ...rest: string[]][] = [
   ["verify", cache, "--deep"],
   ["expire", "multi", "--keep", "1", "--dry-run"],
   ["diff", cache, fixture("grown:main")],
+  ["explain", vector("ci-app", "A", "cache"), "--build", vector("ci-app", "A", "metadata.json")],
+  [
+    "explain",
+    vector("ci-app", "A", "cache"),
+    "--build",
+    vector("ci-app", "B-app", "metadata.json"),
+    "--was",
+    vector("ci-app", "A", "metadata.json"),
+  ],
   ["tag", "img", "more"],
   ["untag", "img:more"],
   ["gc", "img", "--grace", "0", "--dry-run"],
@@ -83,7 +93,6 @@ test("every contract is held against something, and each command that is missing
   const commands = (await cacheport(["help", "--json"])).json<{ name: string }[]>();
   // Those that print no value of a form of their own yet.
   expect(commands.map(({ name }) => name).filter((name) => !CONTRACTS[name])).toEqual([
-    "explain",
     "serve",
     "schema",
   ]);
