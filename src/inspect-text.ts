@@ -57,6 +57,7 @@ function cacheText(cache: InspectedCache, style: InspectStyle): string {
       ["platform", cache.platform ? formatPlatform(cache.platform) : undefined],
       ["layers", `${blobs.length} (${formatBytes(cache.totalSize)})`],
       ["records", `${cache.records}`],
+      ["joined leaves", cache.joinedLeaves === undefined ? undefined : `${cache.joinedLeaves}`],
       ["results", [`${results}`, timeRange(ages)].filter(Boolean).join(", ")],
     ],
     style,

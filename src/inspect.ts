@@ -52,6 +52,8 @@ export interface InspectedCache {
   layers: InspectedLayer[];
   /** Cache keys. */
   records: number;
+  /** Leaves that a joining record joins; absent without one. It is no record of the others. */
+  joinedLeaves?: number;
   /** Results of all records. */
   results: number;
   ages: ResultAges;
@@ -259,6 +261,7 @@ function inspectOne(cache: LoadedCache): InspectedCache {
     platform: cache.platform ?? null,
     layers: placed,
     records: config.records.length,
+    ...(config.joined && { joinedLeaves: config.joined.length }),
     results: times.length,
     ages: resultAges(times),
     totalSize: distinctSize(layers),

@@ -569,6 +569,8 @@ describe("healing", () => {
     await cacheport(["heal", layout]);
     const after = (await cacheport(["inspect", layout, "--json"])).json();
     expect(after.records).toBe(before.records);
+    expect([before.joinedLeaves, after.joinedLeaves]).toEqual([undefined, 2]);
+    expect((await cacheport(["inspect", layout])).stdout).toMatch(/^joined leaves: +2$/m);
     const graph = (await cacheport(["inspect", layout, "--format", "json"])).json();
     expect(graph.records).toHaveLength(21);
     expect(graph.links).toHaveLength(24);
