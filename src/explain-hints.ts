@@ -1,6 +1,7 @@
 /**
  * Hints: what is behind a miss as a rule, and what to do about it.
  */
+import type { ImportLosses } from "./cache-import.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Build, BuildStep } from "./explain-build.ts";
 import { objectsIn, textIn } from "./explain-digest.ts";
@@ -10,6 +11,8 @@ import type { BuildKeys } from "./explain-match.ts";
 import type { Reason, Reasons } from "./explain-reason.ts";
 import { isJsonObject } from "./go-json.ts";
 import { IMPORT_LIMIT } from "./inspect.ts";
+import { importLossText } from "./explain-losses.ts";
+import type { StepLoss } from "./explain-losses.ts";
 import { PatternList } from "./explain-patterns.ts";
 
 /** A hint. */
@@ -32,9 +35,11 @@ export interface HintSource {
     line: number | null;
     status: string;
     internal: boolean;
+    lost: StepLoss | null;
     why: readonly Reason[];
   }[];
   reasons: Reasons;
+  losses: readonly (ImportLosses | undefined)[];
   caches: readonly { location: string; manifest: Descriptor; blob: { descriptor: Descriptor } }[];
 }
 
@@ -51,6 +56,7 @@ export function findHints(source: HintSource): Hint[] {
     ...movedBase(source),
     ...missingLayers(source),
     ...olderBuildKit(source),
+    ...lostByImport(source),
   ];
 }
 
@@ -290,6 +296,17 @@ function missingLayers({ steps, caches }: HintSource): Hint[] {
           text: "the cache knows these steps and holds no layers for them: export it with mode=max to have those of all stages",
         },
   ];
+}
+
+function lostByImport({ losses, caches, steps }: HintSource): Hint[] {
+  return losses.flatMap((loss, at): Hint[] => {
+    if (!loss) return [];
+    const { location } = caches[at] as HintSource["caches"][number];
+    const hit = steps.filter(({ lost }) => lost !== null);
+    const names = hit.map(({ line, id }) => (line === null ? id : `line ${line}`));
+    const text = `${importLossText(loss, location, names)}; cacheport convert ${location} --heal writes it so that nothing is lost`;
+    return [{ code: "import-loses", steps: hit.map(({ id }) => id), text }];
+  });
 }
 
 function olderBuildKit({ steps }: HintSource): Hint[] {

@@ -71,6 +71,10 @@ export class Words {
   }
 
   #follows(step: ExplainedStep): { note: string; details: string[] } {
+    if (step.lost) {
+      const { orders, of } = step.lost;
+      return { note: `lost by BuildKit's import in ${orders} of ${of} orders`, details: [] };
+    }
     const upstream = step.why.filter((reason) => reason.kind === "upstream");
     if (upstream.length === 0) return { note: "", details: [] };
     const roots = [...new Set(upstream.flatMap(({ root }) => root))].slice(0, 3);

@@ -2,10 +2,13 @@
  * Explains what a cache does for a build: what each step is in the cache, whether it
  * will be served from it, and if not, why.
  */
+import type { ImportLosses } from "./cache-import.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { formatPlatform } from "./platform.ts";
 import type { Build, BuildStep } from "./explain-build.ts";
 import { recordDigest } from "./explain-digest.ts";
+import { addRoots, rootCosts, round } from "./explain-costs.ts";
+import type { RootCost } from "./explain-costs.ts";
 import { findHints, originOf } from "./explain-hints.ts";
 import type { Hint } from "./explain-hints.ts";
 import { InputContents } from "./explain-input.ts";
@@ -15,12 +18,15 @@ import type { BuildKeys } from "./explain-match.ts";
 import { isInlineDocument, stepText } from "./explain-names.ts";
 import { cacheKeys, predict, SOURCE_KINDS } from "./explain-predict.ts";
 import type { CacheKeys, Prediction, StepStatus } from "./explain-predict.ts";
+import { importLosses, stepLoss } from "./explain-losses.ts";
+import type { StepLoss } from "./explain-losses.ts";
 import { Reasons } from "./explain-reason.ts";
 import type { FileChange, Reason } from "./explain-reason.ts";
 import { RecordView } from "./explain-records.ts";
 import type { RecordSource } from "./explain-records.ts";
 import { Redactor } from "./explain-redact.ts";
 
+export type { RootCost } from "./explain-costs.ts";
 export type { FileChange, Reason } from "./explain-reason.ts";
 export type { StepStatus } from "./explain-predict.ts";
 export type { Hint } from "./explain-hints.ts";
@@ -86,16 +92,8 @@ export interface ExplainedStep {
   /** Ids of the steps whose results it takes. */
   inputs: string[];
   why: Reason[];
-}
-
-/** What one root cause costs. */
-export interface RootCost {
-  platform: string;
-  step: string;
-  line: number | null;
-  /** Of the steps that run again because of it, itself among them. */
-  seconds: number;
-  steps: number;
+  /** BuildKit's import loses the step in some orders, so that a hit is not certain. */
+  lost: StepLoss | null;
 }
 
 /** An explanation. */
@@ -133,6 +131,7 @@ export async function explain(
   options: ExplainOptions,
 ): Promise<Explanation> {
   const views = caches.map((cache) => new RecordView(cache));
+  const losses = caches.map(({ config }) => importLosses(config));
   const diffIds = knownDiffIds(views, [...builds, ...options.was]);
   const redactor = new Redactor([...builds, ...options.was], options.redact);
   const named = new Set<number>();
@@ -148,10 +147,13 @@ export async function explain(
     const prediction = predict(keys, found);
     const reasons = new Reasons({ keys, caches: found, prediction, contents, was, redactor });
     const explained = describeSteps({ keys, found, prediction, reasons, was, redactor });
+    markLost(explained, losses);
     if (options.findFiles) await addFiles(options.findFiles, keys, contents, found, explained);
     addRoots(explained);
     addNamed(named, keys, found[0]);
-    hints.push(...findHints({ build, keys, was, contents, steps: explained, reasons, caches }));
+    hints.push(
+      ...findHints({ build, keys, was, contents, steps: explained, reasons, caches, losses }),
+    );
     steps.push(...explained);
   }
   const visible = steps.filter(({ internal }) => !internal);
@@ -193,10 +195,6 @@ export async function explain(
     ),
     hints: uniqueHints(hints),
   };
-}
-
-function round(value: number): number {
-  return Math.round(value * 100) / 100;
 }
 
 function uniqueHints(hints: readonly Hint[]): Hint[] {
@@ -286,10 +284,25 @@ function describeSteps(source: Found): ExplainedStep[] {
         ...happened(source, at, step),
         internal: step.place === undefined || isInlineDocument(step),
         inputs: step.inputs.map(({ step: from }) => (build.steps[from] as BuildStep).id),
+        lost: null,
         why: reasons.of(at).map((reason) => withOrigin(build, step, reason)),
       },
     ];
   });
+}
+
+/** A hit is not certain where the import of the cache that has it may lose its records. */
+function markLost(
+  steps: readonly ExplainedStep[],
+  losses: readonly (ImportLosses | undefined)[],
+): void {
+  for (const step of steps) {
+    const report = step.cache === null ? undefined : losses[step.cache];
+    const lost = step.status === "hit" && report && stepLoss(report, step.records);
+    if (!lost) continue;
+    step.status = "maybe";
+    step.lost = lost;
+  }
 }
 
 /** Says of variables where the Dockerfile declares them. */
@@ -353,59 +366,6 @@ function linksTo(view: RecordView, record: number, input: number, digest: string
   return (view.config.records[record]?.inputs[input] ?? []).some(
     ({ link }) => view.config.records[link]?.digest === digest,
   );
-}
-
-/** Says of each step that follows others where it all began. */
-function addRoots(steps: readonly ExplainedStep[]): void {
-  const byId = new Map(steps.map((step) => [step.id, step]));
-  const roots = new Map<string, string[]>();
-  const rootsOf = (id: string): string[] => {
-    const known = roots.get(id);
-    if (known) return known;
-    roots.set(id, []);
-    const step = byId.get(id);
-    const own = step?.why.some(({ kind }) => kind !== "upstream") === true;
-    const found = own
-      ? [id]
-      : [
-          ...new Set(
-            step?.why.flatMap((one) => (one.kind === "upstream" ? rootsOf(one.step) : [])),
-          ),
-        ];
-    roots.set(id, found);
-    return found;
-  };
-  // Inputs stand before the steps that take them, so that this never goes deep.
-  for (const { id } of steps) rootsOf(id);
-  for (const { why } of steps)
-    for (const reason of why) if (reason.kind === "upstream") reason.root = rootsOf(reason.step);
-}
-
-/** What each root cause costs, the most expensive first. */
-function rootCosts(steps: readonly ExplainedStep[]): RootCost[] {
-  const costs = new Map<string, RootCost>();
-  const byKey = new Map(steps.map((step) => [`${step.platform} ${step.id}`, step]));
-  for (const step of steps) {
-    if (step.status === "hit") continue;
-    const isRoot = step.why.some(({ kind }) => kind !== "upstream");
-    const [root] = isRoot
-      ? [step.id]
-      : step.why.flatMap((reason) => (reason.kind === "upstream" ? reason.root : []));
-    const first = byKey.get(`${step.platform} ${root}`);
-    if (!first || first.internal) continue;
-    const key = `${step.platform} ${first.id}`;
-    const known = costs.get(key) ?? {
-      platform: step.platform,
-      step: first.id,
-      line: first.line,
-      seconds: 0,
-      steps: 0,
-    };
-    known.seconds = round(known.seconds + (step.seconds ?? 0));
-    known.steps++;
-    costs.set(key, known);
-  }
-  return [...costs.values()].toSorted((a, b) => b.seconds - a.seconds || b.steps - a.steps);
 }
 
 /** The records that steps, or the sources and files that they take, are. */

@@ -38,6 +38,7 @@ function hostile(): Explanation {
     seconds: at,
     internal: false,
     inputs: at === 0 ? [] : [`step${at - 1}`],
+    lost: null,
     why: [
       {
         kind: "content",
