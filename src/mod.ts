@@ -78,6 +78,9 @@ export {
   parseReference,
 } from "./reference.ts";
 export type { NormalizedReference, Reference } from "./reference.ts";
+export type { ObjectPlace } from "./object-place.ts";
+export { ObjectStore } from "./object-store.ts";
+export type { ObjectSettings } from "./object-store.ts";
 export { RegistryRepository } from "./registry.ts";
 export { verifyStore } from "./verify.ts";
 export type { VerifyOptions, VerifyResult } from "./verify.ts";

@@ -16,6 +16,8 @@ export interface ObjectSettings {
   /** Blobs at once. */
   jobs: number;
   signal?: AbortSignal | undefined;
+  /** Tells the user what is no failure. */
+  note?: ((text: string) => void) | undefined;
   caFile?: string | undefined;
   insecure?: boolean | undefined;
   /** Takes the log of requests. */

@@ -42,7 +42,7 @@ import type { ObjectPlace } from "./object-place.ts";
 import type { ObjectInfo, ObjectService, ObjectSettings } from "./object-service.ts";
 
 export type { NamedCache } from "./object-document.ts";
-export type { BlobList, LifecycleRule, ObjectName } from "./object-service.ts";
+export type { BlobList, LifecycleRule, ObjectName, ObjectSettings } from "./object-service.ts";
 
 /** What a document that cannot be read stands for: its error, whenever it is asked for. */
 type Held = { readonly bytes: Uint8Array } | { readonly error: CacheportError };
@@ -63,8 +63,6 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
   readonly #sources = new Map<Digest, BlobSource>();
   readonly #known: KnownBlobs;
   #prepared: Promise<void> | undefined;
-  /** What {@link publish} had to leave out, in sentences. */
-  readonly notes: string[] = [];
 
   /** @param service The store itself, for tests; otherwise see {@link open}. */
   constructor(service: ObjectService, place: ObjectPlace, settings: ObjectSettings) {
@@ -362,7 +360,7 @@ export class ObjectStore implements Store, ContentWriter, NameWriter {
     const parsed = parseCacheConfig(configBytes, `cache config "${config.digest}"`);
     const document = await encodeObjectDocument(parsed, layers, (layer) => this.#diffId(layer));
     for (const digest of document.dropped)
-      this.notes.push(
+      this.#settings.note?.(
         `The results that need ${digest} are left out: nothing says what it is, and BuildKit would refuse the whole cache`,
       );
     return document.bytes;

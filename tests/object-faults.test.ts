@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
 import { layoutFaults } from "./helpers/layout.ts";
 import { layoutOf } from "./helpers/layer-cache.ts";
-import { fixture, tempFolder } from "./helpers/temp.ts";
+import { fixture, fixtureCopy, tempFolder } from "./helpers/temp.ts";
 import { s3Error, TestS3 } from "./helpers/test-s3-server.ts";
 
 const LAYOUT = join(fixture("object-s3"), "layout");
@@ -387,4 +387,69 @@ test("no command repeats a secret, whatever it prints", async () => {
       expect([args, (stdout + stderr).includes("hushhush")]).toEqual([args, false]);
     }
   }
+});
+
+describe("what a layout lacks", () => {
+  /** The layout with its manifest changed, under another name. */
+  function changed(change: (layer: any, index: number) => any): string {
+    const layout = fixtureCopy("object-s3");
+    const folder = join(layout, "layout");
+    const index = JSON.parse(readFileSync(join(folder, "index.json"), "utf8"));
+    const path = (digest: string): string => join(folder, "blobs", ...digest.split(":"));
+    const manifest = JSON.parse(readFileSync(path(index.manifests[0].digest), "utf8"));
+    manifest.layers = manifest.layers.map(change).filter((layer: unknown) => layer !== undefined);
+    const text = JSON.stringify(manifest);
+    const digest = `sha256:${createHash("sha256").update(text).digest("hex")}`;
+    writeFileSync(path(digest), text);
+    Object.assign(index.manifests[0], { digest, size: text.length });
+    writeFileSync(join(folder, "index.json"), JSON.stringify(index));
+    return folder;
+  }
+
+  test("a diffID that its manifest does not say is found by unpacking the layer", async () => {
+    const bare = changed(({ annotations, ...layer }, index) =>
+      index === 0
+        ? { ...layer, annotations: { "buildkit/createdat": annotations["buildkit/createdat"] } }
+        : { ...layer, annotations },
+    );
+    await good("convert", bare, s3.location());
+    expect(s3.text("b/manifests/buildkit")).toBe(DOCUMENT);
+  });
+
+  test("a layer that its manifest does not list is left out with its results, and that is said", async () => {
+    const folder = changed((layer, index) => (index === 0 ? undefined : layer));
+    const { code, stderr } = await run(["convert", folder, s3.location()]);
+    const [first] = JSON.parse(DOCUMENT).layers;
+    expect(code).toBe(0);
+    expect(stderr).toContain(first.blob);
+    expect(s3.text("b/manifests/buildkit")).not.toContain(first.blob);
+    expect((await good("verify", s3.location(), "--json")).json().ok).toBe(true);
+  });
+});
+
+test("the bucket's own rules are read: those by which names outlive their blobs are told", async () => {
+  fill();
+  const rule = (prefix: string, days: number) =>
+    `<Rule><ID>x</ID><Filter><Prefix>${prefix}</Prefix></Filter><Status>Enabled</Status><Expiration><Days>${days}</Days></Expiration></Rule>`;
+  const verify = async (...rules: string[]) => {
+    s3.fault = ({ path }) =>
+      path.includes("lifecycle")
+        ? new Response(`<LifecycleConfiguration>${rules.join("")}</LifecycleConfiguration>`)
+        : undefined;
+    return (await good("verify", s3.location(), "--json"))
+      .json()
+      .problems.map(({ code }: any) => code);
+  };
+  expect(await verify(rule("", 30))).toEqual(["LIFECYCLE_BREAKS"]);
+  expect(await verify(rule("blobs/", 9), rule("manifests/", 7))).toEqual([]);
+  expect(await verify(rule("blobs/", 7))).toEqual(["LIFECYCLE_BREAKS"]);
+  expect(await verify(rule("elsewhere/", 7))).toEqual([]);
+});
+
+test("requests are logged without a secret, where the log is asked for", async () => {
+  fill();
+  const { stderr, code } = await run(["ls", s3.location(), "--verbose"]);
+  expect(code).toBe(0);
+  expect(stderr).toContain("GET ");
+  expect(stderr).not.toContain("hushhush");
 });
