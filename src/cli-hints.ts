@@ -128,6 +128,11 @@ export function completeHint(
   return new CacheportError(error.code, error.message, { hint, cause: error });
 }
 
+/** How to be rid of what no name reaches in a place. */
+export function gcHint(location: string): string {
+  return `"cacheport gc ${shellWord(location)}" removes what is older than its grace`;
+}
+
 /** A word as a shell reads it. */
 function shellWord(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;

@@ -49,6 +49,11 @@ export function jsonText(value: unknown, indent = 0): string {
   );
 }
 
+/** A number of things: `1 layer`, `2 layers`. */
+export function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
 /** Pads with spaces to a width; what is wider stays as it is. */
 export function pad(text: string, width: number, align: "left" | "right" = "left"): string {
   const fill = " ".repeat(Math.max(0, width - Bun.stringWidth(text)));

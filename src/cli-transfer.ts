@@ -14,7 +14,7 @@ import type { ArchiveOptions, StoreSettings } from "./location-settings.ts";
 import type { Location } from "./location.ts";
 import type { PlanPart, WriteOptions } from "./plan.ts";
 import { formatFields } from "./cli-table.ts";
-import { jsonText } from "./cli-text.ts";
+import { count, jsonText } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
 
 /** The JSON value of `convert`, `copy`, `merge` and `prune`. */
@@ -90,11 +90,6 @@ export function formatTransfer(
 /** What went from a cache, in a few words. */
 export function droppedText({ results, records, layers, bytes }: DroppedResults): string {
   return `${count(results, "result")}, ${count(records, "record")}, ${count(layers.length, "layer")} (${formatBytes(bytes)})`;
-}
-
-/** A number of things: `1 layer`, `2 layers`. */
-export function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }
 
 /** One write of a command. */

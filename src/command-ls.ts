@@ -3,15 +3,20 @@ import { BUILD_OPTION, openAllBuilds } from "./cli-builds.ts";
 import type { Build } from "./explain-build.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { CommandContext } from "./cli-command.ts";
+import { gcHint } from "./cli-hints.ts";
+import { count, printable } from "./cli-text.ts";
 import type { ContentReader, NamedEntry, NameQuery, Store } from "./content-store.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { shortDigest } from "./digest.ts";
+import { measureUnreached } from "./du.ts";
+import { isCacheportError } from "./errors.ts";
 import { matchesName } from "./layout-index.ts";
 import { listEntries } from "./list.ts";
 import type { ListedEntry } from "./list.ts";
 import type { Location } from "./location.ts";
 import { openSource, storeSettings } from "./location-open.ts";
+import type { StoreSettings } from "./location-settings.ts";
 import { formatPlatform } from "./platform.ts";
 import { formatTable } from "./cli-table.ts";
 import { contentTrees, formatTree, nameTree } from "./cli-tree.ts";
@@ -60,13 +65,13 @@ export const lsCommand = defineCommand({
         return;
       }
       const entries = await namedEntries(store, location.kind, query);
+      const isAll = query.name === undefined && query.digest === undefined;
       if (args.flag("tree")) {
         const builds = await openAllBuilds(args.values("build"), settings);
         await printTree(context, store, entries, settings, builds);
       } else {
         const listed = await listEntries(store, entries, settings);
         if (listed.length === 0) context.note(`There are no names in ${location.text}`);
-        const isAll = query.name === undefined && query.digest === undefined;
         const unreached = isAll ? ((await store.unreached?.()) ?? []) : [];
         await context.result([...listed, ...unreached.map(unreachedEntry)], () =>
           [
@@ -77,11 +82,33 @@ export const lsCommand = defineCommand({
           ].join(""),
         );
       }
+      if (isAll && location.kind === "directory") {
+        const line = await unreachedLine(store, location, settings);
+        if (line !== undefined) context.note(line);
+      }
     } finally {
       await store.close();
     }
   },
 });
+
+/** What no name reaches in a layout folder, and how to remove it; undefined for nothing. */
+async function unreachedLine(
+  store: Store,
+  { path, text }: Extract<Location, { kind: "directory" }>,
+  settings: StoreSettings,
+): Promise<string | undefined> {
+  try {
+    const amount = await measureUnreached(store, path, settings);
+    if (!amount || amount.blobs === 0) return undefined;
+    const what = `${count(amount.blobs, "blob")} (${formatBytes(amount.bytes)})`;
+    return `No name reaches ${what}: ${printable(gcHint(text))}`;
+  } catch (error) {
+    // The names are listed: what lies beside them is no reason to fail.
+    if (isCacheportError(error) && error.code !== "INTERRUPTED") return undefined;
+    throw error;
+  }
+}
 
 /** The names that a query asks for, without asking what they stand for. */
 async function onlyNames(

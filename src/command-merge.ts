@@ -29,8 +29,8 @@ import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
 import { isNewTarget, TargetBefore } from "./cli-target.ts";
 import type { Written } from "./cli-target.ts";
+import { count } from "./cli-text.ts";
 import {
-  count,
   droppedText,
   formatTransfer,
   noteImportLimits,

@@ -28,13 +28,8 @@ import { formatFields } from "./cli-table.ts";
 import { fitNames, nameTexts } from "./location-names.ts";
 import { formatWritten, TargetBefore } from "./cli-target.ts";
 import type { Written } from "./cli-target.ts";
-import {
-  count,
-  droppedText,
-  noteImportLimits,
-  runTransfer,
-  transferResult,
-} from "./cli-transfer.ts";
+import { count } from "./cli-text.ts";
+import { droppedText, noteImportLimits, runTransfer, transferResult } from "./cli-transfer.ts";
 import { formatBytes } from "./units.ts";
 
 /** `cacheport prune LOC`: a smaller cache from a bigger one. */

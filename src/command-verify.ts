@@ -5,13 +5,14 @@ import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import { conflictTable, placeConflicts } from "./cli-conflicts.ts";
 import type { PlacedConflict } from "./cli-conflicts.ts";
+import { gcHint } from "./cli-hints.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import type { NamedEntry, NameQuery, Store } from "./content-store.ts";
 import { CacheportError, EXIT_CODES, isCacheportError } from "./errors.ts";
 import type { Location } from "./location.ts";
 import { openSource, storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
-import { colored, printable } from "./cli-text.ts";
+import { colored, count, printable } from "./cli-text.ts";
 import { formatBytes } from "./units.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { verifyStore } from "./verify.ts";
@@ -216,23 +217,33 @@ function formatResult({ location, result }: Verified, { colors }: CommandContext
   const cure = problems.some(({ code }) => code === "IMPORT_LOSES_LINKS")
     ? `hint: "cacheport heal ${printable(location.text)}" lets BuildKit find the whole cache\n`
     : "";
-  return [...problemLines(problems, colors), cure, `${summary.join(", ")}\n`].join("");
+  return [...problemLines(problems, location.text, colors), cure, `${summary.join(", ")}\n`].join(
+    "",
+  );
 }
 
 function ofSeverity(problems: readonly Problem[], severity: Severity): Problem[] {
   return problems.filter((problem) => problem.severity === severity);
 }
 
-function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? "" : "s"}`;
-}
-
-/** One line for each problem; of very many of a kind only the first. */
-function* problemLines(problems: readonly Problem[], colors: boolean): Generator<string> {
+/**
+ * One line for each problem; of very many of a kind only the first, and of blobs that no
+ * name reaches only their number: each is as little worth as the next.
+ */
+function* problemLines(
+  problems: readonly Problem[],
+  place: string,
+  colors: boolean,
+): Generator<string> {
   const byCode = Map.groupBy(problems, (problem) => problem.code);
   for (const [code, same] of byCode) {
     const [severity] = PROBLEMS[code];
     const label = colored(severity, COLORS[severity], colors);
+    if (code === "UNREFERENCED_BLOB") {
+      const blobs = count(same.length, "blob");
+      yield `${label}: No name reaches ${blobs}: ${printable(gcHint(place))} [${code}]\n`;
+      continue;
+    }
     for (const { message, belongsTo } of same.slice(0, SHOWN))
       yield `${label}: ${printable(message + ownersText(belongsTo))} [${code}]\n`;
     if (same.length > SHOWN)

@@ -2,7 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DEFAULT_LIMITS } from "../src/documents.ts";
-import { measureLayout } from "../src/du.ts";
+import { measureLayout, measureUnreached } from "../src/du.ts";
+import { LayoutDirectory } from "../src/layout-directory.ts";
 import { cacheport } from "./helpers/binary.ts";
 import { addBlob, blobFile, readIndex, writeLayout } from "./helpers/layout.ts";
 import { blobNames, fixture, fixtureCopy, tempFolder } from "./helpers/temp.ts";
@@ -112,5 +113,77 @@ describe("cacheport du", () => {
     const run = await cacheport(["du", location]);
     expect(run.code).toBe(code);
     expect(run.stderr.split("\n")[0]).toContain("Cannot");
+  });
+});
+
+describe("ls of a layout folder", () => {
+  test("says in one line what no name reaches and how to remove it; its JSON stays a list of names", async () => {
+    const layout = fixtureCopy("grown");
+    const { unreachable } = (await cacheport(["du", layout, "--json"])).json();
+    for (const options of [[], ["--tree"], ["--json"]]) {
+      const run = await cacheport(["ls", layout, ...options]);
+      expect([run.code, run.stderr]).toEqual([
+        0,
+        expect.stringMatching(
+          new RegExp(
+            `^No name reaches ${unreachable.blobs} blobs \\([\\d.]+ [kM]?B\\): "cacheport gc ${layout}" removes what is older than its grace\n$`,
+          ),
+        ),
+      ]);
+    }
+    const names = (await cacheport(["ls", layout, "--json"])).json();
+    expect(names.map(({ refName }: any) => refName)).toEqual(["main", "feature"]);
+    await cacheport(["gc", layout, "--grace", "0"]);
+    expect((await cacheport(["ls", layout])).stderr).toBe("");
+  });
+
+  test("says nothing of it where one name is asked for, or the names alone, or in an archive", async () => {
+    const layout = fixtureCopy("grown");
+    for (const args of [[`${layout}:main`], [layout, "--names"], [fixture("image.tar")]])
+      expect((await cacheport(["ls", ...args])).stderr).toBe("");
+  });
+
+  test("does not count what refers to a named manifest, and is silent where gc would refuse", async () => {
+    const layout = tempFolder();
+    const config = addBlob(layout, {}, "application/vnd.oci.empty.v1+json");
+    const mediaType = "application/vnd.oci.image.manifest.v1+json";
+    const manifest = (extra: object) => ({
+      ...addBlob(layout, { schemaVersion: 2, mediaType, config, layers: [], ...extra }),
+      mediaType,
+    });
+    const named = manifest({});
+    manifest({ subject: named });
+    writeLayout(layout, [named]);
+    expect((await cacheport(["ls", layout])).stderr).toBe("");
+    addBlob(layout, "nobody's");
+    expect((await cacheport(["ls", layout])).stderr).toStartWith("No name reaches 1 blob (8 B): ");
+    const odd = { ...addBlob(layout, { odd: [config] }), mediaType: "application/x.odd+json" };
+    writeLayout(layout, [named, odd]);
+    expect((await cacheport(["ls", layout])).stderr).toBe("");
+  });
+
+  test("opens no layer for it", async () => {
+    const layout = fixtureCopy("grown");
+    const store = await LayoutDirectory.open(layout, OPTIONS);
+    const opened: string[] = [];
+    const watched = new Proxy(store, {
+      get(target, key) {
+        const value = Reflect.get(target, key);
+        if (typeof value !== "function") return value;
+        return (...args: any[]) => {
+          if (key === "open" || key === "read") opened.push(args[0].digest);
+          return value.apply(target, args);
+        };
+      },
+    });
+    const amount = await measureUnreached(watched, layout, OPTIONS);
+    expect(amount).toEqual((await measureLayout(layout, OPTIONS)).unreachable);
+    await store.close();
+    const layers = readIndex(layout)
+      .manifests.flatMap(({ digest }: any) => [...reach(layout, digest)])
+      .filter((digest: string) => readFileSync(blobFile(layout, digest))[0] !== 0x7b);
+    expect(layers.length).toBeGreaterThan(0);
+    expect(new Set(opened).intersection(new Set(layers)).size).toBe(0);
+    expect(opened.length).toBeGreaterThan(0);
   });
 });

@@ -81,6 +81,19 @@ describe("cacheport verify", () => {
     expect(run.stdout).toMatch(/ok: .*1 warning, \d+ notes/);
   });
 
+  test("counts in one line what no name reaches, and says how to remove it", async () => {
+    const layout = fixtureCopy("grown");
+    const all = (await cacheport(["verify", layout, "--json"])).json().problems;
+    const unreached = all.filter(({ code }: any) => code === "UNREFERENCED_BLOB");
+    expect(unreached.length).toBeGreaterThan(1);
+    const { stdout } = await cacheport(["verify", layout]);
+    const lines = stdout.split("\n").filter((line) => line.includes("[UNREFERENCED_BLOB]"));
+    expect(lines).toEqual([
+      `note: No name reaches ${unreached.length} blobs: "cacheport gc ${layout}" removes what is older than its grace [UNREFERENCED_BLOB]`,
+    ]);
+    for (const { digest } of unreached) expect(stdout).not.toContain(digest);
+  });
+
   test("verifies archives", async () => {
     for (const name of ["image.tar", "image-docker.tar"]) {
       const run = await cacheport(["verify", fixture(name), "--deep", "--json"]);
