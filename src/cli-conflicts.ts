@@ -2,11 +2,15 @@
 import type { Conflict } from "./cache-donors.ts";
 import type { CommandContext } from "./cli-command.ts";
 import { formatTable } from "./cli-table.ts";
+import type { Build } from "./explain-build.ts";
+import type { RecordSource } from "./explain-records.ts";
 import { shortDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 
 /** A conflict with the places of the caches, as JSON has it. */
 export interface PlacedConflict extends Omit<Conflict, "results"> {
+  /** The step of a build that the record belongs to, where a build tells. */
+  name?: string;
   results: { location: string | null; layer: Digest; createdAt: string; kept: boolean }[];
 }
 
@@ -28,18 +32,39 @@ export function placeConflicts(
   }));
 }
 
+/**
+ * Names the records by the steps of builds.
+ *
+ * @param caches Those that do not agree.
+ */
+export async function nameConflicts(
+  conflicts: readonly PlacedConflict[],
+  caches: readonly RecordSource[],
+  builds: readonly Build[],
+): Promise<PlacedConflict[]> {
+  if (builds.length === 0 || conflicts.length === 0) return [...conflicts];
+  const { cacheLabels } = await import("./explain-labels.ts");
+  const names = new Map<string, string>();
+  for (const cache of caches) {
+    const labels = cacheLabels(cache, builds);
+    for (const [at, { digest }] of cache.config.records.entries()) {
+      const name = names.has(digest) ? undefined : labels.record(at);
+      if (name !== undefined) names.set(digest, name);
+    }
+  }
+  return conflicts.map((conflict) => {
+    const name = names.get(conflict.digest);
+    return name === undefined ? conflict : { ...conflict, name };
+  });
+}
+
 /** Rows that are shown; JSON has them all. */
 const ROWS = 20;
 
-/**
- * A table of conflicts; empty where there are none.
- *
- * @param label What a record is called.
- */
+/** A table of conflicts; empty where there are none. */
 export function conflictTable(
   conflicts: readonly PlacedConflict[],
   { colors }: CommandContext,
-  label: (conflict: PlacedConflict) => string = ({ digest }) => shortDigest(digest),
 ): string {
   if (conflicts.length === 0) return "";
   const table = formatTable(
@@ -47,7 +72,7 @@ export function conflictTable(
     conflicts
       .slice(0, ROWS)
       .map((conflict) => [
-        label(conflict),
+        conflict.name ?? shortDigest(conflict.digest),
         `${conflict.chain + 1}`,
         conflict.results
           .map(

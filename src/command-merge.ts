@@ -21,7 +21,8 @@ import { readCache } from "./cache-read.ts";
 import type { CacheSet } from "./cache-read.ts";
 import { chooseNames, fitNames, nameTexts } from "./location-names.ts";
 import type { Preference } from "./cache-donors.ts";
-import { conflictTable, placeConflicts } from "./cli-conflicts.ts";
+import { BUILD_OPTION, openAllBuilds } from "./cli-builds.ts";
+import { conflictTable, nameConflicts, placeConflicts } from "./cli-conflicts.ts";
 import type { PlacedConflict } from "./cli-conflicts.ts";
 import { dropBlobs } from "./cache-prune.ts";
 import type { DroppedResults } from "./cache-prune.ts";
@@ -81,6 +82,7 @@ export const mergeCommand = defineCommand({
       description:
         "Where caches have other results for the same records: those of the cache with the newest one (default), or of the first source",
     },
+    BUILD_OPTION,
     {
       name: "drop-missing",
       description: "Drop the results that need a blob which is not there",
@@ -172,7 +174,7 @@ async function refuseForgottenTarget(
 
 type MergeArguments = Arguments<
   SharedFlag | "as-index" | "delete-replaced" | "drop-missing" | "dry-run" | "exact",
-  SharedValue | "platform" | "prefer" | "tag"
+  SharedValue | "build" | "platform" | "prefer" | "tag"
 >;
 
 /** A cache of a source, and how the user wrote the source. */
@@ -217,6 +219,7 @@ async function merge(
   target: Location,
   to: CacheShape | "auto",
 ): Promise<void> {
+  const builds = await openAllBuilds(args.values("build"), settings);
   const all = inputs.flatMap((input) =>
     input.set.caches.map((cache) => ({ store: input.store, cache, location: input.location.text })),
   );
@@ -251,9 +254,13 @@ async function merge(
   noteImportLimits(context, parts);
   const written = made ?? (plan && { ...plan, counts: NOTHING_MOVED });
   const descriptor = written?.descriptor;
-  const conflicts = placeConflicts(
-    plan?.conflicts ?? [],
-    sources.map(({ location }) => location),
+  const conflicts = await nameConflicts(
+    placeConflicts(
+      plan?.conflicts ?? [],
+      sources.map(({ location }) => location),
+    ),
+    sources.map(({ cache }) => cache),
+    builds,
   );
   const where = before.written(descriptor ? [{ descriptor, names }] : []);
   const deleted =

@@ -4,6 +4,7 @@ import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
 import { vector } from "./helpers/explain-vectors.ts";
+import { addBlob, readDocument, readIndex, writeLayout } from "./helpers/layout.ts";
 import { tempFolder } from "./helpers/temp.ts";
 
 const cache = vector("ci-app", "A", "cache");
@@ -31,6 +32,26 @@ test("prune --build says which steps go", async () => {
   expect(run.stdout).toContain("RUN --network=none --mount=type=cache,target=/root/.npm");
   const { droppedSteps } = (await cacheport([...args, "--json"])).json();
   expect(droppedSteps).toContain("COPY . . (Dockerfile:8)");
+});
+
+test("merge --build names the steps of which the caches have other results", async () => {
+  const copy = join(tempFolder(), "cache");
+  cpSync(cache, copy, { recursive: true });
+  const document = readDocument(copy, readIndex(copy).manifests[0].digest);
+  const config = readDocument(copy, document.config.digest);
+  // Each result stands on another layer than in the first cache.
+  for (const { layers = [] } of config.records)
+    for (const result of layers) result.layer = (result.layer + 1) % config.layers.length;
+  const changed = { ...document, config: addBlob(copy, config, document.config.mediaType) };
+  writeLayout(copy, [addBlob(copy, changed, document.mediaType)]);
+  const args = ["merge", cache, copy, join(tempFolder(), "new"), "--dry-run", "--build", build];
+  const run = await cacheport(args);
+  expect([run.code, run.stderr]).toEqual([0, ""]);
+  expect(run.stdout).toMatch(/^COPY \. \. \(Dockerfile:8\) /m);
+  const { conflicts } = (await cacheport([...args, "--json"])).json();
+  expect(conflicts.map(({ name }: any) => name)).toContain("COPY . . (Dockerfile:8)");
+  const wrong = await cacheport([...args.slice(0, -1), "./no-such-build.json"]);
+  expect(wrong.code).toBe(3);
 });
 
 test("ls --tree --build names the layers", async () => {
