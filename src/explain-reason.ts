@@ -51,6 +51,8 @@ export type Reason =
       is: string | null;
       /** The old files were found, and their key is that of the record. */
       proven: boolean;
+      /** The paths of the input that the step takes, as it writes them. */
+      paths: string[];
       files?: FileChange[];
       /** How many files the step takes. */
       total?: number;
@@ -204,6 +206,7 @@ export class Reasons {
         was: contentLink(best, input),
         is: is === null ? (tree ? "" : null) : recordDigest(is, -1),
         proven: false,
+        paths: need?.content?.map(({ path }) => path) ?? [],
       };
       return [reason];
     }

@@ -58,6 +58,8 @@ interface Row {
 function stepTable(steps: readonly ExplainedStep[], words: Words, style: ExplainStyle): string[] {
   const rows = steps
     .filter(({ internal }) => !internal || style.all)
+    // As the Dockerfile has them; the build has them in the order in which it needs them.
+    .toSorted((a, b) => (a.line ?? Infinity) - (b.line ?? Infinity))
     .map((step): Row => ({ step, words: words.of(step) }));
   const files = new Set(rows.map(({ step }) => step.file));
   const lineOf = ({ line, file }: ExplainedStep): string =>

@@ -31,7 +31,7 @@ export class Words {
 
   /** What is said of a step. */
   of(step: ExplainedStep): StepWords {
-    const own = step.why.filter(({ kind }) => kind !== "upstream");
+    const own = step.why.filter(isOwnReason);
     const [first] = own;
     const isUnknown = first?.kind === "content" && first.is === null && step.status === "maybe";
     const status =
@@ -41,7 +41,7 @@ export class Words {
           ? "?"
           : step.status === "maybe"
             ? "maybe"
-            : own.length > 0
+            : own.some(({ kind }) => kind !== "nothing")
               ? "MISS"
               : "miss";
     const said = first ? this.#reason(first, step) : this.#follows(step);
@@ -109,6 +109,7 @@ export class Words {
       case "content":
         return this.#content(reason);
       case "parent": {
+        if (reason.was.includes(reason.is)) return plain(`another version of ${reason.is}`);
         const was = reason.was.length > 0 ? reason.was.join(" or ") : "something else";
         return plain(`cached after ${was}, now after ${reason.is}`);
       }
@@ -117,7 +118,7 @@ export class Words {
       case "version":
         return plain(reason.text);
       case "nothing":
-        return plain("nothing in this cache is of this build");
+        return plain("not in this cache");
       case "upstream":
         return this.#follows(step);
     }
@@ -139,7 +140,7 @@ export class Words {
       : { note: `${texts.length} fields differ`, details: texts };
   }
 
-  #content({ is, files, total, context }: Extract<Reason, { kind: "content" }>): {
+  #content({ is, files, total, context, paths }: Extract<Reason, { kind: "content" }>): {
     note: string;
     details: string[];
   } {
@@ -148,7 +149,7 @@ export class Words {
     if (is === null) return { note: `give ${option} to know`, details: [] };
     if (is === "") return { note: "a file that it takes is not in the context", details: [] };
     if (!files || files.length === 0)
-      return { note: "its files differ (which ones, the cache does not tell)", details: [] };
+      return { note: `${pathsText(paths)} (the cache does not tell more)`, details: [] };
     const of = total === undefined ? "" : ` of ${total}`;
     const count = `${files.length}${of} ${files.length === 1 && !of ? "file differs" : "files differ"}`;
     const shown = this.#all ? files : files.slice(0, SHOWN_FILES);
@@ -165,12 +166,29 @@ export class Words {
   }
 }
 
+/**
+ * Tells whether a reason is the step's own, not that of what it takes. Another version
+ * of a download looks like another parent of the same name where nothing else is known.
+ */
+function isOwnReason(reason: Reason, _at: number, all: readonly Reason[]): boolean {
+  if (reason.kind === "parent" && reason.was.includes(reason.is)) return all.length === 1;
+  return reason.kind !== "upstream";
+}
+
 function stepKey({ platform, id }: ExplainedStep): string {
   return `${platform} ${id}`;
 }
 
 function shortVersion(version: string): string {
   return version.replace(/^sha\d+:/, "").slice(0, 12);
+}
+
+/** The paths that a step takes, where no more is known of what differs. */
+function pathsText(paths: readonly string[]): string {
+  const [first = "/", ...others] = paths;
+  if (others.length === 0 && first === "/") return "files of the context differ";
+  if (others.length === 0) return `${first.slice(1)} differs`;
+  return `some of ${first.slice(1)} and ${others.length} more paths differ`;
 }
 
 /** Files and what is different of each, in two columns. */

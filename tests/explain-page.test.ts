@@ -47,6 +47,7 @@ function hostile(): Explanation {
         was: null,
         is: "sha256:1",
         proven: false,
+        paths: [],
         files: [{ path: text, change: "link", from: text, to: text }],
         total: 1,
       },

@@ -97,5 +97,5 @@ test("a layer that is gone from the registry is no failure: the key alone tells 
     vector("ci-app", "B-app", "context"),
   ]);
   expect(run.code).toBe(0);
-  expect(run.stdout).toMatch(/COPY \. \. +MISS +its files differ/);
+  expect(run.stdout).toMatch(/COPY \. \. +MISS +files of the context differ/);
 });
