@@ -20,6 +20,8 @@ export interface ObjectRequest {
   /** The body's SHA-256 in hex, for services that sign it. */
   readonly payload?: string | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Puts away what an interrupted command would leave: it goes on when the user interrupts. */
+  readonly cleanup?: boolean | undefined;
 }
 
 /** An answer that was read to its end. */
@@ -65,6 +67,8 @@ const RETRY_DELAY = 500;
 const WINDOW = 60_000;
 /** Bytes per millisecond at which even a slow line takes a body. */
 const SLOWEST = 16;
+/** Milliseconds for what is put away at the end. */
+const CLEANUP_TIMEOUT = 10_000;
 /** Bytes of an answer that is no document. */
 const MAX_REPLY = 8 * 1024 * 1024;
 
@@ -138,7 +142,7 @@ export class ObjectHttp {
         performance.now() - start + wait > patience;
       if (isLast && failed) throw this.#unreachable(outcome);
       if (isLast) return outcome as ObjectReply;
-      await pause(wait, this.#signals(request.signal)).catch(() => {
+      await pause(wait, this.#signals(request)).catch(() => {
         throw interrupted();
       });
     }
@@ -167,7 +171,7 @@ export class ObjectHttp {
         method,
         headers: { "accept-encoding": "identity", ...headers },
         body: (body as Uint8Array<ArrayBuffer> | undefined) ?? null,
-        signal: AbortSignal.any([abort.signal, this.#signals(request.signal)]),
+        signal: AbortSignal.any([abort.signal, this.#signals(request)]),
       });
       const { status } = response;
       this.#readTime(response.headers);
@@ -176,7 +180,8 @@ export class ObjectHttp {
       if (status < 300) return { ...reply, stream, abort };
       return { ...reply, body: await readSome(stream, abort) };
     } catch (error) {
-      if (request.signal?.aborted || this.#options.signal?.aborted) throw interrupted();
+      const isEnded = request.signal?.aborted || this.#options.signal?.aborted;
+      if (isEnded && !request.cleanup) throw interrupted();
       if (error instanceof CacheportError) throw error;
       const failure = explainFailure(error);
       if (!failure.temporary) throw this.#unreachable(failure);
@@ -237,7 +242,8 @@ export class ObjectHttp {
     );
   }
 
-  #signals(signal: AbortSignal | undefined): AbortSignal {
+  #signals({ signal, cleanup }: ObjectRequest): AbortSignal {
+    if (cleanup) return AbortSignal.timeout(CLEANUP_TIMEOUT);
     return AbortSignal.any([signal, this.#options.signal].filter((one) => !!one));
   }
 

@@ -28,6 +28,7 @@ export interface Ask {
   /** The hex SHA-256 of the body, where it is known already. */
   readonly payload?: string;
   readonly signal?: AbortSignal | undefined;
+  readonly cleanup?: boolean;
 }
 
 /** One object of a list. */
@@ -136,7 +137,7 @@ export class S3Client {
     ask: Ask,
   ): Promise<T> {
     for (let moves = 0; ; moves++) {
-      const { method, headers, body, signal } = ask;
+      const { method, headers, body, signal, cleanup } = ask;
       const reply = await send({
         method,
         url: this.#url(ask),
@@ -144,6 +145,7 @@ export class S3Client {
         body,
         payload: ask.payload,
         signal,
+        cleanup,
       });
       const region = moves < MAX_MOVES ? this.#regionOf(reply) : undefined;
       if (region === undefined) return reply;

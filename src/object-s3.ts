@@ -331,9 +331,13 @@ export class S3Service implements ObjectService {
         if (reply.status !== 200 || xmlText(reply.body, "Code"))
           throw this.#client.refusal(reply, { action });
       },
-      // Not with the signal: it has to be thrown away when the user interrupts, too.
       abort: async () =>
-        void (await this.#client.request({ method: "DELETE", key, query: { uploadId } })),
+        void (await this.#client.request({
+          method: "DELETE",
+          key,
+          query: { uploadId },
+          cleanup: true,
+        })),
     };
     return upload;
   }

@@ -2,7 +2,7 @@ import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { cacheport } from "./helpers/binary.ts";
+import { BINARY, cacheport } from "./helpers/binary.ts";
 import { layoutFaults } from "./helpers/layout.ts";
 import { layoutOf } from "./helpers/layer-cache.ts";
 import { fixture, fixtureCopy, tempFolder } from "./helpers/temp.ts";
@@ -452,4 +452,27 @@ test("requests are logged without a secret, where the log is asked for", async (
   expect(code).toBe(0);
   expect(stderr).toContain("GET ");
   expect(stderr).not.toContain("hushhush");
+});
+
+test("an interrupted upload throws away the parts that it has sent", async () => {
+  const { layout } = layoutOf(Buffer.alloc(80 * MIB, "i"));
+  const sent = Promise.withResolvers<void>();
+  s3.fault = async ({ path }) => {
+    if (!path.includes("partNumber")) return undefined as never;
+    sent.resolve();
+    await Bun.sleep(path.includes("partNumber=1&") ? 0 : 2000);
+    return undefined as never;
+  };
+  const child = Bun.spawn([BINARY, "convert", layout, s3.location(), "--progress=none"], {
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  await sent.promise;
+  child.kill("SIGINT");
+  expect(await child.exited).toBe(130);
+  // The server still answers what had come before.
+  expect(s3.seen.some(({ method, path }) => method === "DELETE" && path.includes("uploadId"))).toBe(
+    true,
+  );
+  expect(s3.keys()).toEqual([]);
 });
