@@ -39,6 +39,28 @@ const transfer = {
   blobs: v.looseObject({ copied: count, skipped: count, bytes: count }),
 };
 
+const dropped = v.looseObject({
+  records: count,
+  results: count,
+  layers: v.array(descriptor),
+  bytes: count,
+});
+
+/** What a change of a cache says where there is something to say. */
+const changed = {
+  joinedLeaves: v.optional(count),
+  deleted: v.optional(v.array(text)),
+};
+
+const conflict = v.looseObject({
+  digest: text,
+  name: v.optional(text),
+  chain: count,
+  results: v.array(
+    v.looseObject({ location: orNull(text), layer: text, createdAt: text, kept: flag }),
+  ),
+});
+
 const shape = v.union([v.picklist(CACHE_SHAPES), text]);
 const kind = v.union([v.picklist(["cache", "image", "index", "artifact"]), text]);
 
@@ -128,7 +150,10 @@ export const CONTRACTS: Readonly<Record<string, v.GenericSchema>> = {
   convert: v.looseObject({
     ...transfer,
     ...written,
+    ...changed,
     source: v.looseObject({ digest: text, shape }),
+    healed: v.optional(flag),
+    dropped: v.optional(dropped),
     dryRun: flag,
   }),
   copy: v.looseObject({
@@ -138,27 +163,49 @@ export const CONTRACTS: Readonly<Record<string, v.GenericSchema>> = {
     ),
     dryRun: flag,
   }),
-  heal: v.looseObject({ ...transfer, ...written, healed: flag, dryRun: flag }),
+  heal: v.looseObject({ ...transfer, ...written, ...changed, healed: flag, dryRun: flag }),
   merge: v.looseObject({
     ...transfer,
     ...written,
+    ...changed,
+    conflicts: v.optional(v.array(conflict)),
+    dropped: v.optional(dropped),
     sources: v.array(v.looseObject({ location: text, digest: text, shape })),
     dryRun: flag,
   }),
-  prune: v.looseObject({
-    ...transfer,
-    ...written,
-    records: count,
-    totalSize: count,
-    dropped: v.looseObject({
+  prune: v.union([
+    v.looseObject({
+      ...transfer,
+      ...written,
+      ...changed,
       records: count,
-      results: count,
-      layers: v.array(descriptor),
-      bytes: count,
+      totalSize: count,
+      dropped,
+      missing: v.optional(count),
+      outcome: text,
+      dryRun: flag,
     }),
-    outcome: text,
-    dryRun: flag,
-  }),
+    // With --all.
+    v.looseObject({
+      ...written,
+      entries: v.array(
+        v.looseObject({
+          names: v.array(orNull(text)),
+          from: orNull(text),
+          digest: orNull(text),
+          outcome: text,
+          records: count,
+          totalSize: count,
+        }),
+      ),
+      totalSize: count,
+      dropped,
+      missing: v.optional(count),
+      removed: v.array(text),
+      deleted: v.optional(v.array(text)),
+      dryRun: flag,
+    }),
+  ]),
   ls: v.array(
     v.looseObject({
       digest: text,
@@ -217,6 +264,25 @@ export const CONTRACTS: Readonly<Record<string, v.GenericSchema>> = {
       onlyBBytes: count,
     }),
     size: v.object({ a: count, b: count }),
+    steps: v.array(
+      v.looseObject({
+        digest: text,
+        aLayer: text,
+        bLayer: text,
+        files: v.array(
+          v.looseObject({
+            path: text,
+            change: text,
+            aSize: orNull(count),
+            bSize: orNull(count),
+            from: v.optional(text),
+            to: v.optional(text),
+          }),
+        ),
+        total: count,
+      }),
+    ),
+    skippedSteps: count,
   }),
   explain: v.looseObject({
     schema: count,
