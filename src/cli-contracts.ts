@@ -158,8 +158,12 @@ export const CONTRACTS: Readonly<Record<string, v.GenericSchema>> = {
   }),
   copy: v.looseObject({
     ...transfer,
+    ...written,
     entries: v.array(
       v.looseObject({ digest: text, mediaType: text, size: count, names: v.array(text) }),
+    ),
+    referrers: v.array(
+      v.looseObject({ digest: text, mediaType: text, size: count, subject: text }),
     ),
     dryRun: flag,
   }),
@@ -250,6 +254,19 @@ export const CONTRACTS: Readonly<Record<string, v.GenericSchema>> = {
     removed: v.array(v.looseObject({ name: orNull(text), digest: text })),
     kept: v.array(v.looseObject({ name: orNull(text), digest: text, reason: orNull(text) })),
     dryRun: flag,
+  }),
+  serve: v.looseObject({
+    address: text,
+    port: count,
+    repositories: v.array(
+      v.looseObject({
+        name: text,
+        location: text,
+        reference: text,
+        tags: v.array(text),
+        writable: flag,
+      }),
+    ),
   }),
   diff: v.looseObject({
     a: compared,

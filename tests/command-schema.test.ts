@@ -92,14 +92,13 @@ test("every command's value is what its schema says", async () => {
 }, 60_000);
 
 test("every contract is held against something, and each command that is missing is known", async () => {
-  const tried = new Set([...LINES.map(([command]) => command), "ls --tree", "error"]);
+  // serve does not end by itself: its own test holds it.
+  const own = ["ls --tree", "error", "serve"];
+  const tried = new Set([...LINES.map(([command]) => command), ...own]);
   expect(Object.keys(CONTRACTS).filter((name) => !tried.has(name))).toEqual([]);
   const commands = (await cacheport(["help", "--json"])).json<{ name: string }[]>();
   // Those that print no value of a form of their own yet.
-  expect(commands.map(({ name }) => name).filter((name) => !CONTRACTS[name])).toEqual([
-    "serve",
-    "schema",
-  ]);
+  expect(commands.map(({ name }) => name).filter((name) => !CONTRACTS[name])).toEqual(["schema"]);
 });
 
 describe("cacheport schema", () => {

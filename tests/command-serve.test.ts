@@ -1,5 +1,7 @@
 /** The served registry, asked as the OCI distribution specification's conformance tests ask. */
 import { describe, expect, test } from "bun:test";
+import * as v from "valibot";
+import { CONTRACTS } from "../src/cli-contracts.ts";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { BINARY, cacheport } from "./helpers/binary.ts";
@@ -419,6 +421,11 @@ describe("push", () => {
 });
 
 describe("the command", () => {
+  test("prints what its contract says", async () => {
+    await using registry = await serve("--name", "app", fixture(APP));
+    expect(v.is(CONTRACTS["serve"] as v.GenericSchema, registry.value)).toBe(true);
+  });
+
   test.each([
     [["--name", "A", fixture(APP)], 'Cannot serve repository "A"'],
     [[fixture(APP), fixture(APP)], 'Cannot serve two repositories called "app-image-manifest"'],

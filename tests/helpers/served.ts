@@ -7,6 +7,8 @@ export interface Served {
   host: string;
   /** The names that it printed. */
   repositories: { name: string; tags: string[]; reference: string }[];
+  /** What it printed. */
+  value: unknown;
   /** Asks for a path. */
   ask(path: string, init?: RequestInit): Promise<Response>;
   /** Ends it as Ctrl-C does. @returns Exit code and standard error */
@@ -29,7 +31,8 @@ export async function serve(...args: string[]): Promise<Served> {
     if (text.trimEnd().endsWith("}")) break;
   }
   if (text === "") throw new Error(`serve ended: ${await stderr}`);
-  const { port, repositories } = JSON.parse(text);
+  const value = JSON.parse(text);
+  const { port, repositories } = value;
   const host = `127.0.0.1:${port}`;
   const end = async (signal: NodeJS.Signals = "SIGINT") => {
     child.kill(signal);
@@ -38,6 +41,7 @@ export async function serve(...args: string[]): Promise<Served> {
   return {
     host,
     repositories,
+    value,
     ask: (path, init) => fetch(`http://${host}${path}`, init),
     end,
     [Symbol.asyncDispose]: async () => void (await end("SIGKILL")),
