@@ -143,8 +143,14 @@ export async function runTransfer<T>(
   }
 }
 
-/** Warns of the documents of a plan that are too large for BuildKit to import. */
-export function noteImportLimits(context: CommandContext, parts: readonly PlanPart[]): void {
+/** Warns of the documents of a plan that are too large for BuildKit to import from a target. */
+export function noteImportLimits(
+  context: CommandContext,
+  parts: readonly PlanPart[],
+  target: Location,
+): void {
+  // BuildKit reads a document of any size from an object store.
+  if (target.kind === "object") return;
   for (const { manifest, config } of parts)
     noteImportLimit(context, manifest.descriptor, config.descriptor);
 }

@@ -221,7 +221,7 @@ async function convertSource(
       })
     : { before: new TargetBefore(target) };
   if (!plan && !dryRun) context.note("skipping cache export for empty result");
-  if (plan && !compression) noteImportLimits(context, plan.parts);
+  if (plan && !compression) noteImportLimits(context, plan.parts, target);
   const written = made ?? (plan && { ...plan, counts: NOTHING_MOVED });
   const descriptor = written?.descriptor;
   const joined = plan?.parts[0]?.cache.config.joined;

@@ -251,7 +251,7 @@ async function merge(
     ? await write(context, args, settings, target, plan, names)
     : { before: new TargetBefore(target) };
   const parts = plan?.parts ?? [];
-  noteImportLimits(context, parts);
+  noteImportLimits(context, parts, target);
   const written = made ?? (plan && { ...plan, counts: NOTHING_MOVED });
   const descriptor = written?.descriptor;
   const conflicts = await nameConflicts(

@@ -137,7 +137,7 @@ async function writeOne(
   });
   const descriptor = made?.descriptor ?? plan.descriptor;
   written.moved.push(...before.written([{ descriptor, names }]).moved);
-  noteImportLimits(context, plan.parts);
+  noteImportLimits(context, plan.parts, location);
 }
 
 /** Takes the names of a cache of which nothing would be left. */

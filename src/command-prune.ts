@@ -256,7 +256,7 @@ async function prune(
       `No result would be left, so the cache stays as it is; cacheport untag ${location.text} removes its name`,
     );
   }
-  noteImportLimits(context, plan.parts);
+  noteImportLimits(context, plan.parts, location);
   const collected = args.flag("gc") ? await collectAfter(context, args, settings, location) : null;
   const shown = plan.kind === "empty" ? keptNames(source) : names;
   const descriptor = made?.descriptor ?? plan.descriptor;

@@ -476,3 +476,29 @@ test("an interrupted upload throws away the parts that it has sent", async () =>
   );
   expect(s3.keys()).toEqual([]);
 });
+
+test("a document over 1 MiB is no fault in an object store, and is told where it goes elsewhere", async () => {
+  const document = JSON.parse(DOCUMENT);
+  for (let at = 0; at < 12_000; at++)
+    document.records.push({
+      digest: `sha256:${at.toString(16).padStart(64, "0")}`,
+      inputs: [[{ link: 0 }]],
+    });
+  fill();
+  s3.put("b/manifests/large", JSON.stringify(document));
+  const codes = (done: { json(): any }) => done.json().problems.map(({ code }: any) => code);
+  const verified = await good("verify", `${s3.location()},name=large`, "--json");
+  expect(codes(verified)).not.toContain("OVER_IMPORT_LIMIT");
+  expect(codes(verified)).toContain("OVER_OCI_LIMIT");
+  const copied = await run([
+    "convert",
+    `${s3.location()},name=large`,
+    `${s3.location()},prefix=p/`,
+  ]);
+  expect([copied.code, copied.stderr]).toEqual([0, ""]);
+  const local = await run(["convert", `${s3.location()},name=large`, join(tempFolder(), "back")]);
+  expect([local.code, local.stderr]).toEqual([
+    0,
+    expect.stringContaining("BuildKit imports none over 1 MiB"),
+  ]);
+});
