@@ -19,7 +19,7 @@
  */
 import { inputsFirst, isRandomRecord } from "./cache-check.ts";
 import { isSorted, sortEntries } from "./cache-order.ts";
-import { joinLists } from "./cache-records.ts";
+import { usersOf } from "./cache-records.ts";
 import type { CacheConfig } from "./cache-types.ts";
 
 /**
@@ -68,15 +68,15 @@ export function findFirstLoss(config: CacheConfig): FirstLoss | undefined {
   if (leaves.length < 2) return undefined;
   const [first, second] = leaves as [number, number];
   const unclear = { first, second };
-  const sets = leafSets(config, leaves);
-  if (!sets) return unclear;
   const budget = { words: WORK };
-  for (const branches of sets.branching) {
+  let found: FirstLoss | undefined;
+  const isWhole = eachBranching(config, leaves, (branches, leafOf) => {
     const pair = findPair(branches, budget);
-    if (pair) return { first: sets.leafOf[pair.first]!, second: sets.leafOf[pair.second]! };
-    if (budget.words < 0) return unclear;
-  }
-  return undefined;
+    if (pair) found = { first: leafOf[pair.first]!, second: leafOf[pair.second]! };
+    else if (budget.words < 0) found = unclear;
+    return found === undefined;
+  });
+  return found ?? (isWhole ? undefined : unclear);
 }
 
 /** Words that all sets of leaves may have together, and that comparing them may read. */
@@ -107,18 +107,20 @@ interface Branches {
 }
 
 /**
- * Which leaves each record leads to, where its links lead to different ones.
+ * Goes through the records whose links lead to different leaves, until it is told to stop.
  *
  * Leaves with a single link are as one where they share the record that it comes from:
  * no other record tells them apart, and that link itself is always a first visit.
  *
- * @returns The numbers of the leaves' bits, and their records; undefined where it would take too much memory.
+ * @param visit Is told the record of each bit as well; gives false to stop.
+ * @returns False where it would take too much memory to go on.
  */
-function leafSets(
+function eachBranching(
   { records, joined = [] }: CacheConfig,
   leaves: readonly number[],
-): { leafOf: number[]; branching: Branches[] } | undefined {
-  const { users, userStarts } = joinLists([records]);
+  visit: (branches: Branches, leafOf: readonly number[]) => boolean,
+): boolean {
+  const { users, userStarts } = usersOf(records);
   const isJoined = new Uint8Array(records.length);
   for (const at of joined) isJoined[at] = 1;
   const classes = new Map<number, number>();
@@ -161,9 +163,8 @@ function leafSets(
   };
 
   const sets: LeafSet[] = Array.from({ length: records.length });
-  const branching: Branches[] = [];
   for (const at of inputsFirst(records).reverse()) {
-    if (words > MEMORY) return undefined;
+    if (words > MEMORY) return false;
     const above: LeafSet[] = isJoined[at] === 1 ? [only(records.length)] : [];
     let all = above[0];
     let isShared = true;
@@ -183,9 +184,9 @@ function leafSets(
     }
     const whole = (sets[at] = all ?? only(at));
     const parting = above.filter((set) => set !== whole && !contains(set, whole));
-    if (parting.length > 1) branching.push({ all: whole, links: parting });
+    if (parting.length > 1 && !visit({ all: whole, links: parting }, leafOf)) break;
   }
-  return { leafOf, branching };
+  return true;
 }
 
 /** Tells whether a set has all leaves of another one. */

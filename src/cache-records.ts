@@ -92,6 +92,23 @@ function findUsers({
   return { users, userStarts };
 }
 
+/** For each record, those that link to it, one for each link: `users` from `userStarts` on. */
+export function usersOf(
+  records: readonly CacheRecord[],
+): Pick<RecordGraph, "users" | "userStarts"> {
+  const userStarts = new Int32Array(records.length + 1);
+  for (const { inputs } of records)
+    for (const alternatives of inputs)
+      for (const { link } of alternatives) userStarts[link + 1]! += 1;
+  for (let at = 0; at < records.length; at++) userStarts[at + 1]! += userStarts[at] as number;
+  const users = new Int32Array(userStarts[records.length] as number);
+  const filled = userStarts.slice();
+  for (const [at, { inputs }] of records.entries())
+    for (const alternatives of inputs)
+      for (const { link } of alternatives) users[filled[link]!++] = at;
+  return { users, userStarts };
+}
+
 /**
  * All nodes, each after those that it links to and no later than it must be: when
  * a node's turn comes, what it links to is united as a rule, in all lists.
