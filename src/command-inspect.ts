@@ -19,6 +19,8 @@ import { formatBytes } from "./units.ts";
 
 /** In what a cache's graph can be written. */
 const FORMATS = ["dot", "mermaid", "json", "html"] as const;
+/** Records of which Graphviz's layout of ranks does not come to an end in a minute. */
+const MANY_RECORDS = 1500;
 type GraphFormat = (typeof FORMATS)[number];
 
 /** `cacheport inspect LOC`: what is inside a cache or an image. */
@@ -271,6 +273,10 @@ async function render(
   switch (format) {
     case "dot": {
       const { graphDot } = await import("./inspect-dot.ts");
+      if (graph.records.length > MANY_RECORDS)
+        context.note(
+          `The graph has ${graph.records.length} records: Graphviz may not come to an end with it; --format html draws caches of any size`,
+        );
       return graphDot(graph);
     }
     case "mermaid": {

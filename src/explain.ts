@@ -259,10 +259,8 @@ function describeSteps(source: Found): ExplainedStep[] {
     if (SOURCE_KINDS.has(step.kind) || step.kind === "unknown") return [];
     const [opDigest = null] = keys.digests[at] ?? [];
     const [output = 0] = keys.outputs[at] ?? [];
-    const cache = found.findIndex(({ possible }) => possible.of(at, output).length > 0);
     const status = prediction.statuses[at] as StepStatus;
-    const of = status === "hit" ? found[cache]?.certain : found[cache]?.possible;
-    const records = [...new Set(of?.of(at, output).map(({ record }) => record))];
+    const { cache, records } = recordsOf(source, at, output, status);
     const view = found[cache]?.view;
     const [top] = records.flatMap((record) => view?.results(record) ?? []);
     return [
@@ -289,6 +287,24 @@ function describeSteps(source: Found): ExplainedStep[] {
       },
     ];
   });
+}
+
+/** The records of a step in the first cache that knows it; of a miss those of the same definition. */
+function recordsOf(
+  { keys, found }: Found,
+  at: number,
+  output: number,
+  status: StepStatus,
+): { cache: number; records: number[] } {
+  const kind = status === "hit" ? "certain" : "possible";
+  const known = found.findIndex((one) => one[kind].of(at, output).length > 0);
+  if (known >= 0) {
+    const records = found[known]?.[kind].of(at, output).map(({ record }) => record);
+    return { cache: known, records: [...new Set(records)] };
+  }
+  const digests = keys.digests[at] ?? [];
+  const cache = found.findIndex(({ view }) => view.findOutput(digests, output).length > 0);
+  return { cache, records: found[cache]?.view.findOutput(digests, output) ?? [] };
 }
 
 /** A hit is not certain where the import of the cache that has it may lose its records. */

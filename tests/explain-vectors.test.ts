@@ -108,6 +108,14 @@ describe("reasons", () => {
     expect(explanation.hints.map(({ code }: any) => code)).toContain("mode-only");
   });
 
+  test("a miss has the records of its definition, with the layer that the cache has for it", async () => {
+    const explanation = await explainVariant(["ci-app"], "app");
+    const step = explanation.steps.find(({ line }: any) => line === 8);
+    expect(step.status).toBe("miss");
+    expect(step.records).toEqual([0]);
+    expect(step.layer).toMatch(/^sha256:a7c1b86c75a4/);
+  });
+
   test("another parent, by the name of the step that it was cached after", async () => {
     const explanation = await explainVariant(["multi-stage"], "reorder");
     const parents = explanation.steps.flatMap(({ why }: any) =>
