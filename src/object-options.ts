@@ -53,8 +53,8 @@ export function readS3Options(place: ObjectPlace, env: Env): S3Options {
     location: placeText(place),
     bucket,
     region,
-    blobs: prefix + (place.attributes.get("blobs_prefix") || "blobs/"),
-    manifests: prefix + (place.attributes.get("manifests_prefix") || "manifests/"),
+    blobs: prefix + (place.attributes.get("blobs_prefix") ?? "blobs/"),
+    manifests: prefix + (place.attributes.get("manifests_prefix") ?? "manifests/"),
     touchRefresh: parseGoDuration(get("touch_refresh")) ?? DAY,
     endpoint: readUrl(
       place,
@@ -107,7 +107,7 @@ export function readAzureOptions(place: ObjectPlace, env: Env): AzureOptions {
       place,
       "unable to retrieve account name from account url or ${BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME} or account_name attribute for azblob cache",
     );
-  const prefix = get("prefix", "BUILDKIT_AZURE_STORAGE_PREFIX");
+  const prefix = place.attributes.get("prefix") ?? env["BUILDKIT_AZURE_STORAGE_PREFIX"] ?? "";
   const key = place.attributes.get("secret_access_key") || undefined;
   if (key !== undefined && !/^[A-Za-z0-9+/]+={0,2}$/.test(key))
     throw wrong(place, "secret_access_key is no account key: that is base64");
@@ -116,8 +116,8 @@ export function readAzureOptions(place: ObjectPlace, env: Env): AzureOptions {
     account,
     accountName,
     container: get("container", "BUILDKIT_AZURE_STORAGE_CONTAINER") || "buildkit-cache",
-    blobs: joinKey(prefix, place.attributes.get("blobs_prefix") || "blobs"),
-    manifests: joinKey(prefix, place.attributes.get("manifests_prefix") || "manifests"),
+    blobs: joinKey(prefix, place.attributes.get("blobs_prefix") ?? "blobs"),
+    manifests: joinKey(prefix, place.attributes.get("manifests_prefix") ?? "manifests"),
     key,
   };
   if (/[/?#%\s]/.test(options.container))

@@ -502,3 +502,22 @@ test("a document over 1 MiB is no fault in an object store, and is told where it
     expect.stringContaining("BuildKit imports none over 1 MiB"),
   ]);
 });
+
+test.each([
+  ["cache/", "cache/"],
+  ["", ""],
+  ["", "blobs/"],
+  ["m-", "m-b-"],
+])(
+  "names under %p are told from blobs under %p, which may be the same or within each other",
+  async (manifests, blobs) => {
+    const at = `${s3.location()},manifests_prefix=${manifests},blobs_prefix=${blobs}`;
+    await good("convert", LAYOUT, `${at},name=one;two/2`);
+    expect(s3.text(`b/${manifests}two/2`)).toBe(DOCUMENT);
+    expect(s3.objects.has(`b/${blobs}${BLOBS[0]}`)).toBe(true);
+    const listed = (await good("ls", at, "--json")).json();
+    expect(listed.map(({ refName }: any) => refName)).toEqual(["one", "two/2"]);
+    const gone = await run(["gc", at, "--grace", "0", "--json"]);
+    expect(gone.json().removed).toEqual([]);
+  },
+);
