@@ -82,10 +82,7 @@ async function compileHere(outfile: string, target?: Target): Promise<string[]> 
       bytecode: true,
       sourcemap: "linked",
       metafile: true,
-      define: {
-        BUILD_COMMIT: JSON.stringify(commit()),
-        BUILD_TARGET: JSON.stringify(target ?? hostTarget()),
-      },
+      define: buildFacts(target ?? hostTarget()),
       compile: {
         ...(target && {
           target: `bun-${target}` as Bun.Build.CompileTarget,
@@ -105,6 +102,46 @@ async function compileHere(outfile: string, target?: Target): Promise<string[]> 
   } finally {
     rmSync(aside, { recursive: true, force: true });
   }
+}
+
+/** The oldest Bun that the single file is for: the minor version that it is tested with. */
+function oldestBun(): string {
+  return `${Bun.version.split(".").slice(0, 2).join(".")}.0`;
+}
+
+/**
+ * Bundles the program into one script for people who have Bun. The same commit always gives
+ * the same bytes.
+ *
+ * @returns The script, and the names of the packages whose code is in it.
+ */
+export async function bundle(): Promise<{ script: string; packages: string[] }> {
+  process.chdir(ROOT);
+  const result = await Bun.build({
+    entrypoints: [join(ROOT, "scripts", "single-file.ts")],
+    target: "bun",
+    format: "esm",
+    minify: true,
+    metafile: true,
+    define: {
+      ...buildFacts("bun"),
+      BUILD_BUN: JSON.stringify(oldestBun()),
+      // A thread is the same file once more.
+      BUILD_WORKER: JSON.stringify(""),
+    },
+  });
+  for (const log of result.logs) console.error(log);
+  const [output, ...others] = result.outputs;
+  if (!result.success || !output || others.length > 0) throw new Error("The bundle is no one file");
+  return {
+    script: await output.text(),
+    packages: packagesOf(Object.keys(result.metafile?.inputs ?? {})),
+  };
+}
+
+/** What src/version.ts says of the build. */
+function buildFacts(target: string): Record<string, string> {
+  return { BUILD_COMMIT: JSON.stringify(commit()), BUILD_TARGET: JSON.stringify(target) };
 }
 
 /** The packages that files are part of, by the last `node_modules` in their paths. */

@@ -1,6 +1,7 @@
 /**
  * Builds the files of a release into dist/release: an archive for each system,
- * their sums, what is inside them, and the script that installs them.
+ * one script for people who have Bun, their sums, what is inside them, and the script that
+ * installs them.
  *
  *   release.ts [--only linux-x64 ...] [--outdir DIR]
  *
@@ -17,9 +18,10 @@ import { completionScript } from "../src/cli-completion.ts";
 import { manPage } from "../src/cli-man.ts";
 import { file, folder, gzip, tar, zip } from "./archive.ts";
 import type { ArchiveEntry } from "./archive.ts";
-import { compile, executableName, parseTarget, ROOT, TARGETS } from "./compile.ts";
+import { bundle, compile, executableName, parseTarget, ROOT, TARGETS } from "./compile.ts";
 import type { Target } from "./compile.ts";
-import { components, licenseTexts, project, spdxDocument } from "./sbom.ts";
+import { components, licenseTexts, project, SCRIPT, spdxDocument } from "./sbom.ts";
+import type { ScriptFile } from "./sbom.ts";
 
 const { values } = parseArgs({
   options: {
@@ -37,7 +39,8 @@ const sums = new Map<string, string>();
 const scratch = mkdtempSync(join(tmpdir(), "cacheport-release-"));
 try {
   const documents = await documentation();
-  for (const target of targets) await releaseTarget(target, documents);
+  const script = await releaseScript();
+  for (const target of targets) await releaseTarget(target, documents, script);
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
@@ -47,7 +50,11 @@ writeFileSync(join(outdir, "SHA256SUMS"), sumsFile());
 /** Only what an earlier release left: the folder may be anybody's. */
 function removeOldFiles(): void {
   for (const entry of readdirSync(outdir))
-    if (/^(?:cacheport-.*\.(?:tar\.gz|zip|spdx\.json)|SHA256SUMS|install\.sh)$/.test(entry))
+    if (
+      /^(?:cacheport-.*\.(?:tar\.gz|zip|spdx\.json)|SHA256SUMS|install\.sh|cacheport\.js)$/.test(
+        entry,
+      )
+    )
       rmSync(join(outdir, entry));
 }
 
@@ -66,7 +73,23 @@ async function documentation(): Promise<ArchiveEntry[]> {
   ];
 }
 
-async function releaseTarget(target: Target, documents: readonly ArchiveEntry[]): Promise<void> {
+/** Writes the script that Bun runs, with all licences in it, since it goes alone. */
+async function releaseScript(): Promise<ScriptFile> {
+  const { script, packages } = await bundle();
+  // Bun runs it and is not in it.
+  const parts = components(packages).filter((part) => part.name !== "bun");
+  const own = readFileSync(join(ROOT, "LICENSE"), "utf8");
+  const licences = `${own}\n${licenseTexts(parts)}`.replaceAll("*/", "* /");
+  const content = `${script.trimEnd()}\n/*\n${licences.trimEnd()}\n*/\n`;
+  console.log(`Built ${write(SCRIPT, content, 0o755)}`);
+  return { sha256: sums.get(SCRIPT) ?? "", parts };
+}
+
+async function releaseTarget(
+  target: Target,
+  documents: readonly ArchiveEntry[],
+  script: ScriptFile,
+): Promise<void> {
   const binary = join(scratch, target);
   const parts = components(await compile(binary, target));
   const top = `${name}-${version}-${target}`;
@@ -83,7 +106,7 @@ async function releaseTarget(target: Target, documents: readonly ArchiveEntry[])
     : write(`${top}.tar.gz`, gzip(await tar(entries)));
   rmSync(binary);
   // The same for all: every binary is made of the same code.
-  write(`${name}-${version}.spdx.json`, spdxDocument(parts));
+  write(`${name}-${version}.spdx.json`, spdxDocument(parts, script));
   console.log(`Built ${archive}`);
 }
 

@@ -32,6 +32,7 @@ const tasks = {
   bench: [["scripts/build.ts"], ["scripts/bench.ts", ...args]],
   release: [["scripts/release.ts", ...args]],
   image: [["scripts/image.ts", ...args]],
+  notes: [["scripts/notes.ts", ...args]],
 };
 
 tasks.ok = [...tasks.check, ["scripts/test.ts"]];

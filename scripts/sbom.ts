@@ -21,6 +21,17 @@ export interface Component {
   comment?: string | undefined;
 }
 
+/** The name of the single file for people who have Bun. */
+export const SCRIPT = "cacheport.js";
+
+/** The single file for people who have Bun. */
+export interface ScriptFile {
+  /** Hex of its digest. */
+  sha256: string;
+  /** What is in it beside cacheport's own code. */
+  parts: readonly Component[];
+}
+
 interface Manifest {
   name: string;
   version: string;
@@ -73,8 +84,14 @@ export function components(packages: readonly string[]): Component[] {
   return [runtime(), ...fromNpm];
 }
 
-/** The SPDX document of a release; the same for the same commit. */
-export function spdxDocument(parts: readonly Component[]): string {
+/**
+ * The SPDX document of a release; the same for the same commit.
+ *
+ * @param parts What is in every binary.
+ * @param script The single file, if the release has it: a package of its own, which has all
+ *   of the parts but the runtime and needs that one.
+ */
+export function spdxDocument(parts: readonly Component[], script?: ScriptFile): string {
   const { name, version, license } = project();
   const revision = commit();
   const own: Component = {
@@ -84,8 +101,6 @@ export function spdxDocument(parts: readonly Component[]): string {
     purl: `pkg:generic/${name}@${version}`,
     comment: `Built from commit ${revision}`,
   };
-  const id = (part: Component): string =>
-    `SPDXRef-Package-${part.name.replace(/[^A-Za-z0-9.-]/g, "-")}`;
   const document = {
     spdxVersion: "SPDX-2.3",
     dataLicense: "CC0-1.0",
@@ -96,41 +111,81 @@ export function spdxDocument(parts: readonly Component[]): string {
       created: spdxTime(commitTime()),
       creators: [`Tool: ${name}-release-${version}`],
     },
-    packages: [own, ...parts].map((part) => ({
-      name: part.name,
-      SPDXID: id(part),
-      versionInfo: part.version,
-      downloadLocation: "NOASSERTION",
-      filesAnalyzed: false,
-      licenseConcluded: "NOASSERTION",
-      licenseDeclared: part.license,
-      copyrightText: "NOASSERTION",
-      ...(part.sha512 && {
-        checksums: [{ algorithm: "SHA512", checksumValue: part.sha512 }],
-      }),
-      ...(part.comment && { comment: part.comment }),
-      externalRefs: [
-        {
-          referenceCategory: "PACKAGE-MANAGER",
-          referenceType: "purl",
-          referenceLocator: part.purl,
-        },
-      ],
-    })),
+    packages: [
+      ...[own, ...parts].map((part) => ({
+        ...spdxPackage(part),
+        ...(part.sha512 && {
+          checksums: [{ algorithm: "SHA512", checksumValue: part.sha512 }],
+        }),
+      })),
+      ...(script
+        ? [
+            {
+              ...spdxPackage({ ...own, name: SCRIPT }),
+              packageFileName: SCRIPT,
+              checksums: [{ algorithm: "SHA256", checksumValue: script.sha256 }],
+            },
+          ]
+        : []),
+    ],
     relationships: [
       {
         spdxElementId: "SPDXRef-DOCUMENT",
         relationshipType: "DESCRIBES",
-        relatedSpdxElement: id(own),
+        relatedSpdxElement: spdxId(own.name),
       },
-      ...parts.map((part) => ({
-        spdxElementId: id(own),
-        relationshipType: "CONTAINS",
-        relatedSpdxElement: id(part),
-      })),
+      ...contains(own.name, parts),
+      ...(script
+        ? [
+            {
+              spdxElementId: "SPDXRef-DOCUMENT",
+              relationshipType: "DESCRIBES",
+              relatedSpdxElement: spdxId(SCRIPT),
+            },
+            ...contains(SCRIPT, script.parts),
+            {
+              spdxElementId: spdxId("bun"),
+              relationshipType: "RUNTIME_DEPENDENCY_OF",
+              relatedSpdxElement: spdxId(SCRIPT),
+            },
+          ]
+        : []),
     ],
   };
   return `${JSON.stringify(document, undefined, 2)}\n`;
+}
+
+function spdxId(name: string): string {
+  return `SPDXRef-Package-${name.replace(/[^A-Za-z0-9.-]/g, "-")}`;
+}
+
+function spdxPackage({ name, version, license, purl, comment }: Component) {
+  return {
+    name,
+    SPDXID: spdxId(name),
+    versionInfo: version,
+    downloadLocation: "NOASSERTION",
+    filesAnalyzed: false,
+    licenseConcluded: "NOASSERTION",
+    licenseDeclared: license,
+    copyrightText: "NOASSERTION",
+    ...(comment && { comment }),
+    externalRefs: [
+      {
+        referenceCategory: "PACKAGE-MANAGER",
+        referenceType: "purl",
+        referenceLocator: purl,
+      },
+    ],
+  };
+}
+
+function contains(whole: string, parts: readonly Component[]) {
+  return parts.map(({ name }) => ({
+    spdxElementId: spdxId(whole),
+    relationshipType: "CONTAINS",
+    relatedSpdxElement: spdxId(name),
+  }));
 }
 
 /** A time without fractions of a second. @param seconds Since 1970 */

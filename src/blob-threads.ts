@@ -29,6 +29,12 @@ export type WorkerReply =
       readonly code: string | undefined;
     };
 
+// scripts/compile.ts puts a text in the place of this name where all code is in one file.
+declare const BUILD_WORKER: string | undefined;
+
+/** The file that a thread runs, seen from this one; empty for this very file. */
+const WORKER_FILE = typeof BUILD_WORKER === "undefined" ? "./blob-worker.ts" : BUILD_WORKER;
+
 /** Bytes below which a job is done at once on the calling thread: a message there and back costs more. */
 const SMALL = 1024 * 1024;
 
@@ -38,7 +44,7 @@ class JobThread {
   #settle: ((reply: WorkerReply) => void) | undefined;
 
   constructor() {
-    this.#worker = new Worker(new URL("./blob-worker.ts", import.meta.url).href);
+    this.#worker = new Worker(new URL(WORKER_FILE, import.meta.url).href);
     this.#worker.onmessage = ({ data }: MessageEvent<WorkerReply>) => this.#settle?.(data);
     this.#worker.onerror = ({ message }) =>
       this.#settle?.({
