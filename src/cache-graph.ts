@@ -28,6 +28,8 @@ export interface PlacedLayer {
   records: number;
   /** What the records with results on this layer are, where it is known. */
   names?: string[];
+  /** What is in it, where it was read: the folder that holds nearly all of its files. */
+  contents?: { path: string; files: number };
 }
 
 /** A layer of a graph. */

@@ -43,6 +43,10 @@ export const inspectCommand = defineCommand({
       description: "Show the records that hold several results with different content",
     },
     {
+      name: "contents",
+      description: "Read the layers of a cache, the largest first, and say what is in them",
+    },
+    {
       name: "format",
       value: "FORMAT",
       choices: FORMATS,
@@ -108,7 +112,10 @@ export const inspectCommand = defineCommand({
   },
 });
 
-type InspectArguments = Arguments<"all" | "conflicts", "files" | "format" | "image" | "output">;
+type InspectArguments = Arguments<
+  "all" | "conflicts" | "contents",
+  "files" | "format" | "image" | "output"
+>;
 
 function checkOptions({ json }: CommandContext, args: InspectArguments): void {
   const format = args.value("format");
@@ -159,6 +166,10 @@ async function show(
       const own = findOwnConflicts(set.caches, namesOf);
       conflicts = { found: own, text: ownConflictText(own, context) };
     }
+  }
+  if (args.flag("contents") && found.kind === "cache") {
+    const { addContents } = await import("./inspect-contents.ts");
+    found = await addContents(store, found, context.signal);
   }
   const layer = args.value("files");
   if (layer !== undefined) {

@@ -14,6 +14,7 @@ import { formatPlatform } from "./platform.ts";
 import { formatFields, formatTable } from "./cli-table.ts";
 import type { Column } from "./cli-table.ts";
 import { bold, colored, printable, truncate } from "./cli-text.ts";
+import { contentsText } from "./inspect-contents.ts";
 import { cutName } from "./inspect-labels.ts";
 import { formatBytes, formatDuration } from "./units.ts";
 
@@ -100,6 +101,7 @@ function groupBlobs(layers: readonly InspectedLayer[]): PlacedBlob[] {
 function layerTable(blobs: readonly PlacedBlob[], style: InspectStyle): string {
   if (blobs.length === 0) return "";
   const largest = blobs[0]?.size || 1;
+  const isRead = blobs.some(({ contents }) => contents !== undefined);
   const isNamed = blobs.some(({ names }) => names !== undefined);
   const isRepeated = blobs.some(({ places }) => places > 1);
   return barTable(
@@ -112,6 +114,7 @@ function layerTable(blobs: readonly PlacedBlob[], style: InspectStyle): string {
       { title: "RECORDS", align: "right" },
       { title: "CREATED" },
       ...(isNamed ? [{ title: "STEP" } as const] : []),
+      ...(isRead ? [{ title: "HOLDS" } as const] : []),
     ],
     blobs.map((blob) => [
       shortDigest(blob.digest),
@@ -122,6 +125,7 @@ function layerTable(blobs: readonly PlacedBlob[], style: InspectStyle): string {
       `${blob.records}`,
       shortTime(blob.createdAt),
       ...(isNamed ? [nameCell(blob.names ?? [], nameWidth(style))] : []),
+      ...(isRead ? [blob.contents ? truncate(contentsText(blob.contents), 48) : ""] : []),
     ]),
     style,
   );

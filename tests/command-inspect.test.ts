@@ -286,3 +286,17 @@ describe("--image", () => {
     expect(other.json().image.added).toEqual({ layers: 0, bytes: 0 });
   });
 });
+
+test("--contents says what is in each layer", async () => {
+  const location = fixture("app-image-manifest");
+  const run = await cacheport(["inspect", location, "--contents"]);
+  expect([run.code, run.stderr]).toEqual([0, ""]);
+  expect(run.stdout).toMatch(/^LAYER .*HOLDS$/m);
+  const { layers } = (await cacheport(["inspect", location, "--contents", "--json"])).json();
+  const { digest, contents } = layers.find((layer: any) => layer.contents?.files > 1);
+  const files = (await cacheport(["inspect", location, "--files", digest, "--json"])).json();
+  const listed = files.filter(({ type }: any) => type !== "directory");
+  expect(contents.files).toBe(listed.length);
+  const inside = listed.filter(({ path }: any) => path.startsWith(`${contents.path}/`));
+  if (contents.path !== ".") expect(inside.length / listed.length).toBeGreaterThanOrEqual(0.8);
+});
