@@ -43,11 +43,16 @@ export function azureUpload({ ask, refuse, onlyNew }: AzureBlob): UploadTarget {
     },
     async begin() {
       const blocks: string[] = [];
+      const first = Promise.withResolvers<void>();
       return {
         async part(index, _offset, body) {
+          // The first block makes the blob; Microsoft's emulator loses it when two do so at once.
+          if (index > 0) await first.promise;
           // All names of a blob's blocks have one length.
           const id = btoa(`cacheport-${String(index).padStart(6, "0")}`);
-          const reply = await ask({ method: "PUT", query: { comp: "block", blockid: id }, body });
+          const sent = ask({ method: "PUT", query: { comp: "block", blockid: id }, body });
+          // A failure of the first is told by itself; the others need not wait for ever.
+          const reply = await sent.finally(first.resolve);
           if (reply.status !== 201) throw refuse(reply);
           blocks[index] = id;
         },
