@@ -31,6 +31,9 @@ export type CacheShape = (typeof CACHE_SHAPES)[number];
 /** Any shape that a cache can be read from. */
 export type ReadableShape = CacheShape | "docker-manifest" | "inline" | "index-of-caches";
 
+/** Bytes over which BuildKit reads no manifest and no cache config (readBlob in import.go). */
+export const IMPORT_LIMIT = 1024 * 1024;
+
 /** A cache's top document: its shape and the content that it lists. */
 export interface CacheManifest {
   shape: CacheShape | "docker-manifest";

@@ -5,6 +5,7 @@
  * index of cache manifests is cacheport's own reading of what `imagetools create`
  * makes of one cache per platform.
  */
+import { assertCacheConfig } from "./cache-check.ts";
 import { parseCacheConfig } from "./cache-config.ts";
 import type { Cache, CacheBlob } from "./cache-layers.ts";
 import type { ReadableShape } from "./cache-manifest.ts";
@@ -61,6 +62,20 @@ export async function readCache(
     `Cannot read a cache from "${reader.location}": ${descriptor.digest} is no build cache and holds no inline cache`,
     { hint: { do: "list-names", location: reader.location } },
   );
+}
+
+/**
+ * The cache that was read, with its config as it is stored.
+ *
+ * @returns Undefined where one cache has to be made first: of several, or of an inline one.
+ * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse one of them
+ */
+export function cacheAsStored({ caches }: CacheSet): Cache | undefined {
+  for (const cache of caches) assertCacheConfig(cache.config, `cache "${cache.manifest.digest}"`);
+  const [first] = caches;
+  if (!first || caches.length > 1 || first.shape === "inline") return undefined;
+  const { config, layers, blob } = first;
+  return { config, layers, blob };
 }
 
 /** Reads the cache that a descriptor names; undefined when it names something else. */

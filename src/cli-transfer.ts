@@ -8,7 +8,7 @@ import type { Written } from "./cli-target.ts";
 import type { ContentWriter, NameUpdate } from "./content-store.ts";
 import type { TransferCounts } from "./copy.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { IMPORT_LIMIT } from "./inspect.ts";
+import { IMPORT_LIMIT } from "./cache-manifest.ts";
 import { folderNear, openWriter } from "./location-open.ts";
 import type { ArchiveOptions, StoreSettings } from "./location-settings.ts";
 import type { Location } from "./location.ts";

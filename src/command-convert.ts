@@ -200,7 +200,7 @@ async function convertSource(
   const missing = args.flag("drop-missing")
     ? await findMissing(source.store, layers, settings)
     : undefined;
-  const plan = planConversion(source.store, set, {
+  const plan = await planConversion(source.store, set, {
     ...choice,
     shape,
     inPlace,

@@ -3,7 +3,7 @@ import type { Cache } from "./cache-layers.ts";
 import { BUILD_OPTION, openAllBuilds } from "./cli-builds.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
-import { toCache } from "./convert.ts";
+import { toCache } from "./merge.ts";
 import type { Store } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { diffFiles } from "./diff.ts";

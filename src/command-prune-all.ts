@@ -17,7 +17,7 @@ import { totalSize } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { CacheportError } from "./errors.ts";
 import type { GarbageReport } from "./gc.ts";
-import { IMPORT_LIMIT } from "./inspect.ts";
+import { IMPORT_LIMIT } from "./cache-manifest.ts";
 import { entryLabel } from "./layout-index.ts";
 import { locationQuery, openSource, openWriter } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";

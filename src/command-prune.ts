@@ -14,7 +14,7 @@ import { storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
 import { collectAfter, pruneAll } from "./command-prune-all.ts";
-import { IMPORT_LIMIT } from "./inspect.ts";
+import { IMPORT_LIMIT } from "./cache-manifest.ts";
 import { checkPresence } from "./plan.ts";
 import { planPrune } from "./prune.ts";
 import type { PrunePlan } from "./prune.ts";

@@ -158,7 +158,7 @@ async function soundCache(
     const [{ checkCacheConfig }, { tryReadCache }, { toCache }] = await Promise.all([
       import("./cache-check.ts"),
       import("./cache-read.ts"),
-      import("./convert.ts"),
+      import("./merge.ts"),
     ]);
     const set = await tryReadCache(store, descriptor, settings);
     const cache = set && toCache(set);

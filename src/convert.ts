@@ -6,14 +6,10 @@
  * document in each shape.
  */
 import { tmpdir } from "node:os";
-import { assertCacheConfig } from "./cache-check.ts";
-import { healCache } from "./cache-heal.ts";
-import type { Cache } from "./cache-layers.ts";
 import type { CacheShape } from "./cache-manifest.ts";
-import { mergeCaches } from "./cache-merge.ts";
-import { dropBlobs } from "./cache-prune.ts";
 import type { DroppedResults } from "./cache-prune.ts";
-import type { CacheSet, LoadedCache } from "./cache-read.ts";
+import { cacheAsStored } from "./cache-read.ts";
+import type { CacheSet } from "./cache-read.ts";
 import { DEFAULT_JOBS, mapLimit } from "./concurrency.ts";
 import type { ContentReader, ContentWriter, NameUpdate, PutOptions } from "./content-store.ts";
 import { copyBlobs } from "./copy.ts";
@@ -68,56 +64,22 @@ export interface ConversionPlan extends Omit<Plan, "descriptor"> {
 }
 
 /**
- * Makes one cache of what was read: a cache as it is, an inline cache with a config
- * of its own, several caches merged.
- *
- * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse it
- */
-export function toCache({ caches }: CacheSet, { exact = false } = {}): Cache {
-  for (const cache of caches) assertCacheConfig(cache.config, `cache "${cache.manifest.digest}"`);
-  const [first] = caches;
-  if (first && caches.length === 1 && first.shape !== "inline") return asStored(first);
-  const merged = mergeCaches(caches);
-  return exact ? merged : healed(merged);
-}
-
-/** A cache that was read, with its config as the source has it. */
-function asStored({ config, layers, blob }: LoadedCache): Cache {
-  return { config, layers, blob };
-}
-
-/**
- * A cache without what BuildKit's import could lose of it; the very same one if that is
- * nothing. Descriptors follow the config's layers where there is one for each.
- */
-export function healed(cache: Cache): Cache {
-  const config = healCache(cache.config);
-  if (config === cache.config) return cache;
-  const descriptors = new Map(cache.layers.map((layer) => [layer.digest, layer]));
-  const layers = config.layers.map(({ blob }) => descriptors.get(blob));
-  const isOneForEach =
-    layers.length === cache.layers.length && layers.every((layer) => layer !== undefined);
-  const isMoved =
-    isOneForEach && layers.some((layer, at) => layer?.digest !== cache.layers[at]?.digest);
-  return { config, layers: isMoved ? (layers as Descriptor[]) : cache.layers };
-}
-
-/**
- * Plans a conversion.
+ * Plans a conversion. What only some of them need, to merge, to heal and to drop, is not
+ * loaded for the others.
  *
  * @returns Undefined for a cache without layers, which BuildKit does not export either.
  * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse the cache
  */
-export function planConversion(
+export async function planConversion(
   source: ContentReader,
   set: CacheSet,
   options: ConversionOptions,
-): ConversionPlan | undefined {
+): Promise<ConversionPlan | undefined> {
   const { missing, exact = false, compression, inPlace = false } = options;
-  let cache = toCache(set, { exact });
-  const dropped = missing && dropBlobs(cache, missing);
+  let cache = cacheAsStored(set) ?? (await import("./merge.ts")).toCache(set, { exact });
+  const dropped = missing && (await import("./cache-prune.ts")).dropBlobs(cache, missing);
   if (dropped) cache = dropped.cache;
-  const asked = options.heal ? healed(cache) : cache;
+  const asked = options.heal ? (await import("./merge.ts")).healed(cache) : cache;
   const isHealed =
     asked.config.joined !== undefined &&
     !Bun.deepEquals(asked.config.joined, set.caches[0]?.config.joined);
@@ -233,7 +195,7 @@ export async function convertCache(
   options: ConvertOptions = {},
 ): Promise<WrittenPlan | undefined> {
   const { shape = "image-manifest" } = options;
-  const plan = planConversion(source, set, { ...options, shape });
+  const plan = await planConversion(source, set, { ...options, shape });
   return plan?.write(writer, {
     ...withTransferDefaults(options),
     names: options.names ?? [{ kind: "set", name: { refName: "latest" } }],

@@ -10,7 +10,7 @@ import type { InputContents } from "./explain-input.ts";
 import type { BuildKeys } from "./explain-match.ts";
 import type { Reason, Reasons } from "./explain-reason.ts";
 import { isJsonObject } from "./go-json.ts";
-import { IMPORT_LIMIT } from "./inspect.ts";
+import { IMPORT_LIMIT } from "./cache-manifest.ts";
 import { importLossText } from "./explain-losses.ts";
 import type { StepLoss } from "./explain-losses.ts";
 import { PatternList } from "./explain-patterns.ts";

@@ -6,6 +6,7 @@ import { placeLayers } from "./cache-graph.ts";
 import type { PlacedLayer } from "./cache-graph.ts";
 import { lossText, reportLosses } from "./cache-losses.ts";
 import type { LossReport } from "./cache-losses.ts";
+import { IMPORT_LIMIT } from "./cache-manifest.ts";
 import type { ReadableShape } from "./cache-manifest.ts";
 import type { ContentReader } from "./content-store.ts";
 import { totalSize } from "./descriptor.ts";
@@ -275,9 +276,6 @@ const LOSES_LINKS = "IMPORT_LOSES_LINKS";
 function lossMessage(losses: LossReport, steps: readonly string[] = []): string {
   return `${lossText(losses, "the cache", steps)}; cacheport heal cures it`;
 }
-
-/** BuildKit reads no manifest and no cache config over this size (readBlob in import.go). */
-export const IMPORT_LIMIT = 1024 * 1024;
 
 function importLimitProblems({ manifest, blob }: LoadedCache): InspectedProblem[] {
   return [["manifest", manifest] as const, ["cache config", blob.descriptor] as const].flatMap(

@@ -2,13 +2,14 @@
 import type { Conflict, Preference } from "./cache-donors.ts";
 import type { Cache } from "./cache-layers.ts";
 import type { CacheShape } from "./cache-manifest.ts";
-import { mergeWithConflicts } from "./cache-merge.ts";
+import { healCache } from "./cache-heal.ts";
+import { mergeCaches, mergeWithConflicts } from "./cache-merge.ts";
 import { isSorted } from "./cache-order.ts";
-import type { LoadedCache } from "./cache-read.ts";
+import { cacheAsStored } from "./cache-read.ts";
+import type { CacheSet, LoadedCache } from "./cache-read.ts";
 import type { CacheConfig } from "./cache-types.ts";
 import { mapLimit } from "./concurrency.ts";
 import type { ContentReader } from "./content-store.ts";
-import { healed, toCache } from "./convert.ts";
 import { copyBlobs } from "./copy.ts";
 import type { TransferCounts, TransferOptions } from "./copy.ts";
 import type { Descriptor, Platform } from "./descriptor.ts";
@@ -43,6 +44,35 @@ export interface MergeChoice {
   prefer?: Preference | undefined;
   /** Join no leaves of the result, even where BuildKit's import could lose a link of it. */
   exact?: boolean | undefined;
+}
+
+/**
+ * Makes one cache of what was read: a cache as it is, an inline cache with a config
+ * of its own, several caches merged.
+ *
+ * @throws {CacheportError} CACHE_INVALID when BuildKit would refuse it
+ */
+export function toCache(set: CacheSet, { exact = false } = {}): Cache {
+  const stored = cacheAsStored(set);
+  if (stored) return stored;
+  const merged = mergeCaches(set.caches);
+  return exact ? merged : healed(merged);
+}
+
+/**
+ * A cache without what BuildKit's import could lose of it; the very same one if that is
+ * nothing. Descriptors follow the config's layers where there is one for each.
+ */
+export function healed(cache: Cache): Cache {
+  const config = healCache(cache.config);
+  if (config === cache.config) return cache;
+  const descriptors = new Map(cache.layers.map((layer) => [layer.digest, layer]));
+  const layers = config.layers.map(({ blob }) => descriptors.get(blob));
+  const isOneForEach =
+    layers.length === cache.layers.length && layers.every((layer) => layer !== undefined);
+  const isMoved =
+    isOneForEach && layers.some((layer, at) => layer?.digest !== cache.layers[at]?.digest);
+  return { config, layers: isMoved ? (layers as Descriptor[]) : cache.layers };
 }
 
 /**

@@ -4,7 +4,7 @@ import { describePruned, pruneCache, pruneCaches } from "./cache-prune.ts";
 import type { PrunedCache, PruneLimits } from "./cache-prune.ts";
 import type { CacheSet, LoadedCache } from "./cache-read.ts";
 import type { ContentReader } from "./content-store.ts";
-import { healed } from "./convert.ts";
+import { healed } from "./merge.ts";
 import { totalSize } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { DocumentLimits } from "./documents.ts";

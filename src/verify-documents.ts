@@ -9,6 +9,7 @@ import { checkCacheConfig } from "./cache-check.ts";
 import { parseCacheConfig } from "./cache-config.ts";
 import { lossText, reportLosses } from "./cache-losses.ts";
 import type { CacheConfig, CacheRecord } from "./cache-types.ts";
+import { IMPORT_LIMIT } from "./cache-manifest.ts";
 import type { CacheManifest } from "./cache-manifest.ts";
 import type { ContentReader } from "./content-store.ts";
 import type { Document } from "./document.ts";
@@ -18,7 +19,6 @@ import type { Digest } from "./digest.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { parseImageConfig } from "./image-config.ts";
 import { readInlineCache } from "./cache-inline.ts";
-import { IMPORT_LIMIT } from "./inspect.ts";
 import {
   ANNOTATION_UNCOMPRESSED,
   CACHE_CONFIG,
