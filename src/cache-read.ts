@@ -15,8 +15,6 @@ import { parseDocument } from "./document.ts";
 import type { Document } from "./document.ts";
 import { DEFAULT_LIMITS } from "./documents.ts";
 import { CacheportError } from "./errors.ts";
-import { parseImageConfig } from "./image-config.ts";
-import { readInlineCache } from "./cache-inline.ts";
 import { isDocumentType } from "./media-types.ts";
 import { nameType, walk } from "./walk.ts";
 import type { WalkOptions } from "./walk.ts";
@@ -132,6 +130,10 @@ async function readDocument(
   const { config, layers } = document.manifest ?? { layers: [] };
   if (!config || layers.length === 0 || !config.mediaType.endsWith("+json")) return undefined;
   const configBytes = await reader.read(config, options.limits.config);
+  const [{ parseImageConfig }, { readInlineCache }] = await Promise.all([
+    import("./image-config.ts"),
+    import("./cache-inline.ts"),
+  ]);
   const image = parseImageConfig(configBytes, `image config "${config.digest}"`);
   const inline = readInlineCache(image, layers, `image "${descriptor.digest}"`);
   return inline && { ...common, shape: "inline", ...inline };

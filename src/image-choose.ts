@@ -4,7 +4,6 @@ import type { Descriptor, Platform } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { parseDocument, usableEntries } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
-import { parseImageConfig } from "./image-config.ts";
 import {
   ANNOTATION_REFERENCE_TYPE,
   DOCKER_CONFIG,
@@ -162,6 +161,7 @@ async function imagePlatform(
   const { config } = parseDocument(bytes, manifest.mediaType, `manifest "${manifest.digest}"`);
   if (config?.mediaType !== OCI_CONFIG && config?.mediaType !== DOCKER_CONFIG) return undefined;
   const configBytes = await reader.read(config, limits.config);
+  const { parseImageConfig } = await import("./image-config.ts");
   const { os, architecture, variant } = parseImageConfig(
     configBytes,
     `image config "${config.digest}"`,

@@ -22,7 +22,6 @@ import { platform } from "node:process";
 import { mapLimit } from "./concurrency.ts";
 import { checkDocumentSize } from "./documents.ts";
 import { CacheportError, interrupted } from "./errors.ts";
-import { systemCalls } from "./layout-system.ts";
 
 /** Brings the entries of a folder to the disk: files that were made, renamed or removed in it. */
 export async function syncFolder(path: string): Promise<void> {
@@ -50,7 +49,7 @@ const SYNCS_AT_ONCE = 16;
  * @throws The error of the failed system call.
  */
 export async function syncFiles(paths: readonly string[], folder: string): Promise<void> {
-  if (paths.length >= MANY && syncFileSystem(folder)) return;
+  if (paths.length >= MANY && (await syncFileSystem(folder))) return;
   await mapLimit(paths, SYNCS_AT_ONCE, async (path) => {
     // A blob cannot be written any more; only Windows wants to write what it is to sync.
     const mode = platform === "win32" ? constants.O_RDWR : constants.O_RDONLY;
@@ -75,7 +74,9 @@ function syncElsewhere(fd: number): Promise<void> {
 }
 
 /** Brings all files of a file system to the disk. @returns False where that cannot be asked for */
-function syncFileSystem(folder: string): boolean {
+async function syncFileSystem(folder: string): Promise<boolean> {
+  // Whoever only reads does not load what calls the C library.
+  const { systemCalls } = await import("./layout-system.ts");
   const syncfs = systemCalls()?.syncfs;
   if (!syncfs) return false;
   const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);

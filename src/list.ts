@@ -6,7 +6,6 @@ import type { Descriptor, Platform } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { parseDocument } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
-import { parseImageConfig } from "./image-config.ts";
 import { DOCKER_CONFIG, isDocumentType, isManifestType, OCI_CONFIG } from "./media-types.ts";
 import { nameType } from "./walk.ts";
 import type { WalkOptions } from "./walk.ts";
@@ -133,6 +132,7 @@ async function imagePlatform(
   { limits }: WalkOptions,
 ): Promise<Platform | null> {
   const bytes = await reader.read(config, limits.config);
+  const { parseImageConfig } = await import("./image-config.ts");
   const { architecture, os, variant } = parseImageConfig(bytes, `image config "${config.digest}"`);
   return architecture === "" && os === "" ? null : { architecture, os, variant };
 }
