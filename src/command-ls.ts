@@ -9,7 +9,6 @@ import type { ContentReader, NamedEntry, NameQuery, Store } from "./content-stor
 import { totalSize } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { shortDigest } from "./digest.ts";
-import { measureUnreached } from "./du.ts";
 import { isCacheportError } from "./errors.ts";
 import { matchesName } from "./layout-index.ts";
 import { listEntries } from "./list.ts";
@@ -83,7 +82,7 @@ export const lsCommand = defineCommand({
         );
       }
       if (isAll && location.kind === "directory") {
-        const line = await unreachedLine(store, location, settings);
+        const line = await unreachedLine(store, location, entries, settings);
         if (line !== undefined) context.note(line);
       }
     } finally {
@@ -96,10 +95,12 @@ export const lsCommand = defineCommand({
 async function unreachedLine(
   store: Store,
   { path, text }: Extract<Location, { kind: "directory" }>,
+  entries: readonly NamedEntry[],
   settings: StoreSettings,
 ): Promise<string | undefined> {
   try {
-    const amount = await measureUnreached(store, path, settings);
+    const { measureUnreached } = await import("./reachable.ts");
+    const amount = await measureUnreached(store, path, entries, settings);
     if (!amount || amount.blobs === 0) return undefined;
     const what = `${count(amount.blobs, "blob")} (${formatBytes(amount.bytes)})`;
     return `No name reaches ${what}: ${printable(gcHint(text))}`;

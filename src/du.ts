@@ -2,16 +2,16 @@
  * What costs how much in a layout folder: which bytes each name needs, which it shares
  * with others, what no name reaches, and how old it all is.
  */
-import type { ContentReader, NamedEntry, NameReader } from "./content-store.ts";
+import type { NamedEntry } from "./content-store.ts";
 import type { Digest } from "./digest.ts";
 import type { DocumentLimits } from "./documents.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
-import { LayoutDirectory } from "./layout-directory.ts";
+import { LayoutDirectory } from "./layout-reader.ts";
 import { listLayoutFiles } from "./layout-files.ts";
 import type { BlobFile } from "./layout-files.ts";
 import { entryLabel } from "./layout-index.ts";
 import { findReachable, findReferrers } from "./reachable.ts";
-import type { Referrers } from "./reachable.ts";
+import type { Amount, Referrers } from "./reachable.ts";
 
 /** How to measure. */
 export interface UsageOptions {
@@ -21,13 +21,6 @@ export interface UsageOptions {
   signal?: AbortSignal | undefined;
   /** Milliseconds since 1970; the present unless told otherwise. */
   now?: number | undefined;
-}
-
-/** A number of blobs and their bytes on disk, each blob once. */
-export interface Amount {
-  blobs: number;
-  /** Bytes. */
-  bytes: number;
 }
 
 /** What one digest of index.json costs, whatever names it has. */
@@ -82,35 +75,6 @@ export async function measureLayout(folder: string, options: UsageOptions): Prom
     return report(entries, sizes, found, files.blobs, files.leftovers, options);
   } finally {
     await store.close();
-  }
-}
-
-/**
- * Measures what no name reaches, for a line beside something else: names are not told apart,
- * so each document is read once. What they reach is not opened beyond its documents, and of
- * the rest only what is small enough for a document, since it may refer to what is named.
- *
- * @param folder Path of the layout that the store reads.
- * @returns What `gc` would remove without its grace; null where it would refuse.
- * @throws {CacheportError} PERMISSION_DENIED, INTERRUPTED, IO_FAILED
- */
-export async function measureUnreached(
-  store: ContentReader & NameReader,
-  folder: string,
-  options: UsageOptions,
-): Promise<Amount | null> {
-  try {
-    const entries = await store.list();
-    const { blobs } = await listLayoutFiles(folder);
-    let reached = await findReachable(store, entries, new Map(), options);
-    const unnamed = blobs.filter(({ digest }) => !reached.has(digest));
-    const referrers = await findReferrers(store, unnamed, options);
-    if (referrers.size > 0) reached = await findReachable(store, entries, referrers, options);
-    const rest = unnamed.filter(({ digest }) => !reached.has(digest));
-    return { blobs: rest.length, bytes: rest.reduce((sum, { size }) => sum + size, 0) };
-  } catch (error) {
-    if (isCacheportError(error, "GC_REFUSED")) return null;
-    throw error;
   }
 }
 

@@ -5,17 +5,27 @@
  * leaf to them (umoci, BuildKit's `reset`), as are Docker types (umoci) and
  * `subject` (BuildKit). Here nothing is a leaf that could be something else.
  */
+import { readdirSync } from "node:fs";
 import { mapLimit } from "./concurrency.ts";
 import type { ContentReader, NamedEntry } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
+import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { sniffType } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { goFields, isJsonObject, parseJson } from "./go-json.ts";
 import { parseImageIndex } from "./image-index.ts";
 import { isDocumentType, isLeafType } from "./media-types.ts";
+import { join } from "./paths.ts";
 import { walk } from "./walk.ts";
 import type { ContentNode, WalkOptions } from "./walk.ts";
+
+/** A number of blobs and their bytes on disk, each blob once. */
+export interface Amount {
+  blobs: number;
+  /** Bytes. */
+  bytes: number;
+}
 
 /** The referrers of manifests that no entry lists, by the digest of their subject. */
 export type Referrers = ReadonlyMap<Digest, readonly Descriptor[]>;
@@ -244,4 +254,50 @@ function refusal(reader: ContentReader, cause: unknown): CacheportError {
       cause,
     },
   );
+}
+
+/**
+ * Measures what no name reaches, for a line beside something else: names are not told apart,
+ * so each document is read once. What they reach is not opened beyond its documents, and of
+ * the rest only what is small enough for a document, since it may refer to what is named.
+ * Where all blobs are reached, no more than their names is looked at.
+ *
+ * @param folder Path of the layout that the store reads.
+ * @param entries All that the layout has.
+ * @returns What `gc` would remove without its grace; null where it would refuse.
+ * @throws {CacheportError} PERMISSION_DENIED, INTERRUPTED, IO_FAILED
+ */
+export async function measureUnreached(
+  store: ContentReader,
+  folder: string,
+  entries: readonly NamedEntry[],
+  options: WalkOptions,
+): Promise<Amount | null> {
+  try {
+    let reached = await findReachable(store, entries, new Map(), options);
+    if (blobNames(folder).every((digest) => reached.has(digest))) return { blobs: 0, bytes: 0 };
+    const { listLayoutFiles } = await import("./layout-files.ts");
+    const { blobs } = await listLayoutFiles(folder);
+    const unnamed = blobs.filter(({ digest }) => !reached.has(digest));
+    const referrers = await findReferrers(store, unnamed, options);
+    if (referrers.size > 0) reached = await findReachable(store, entries, referrers, options);
+    const rest = unnamed.filter(({ digest }) => !reached.has(digest));
+    return { blobs: rest.length, bytes: rest.reduce((sum, { size }) => sum + size, 0) };
+  } catch (error) {
+    if (isCacheportError(error, "GC_REFUSED")) return null;
+    throw error;
+  }
+}
+
+/** What lies in the folders for blobs and is called as one. */
+function blobNames(folder: string): Digest[] {
+  return ["sha256", "sha512"].flatMap((algorithm) => {
+    try {
+      const names = readdirSync(join(folder, "blobs", algorithm));
+      return names.map((name) => `${algorithm}:${name}`).filter(isDigest);
+    } catch {
+      // Whoever reads a blob in there tells what is wrong.
+      return [];
+    }
+  });
 }

@@ -2,7 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DEFAULT_LIMITS } from "../src/documents.ts";
-import { measureLayout, measureUnreached } from "../src/du.ts";
+import { measureLayout } from "../src/du.ts";
+import { measureUnreached } from "../src/reachable.ts";
 import { LayoutDirectory } from "../src/layout-directory.ts";
 import { cacheport } from "./helpers/binary.ts";
 import { addBlob, blobFile, readIndex, writeLayout } from "./helpers/layout.ts";
@@ -176,7 +177,7 @@ describe("ls of a layout folder", () => {
         };
       },
     });
-    const amount = await measureUnreached(watched, layout, OPTIONS);
+    const amount = await measureUnreached(watched, layout, await store.list(), OPTIONS);
     expect(amount).toEqual((await measureLayout(layout, OPTIONS)).unreachable);
     await store.close();
     const layers = readIndex(layout)
