@@ -20,6 +20,9 @@ import type { WalkOptions } from "./walk.ts";
 /** Bytes of all members together; exports have some tens of kilobytes. */
 const MAX_UNPACKED = 256 * 1024 * 1024;
 const MAX_MEMBERS = 10_000;
+/** Bytes of a member that is kept, and of all that are; a larger one is a layer and no document. */
+const MAX_KEPT = 16 * 1024 * 1024;
+const MAX_ALL_KEPT = 64 * 1024 * 1024;
 
 /** Tells whether the first bytes of a file are those of gzip or zstd. */
 export function isCompressed(head: Uint8Array): boolean {
@@ -74,8 +77,15 @@ async function readMembers(
   input.pipe(extract);
   try {
     let count = 0;
+    let kept = 0;
     for await (const entry of extract) {
       if (++count > MAX_MEMBERS) throw tooLarge(source, `more than ${MAX_MEMBERS} members`);
+      const { size } = entry.header;
+      if (size > MAX_KEPT || kept + size > MAX_ALL_KEPT) {
+        entry.resume();
+        continue;
+      }
+      kept += size;
       const chunks: Uint8Array[] = [];
       for await (const chunk of entry) chunks.push(chunk as Uint8Array);
       if (entry.header.type === "file")
