@@ -14,6 +14,7 @@ import type { ExplainCache, Explanation } from "./explain.ts";
 import { storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { resolveSource } from "./location-source.ts";
+import { join, resolve } from "./paths.ts";
 
 const FORMATS = ["text", "json", "markdown", "html"] as const;
 
@@ -95,8 +96,15 @@ export const explainCommand = defineCommand({
       const was = await openAllBuilds(args.values("was"), settings);
       const { explain } = await import("./explain.ts");
       const { fileFinder } = await import("./explain-files.ts");
+      const contexts = contextFolders(args.values("context"));
+      const later = writtenInto(contexts, args.values("build"));
+      for (const path of later)
+        context.note(
+          `${path} lies in the context and is left out: the build wrote it after it had read the context`,
+        );
       const explanation = await explain(caches, builds, {
-        contexts: contextFolders(args.values("context")),
+        contexts,
+        later: later.map((path) => resolve(path)),
         was,
         redact: args.flag("redact"),
         findFiles: fileFinder(
@@ -180,6 +188,16 @@ function contextFolders(values: readonly string[]): Map<string, string> {
     else folders.set(value.slice(0, at), value.slice(at + 1));
   }
   return folders;
+}
+
+/** The files that say what a build did and lie in its context: it wrote them at its end. */
+function writtenInto(contexts: ReadonlyMap<string, string>, builds: readonly string[]): string[] {
+  const folders = [...contexts.values()].map((folder) => resolve(folder));
+  return builds.filter(
+    (path) =>
+      statSync(path, { throwIfNoEntry: false })?.isFile() === true &&
+      folders.some((folder) => resolve(path).startsWith(join(folder, "/"))),
+  );
 }
 
 async function print(

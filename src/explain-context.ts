@@ -33,13 +33,21 @@ export class ContextTree implements FileTree {
   readonly #include: PatternList | undefined;
   readonly #folders = new Map<string, ReadonlyMap<string, Node>>();
   readonly #reads: { files: number };
+  readonly #later: ReadonlySet<string>;
 
   /**
    * @param exclude The patterns of .dockerignore, as the provenance has them.
    * @param include Patterns that files must match, where the client sends only some.
+   * @param later Whole paths of files that came after the build had read its context.
    * @throws {CacheportError} LOCATION_NOT_FOUND
    */
-  constructor(folder: string, exclude: readonly string[], include: readonly string[] = []) {
+  constructor(
+    folder: string,
+    exclude: readonly string[],
+    include: readonly string[] = [],
+    later: readonly string[] = [],
+  ) {
+    this.#later = new Set(later);
     this.folder = resolve(folder);
     this.#exclude = exclude.length > 0 ? new PatternList(exclude) : undefined;
     this.#include = include.length > 0 ? new PatternList(include) : undefined;
@@ -90,6 +98,7 @@ export class ContextTree implements FileTree {
     for (const name of this.#names(path).toSorted(compareBytes)) {
       const own = `${path}/${name}`;
       const relative = own.slice(1);
+      if (this.#later.size > 0 && this.#later.has(join(this.folder, relative))) continue;
       const excluded = this.#exclude?.match(relative, parent?.excludes);
       const included = this.#include?.match(relative, parent?.includes);
       const isOut = excluded?.isMatch === true || included?.isMatch === false;

@@ -23,11 +23,14 @@ export const MAIN_CONTEXT = "context";
 export class InputContents {
   readonly #keys: BuildKeys;
   readonly #folders: ContextFolders;
+  readonly #later: readonly string[];
   readonly #trees = new Map<number, FileTree | undefined>();
   readonly #digests = new Map<string, readonly string[] | undefined>();
 
-  constructor(keys: BuildKeys, folders: ContextFolders) {
+  /** @param later Whole paths of files that came after the build had read its contexts. */
+  constructor(keys: BuildKeys, folders: ContextFolders, later: readonly string[] = []) {
     this.#keys = keys;
+    this.#later = later;
     this.#folders = folders;
   }
 
@@ -56,7 +59,7 @@ export class InputContents {
 
   #open(at: number): FileTree | undefined {
     const step = this.#keys.build.steps[at] as BuildStep;
-    if (step.kind === "local") return openContext(step, this.#folders);
+    if (step.kind === "local") return openContext(step, this.#folders, this.#later);
     return isInlineDocument(step) ? inlineTree(step) : undefined;
   }
 }
@@ -66,7 +69,11 @@ export function contextName(step: BuildStep): string {
   return textIn(step.op["identifier"]).replace(/^local:\/\//, "");
 }
 
-function openContext(step: BuildStep, folders: ContextFolders): FileTree | undefined {
+function openContext(
+  step: BuildStep,
+  folders: ContextFolders,
+  later: readonly string[],
+): FileTree | undefined {
   const name = contextName(step);
   const folder = folders.get(name) ?? folders.get(name.replace(/^[^:]*:/, ""));
   if (folder === undefined) return undefined;
@@ -75,6 +82,7 @@ function openContext(step: BuildStep, folders: ContextFolders): FileTree | undef
     folder,
     patternsOf(attrs["local.excludepatterns"]),
     patternsOf(attrs["local.includepatterns"]),
+    later,
   );
 }
 

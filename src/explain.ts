@@ -56,6 +56,8 @@ export type FileFinder = (request: {
 /** How to explain. */
 export interface ExplainOptions {
   contexts: ContextFolders;
+  /** Whole paths of files that came into the contexts after the build had read them. */
+  later?: readonly string[];
   /** Builds that filled the caches. */
   was: readonly Build[];
   /** Show no values at all. */
@@ -142,7 +144,7 @@ export async function explain(
     const former = formerBuild(build, options.was);
     const was = former && buildKeys(former, diffIds);
     if (was) excludeOtherBases(keys, was);
-    const contents = new InputContents(keys, options.contexts);
+    const contents = new InputContents(keys, options.contexts, options.later);
     const found = cacheKeys(keys, views, (step, input) => contents.keys(step, input));
     const prediction = predict(keys, found);
     const reasons = new Reasons({ keys, caches: found, prediction, contents, was, redactor });

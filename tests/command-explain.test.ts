@@ -1,6 +1,6 @@
 /** `cacheport explain`: its options, exit codes and several caches. */
 import { describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { cacheport } from "./helpers/binary.ts";
 import { vector } from "./helpers/explain-vectors.ts";
@@ -34,6 +34,52 @@ describe("the exit code", () => {
     const run = await cacheport(args);
     expect([run.code, run.stdout]).toEqual([code, ""]);
     expect(run.stderr).toContain(reason);
+  });
+});
+
+describe("a build's own record in its context", () => {
+  /** The context of B-sha with what `--metadata-file` wrote into it, and what is said without. */
+  async function inContext(place?: string) {
+    const folder = tempFolder();
+    cpSync(vector("ci-app", "B-sha", "context"), folder, { recursive: true });
+    const was = ["--was", same, "--context", folder];
+    const clean = await cacheport(["explain", cache, "--build", changed, ...was]);
+    if (place !== undefined) cpSync(changed, join(folder, place));
+    const run = (build: string, cwd = folder) =>
+      cacheport(["explain", cache, "--build", build, ...was], { cwd });
+    return { folder, clean, run };
+  }
+
+  test.each(["build.json", "src/metadata"])(
+    "%s is left out, since the build wrote it after it had read the context",
+    async (place) => {
+      const { folder, clean, run } = await inContext(place);
+      for (const build of [place, join(folder, place)]) {
+        const found = await run(build);
+        expect(found.stdout).toBe(clean.stdout);
+        expect(found.stderr).toBe(
+          `${build} lies in the context and is left out: the build wrote it after it had read the context\n`,
+        );
+      }
+    },
+  );
+
+  test("is a file like any other where it is not the build that is explained", async () => {
+    const { clean, run } = await inContext("main.json");
+    const found = await run(changed);
+    expect(found.stderr).toBe("");
+    expect(found.stdout).not.toBe(clean.stdout);
+    expect(found.stdout).toContain("main.json  added");
+  });
+
+  test("is nothing to speak of outside, in a folder whose name begins like the context's", async () => {
+    const { folder, clean, run } = await inContext();
+    const near = `${folder}-more`;
+    mkdirSync(near);
+    cpSync(changed, join(near, "build.json"));
+    const found = await run(join(near, "build.json"));
+    expect([found.stdout, found.stderr]).toEqual([clean.stdout, ""]);
+    rmSync(near, { recursive: true });
   });
 });
 

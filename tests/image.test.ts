@@ -4,7 +4,6 @@ import { createHash } from "node:crypto";
 import {
   chmodSync,
   chownSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -16,6 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { cacheport } from "./helpers/binary.ts";
+import { buildImage, canBuildImage } from "./helpers/image.ts";
 import { blobFile, layoutFaults, readDocument, readIndex } from "./helpers/layout.ts";
 import { fixtureCopy, tempFolder } from "./helpers/temp.ts";
 
@@ -24,20 +24,9 @@ const BUILD_TIME = 120_000;
 
 const ROOT = join(import.meta.dir, "..");
 const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
-const LIBC = "/lib/x86_64-linux-gnu/libc.so.6";
 const USER = 65532;
 
-/** The C library of this machine does as well as one from Debian's package. */
-const canBuild = process.platform === "linux" && process.arch === "x64" && existsSync(LIBC);
-
-function buildImage(outdir: string) {
-  const script = join(ROOT, "scripts", "image.ts");
-  const args = ["--only", "amd64", "--libc", "amd64=/", "--outdir", outdir];
-  const child = Bun.spawnSync([process.execPath, script, ...args]);
-  return { code: child.exitCode, stderr: child.stderr.toString() };
-}
-
-describe.skipIf(!canBuild)("npm run image", () => {
+describe.skipIf(!canBuildImage)("npm run image", () => {
   let outdir = "";
   let layout = "";
   let manifest: any;

@@ -131,21 +131,26 @@ export function giveAway(folder: string): string {
 }
 
 /**
- * Runs the program of a root as a user without rights: the root cannot be written
- * to, /proc is there, /dev is not, a folder is mounted on /work.
+ * The command that runs the program of a root as a user without rights and without a way
+ * to more: the root cannot be written to, /proc is there, /dev is not, a folder is mounted
+ * on /work.
  */
-export function runIn(root: string, work: string, args: readonly string[]) {
+export function commandIn(root: string, work: string, args: readonly string[]): string[] {
   const script = `
     root=$1 work=$2; shift 2
     mount --bind "$root" "$root"
     mount -t proc proc "$root/proc"
     mount --bind "$work" "$root/work"
     mount -o remount,bind,ro "$root"
-    exec chroot --userspec=${USER}:${USER} "$root" /usr/bin/cacheport "$@"`;
-  const child = Bun.spawnSync(
-    ["unshare", "--mount", "sh", "-ec", script, "sh", root, work, ...args],
-    { env: { PATH: process.env["PATH"] } },
-  );
+    exec setpriv --no-new-privs chroot --userspec=${USER}:${USER} "$root" /usr/bin/cacheport "$@"`;
+  return ["unshare", "--mount", "sh", "-ec", script, "sh", root, work, ...args];
+}
+
+/** Runs the program of a root as {@link commandIn} says. */
+export function runIn(root: string, work: string, args: readonly string[]) {
+  const child = Bun.spawnSync(commandIn(root, work, args), {
+    env: { PATH: process.env["PATH"] },
+  });
   return {
     code: child.exitCode,
     stdout: child.stdout.toString(),
