@@ -3,7 +3,7 @@
 // what is missing first (Bun itself comes as the npm package `bun`, in the version
 // that package.json pins), then hands the task to Bun.
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { join, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -68,6 +68,8 @@ function install() {
     ]);
   }
   run(bun, ["install", "--frozen-lockfile"]);
+  // Another working copy may share the file by a hard link: it keeps its own.
+  rmSync(stamp, { force: true });
   writeFileSync(stamp, lock);
 }
 

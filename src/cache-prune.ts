@@ -22,7 +22,7 @@
  * Records that lead to no result any more go, and so do layers that none needs. A
  * result with a blob that the cache does not list is lost already and goes too.
  */
-import { assertCacheConfig } from "./cache-check.ts";
+import { assertCacheConfig, checkCacheConfig } from "./cache-check.ts";
 import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
 import { foldChains, pickEntries, resultsOf } from "./cache-layers.ts";
 import type { Cache, RecordResult } from "./cache-layers.ts";
@@ -132,6 +132,23 @@ export function pruneCaches(
   });
 }
 
+/**
+ * The results of a cache that could stay, as positions among all results of its records in
+ * their order: from the first to the last that `maxSize` keeps. With the sizes of the blobs
+ * that is all that rules 4 and 5 need.
+ *
+ * @returns Undefined for a cache that BuildKit would refuse, which is not pruned.
+ */
+export function pruneOrder(cache: Cache): number[] | undefined {
+  if (checkCacheConfig(cache.config).length > 0) return undefined;
+  const results = listResults(cache, 0, 0);
+  const positions = new Map(results.map((result, at) => [result, at]));
+  return results
+    .filter(({ isWhole }) => isWhole)
+    .toSorted(byWorth)
+    .map((result) => positions.get(result) as number);
+}
+
 /** A cache of which nothing has gone. */
 function asItIs(cache: Cache): PrunedCache {
   const dropped = { records: 0, results: 0, layers: [], bytes: 0 };
@@ -236,6 +253,18 @@ function resultTime(createdAt: string, top: Descriptor | undefined): CacheTime {
   return parseCacheTime(top?.annotations?.[ANNOTATION_CREATED_AT] ?? "");
 }
 
+/** Orders results from the one to keep first to the one to keep last (rule 4). */
+function byWorth(a: Result, b: Result): number {
+  return (
+    compareTimes(b.time, a.time) ||
+    a.size - b.size ||
+    compareBytes(a.digest, b.digest) ||
+    a.record - b.record ||
+    compareBytes(b.kind, a.kind) ||
+    a.index - b.index
+  );
+}
+
 /** Applies the rules of this file. */
 function chooseResults(
   layers: readonly CacheLayer[],
@@ -253,15 +282,7 @@ function chooseResults(
   const isStained = ({ layers: needed }: Result): boolean => needed.some((at) => stained[at]);
   const candidates = results
     .filter((result) => result.isWhole && !isStained(result))
-    .toSorted(
-      (a, b) =>
-        compareTimes(b.time, a.time) ||
-        a.size - b.size ||
-        compareBytes(a.digest, b.digest) ||
-        a.record - b.record ||
-        compareBytes(b.kind, a.kind) ||
-        a.index - b.index,
-    );
+    .toSorted(byWorth);
 
   const isOnlyLimit =
     limits.keepNewest !== undefined && maxAge === undefined && maxSize === undefined;

@@ -28,7 +28,7 @@ export const inspectCommand = defineCommand({
   name: "inspect",
   summary: "Show what is inside a cache, an image or an index",
   description:
-    "For a cache: its shape, its layers with their sizes, chains and ages, its records, when their results were made, and what is wrong with it. For an image: its config, layers and history. An image that holds an inline cache is shown as an image.\n\nWith --format the graph of a cache is written instead, that of an inline cache too: for Graphviz (dot), for Mermaid, as one HTML page that needs no network, or as JSON: {caches: [{shape, digest, config, platform}], layers: [{digest, size, mediaType, diffId, createdAt, parent, depth, records, cache}], records: [{cache, digest, results: [{layer, chain, createdAt}], name}], links: [{from, to, input, selector}]}, where parent, layer, chain, cache, from and to are positions in these lists and a link leads from the record whose result is taken to the record that takes it.\n\nWith --build the records are named by the steps of a build: RUN npm ci (Dockerfile:12). A name is proven by the digest of the step's definition. Chains of base images are named without it.\n\nWith --conflicts the records are listed that hold several results with different content, as a cache does into which several builds were exported: BuildKit takes one of them and misses what was built on another. --json has them as conflicts: [{cache, record, digest, names, results: [{layer, createdAt}]}]. Between several caches, see verify and diff.\n\nWith --files the entries of one layer are listed like those of a tar; with --json they are an array of {path, type, size, mode, uid, gid, mtime, link}.",
+    "For a cache: its shape, its layers with their sizes, chains and ages, its records, when their results were made, and what is wrong with it. For an image: its config, layers and history. An image that holds an inline cache is shown as an image.\n\nWith --format the graph of a cache is written instead, that of an inline cache too: for Graphviz (dot), for Mermaid, as one HTML page that needs no network, or as JSON. The page shows what is in the layers of a folder or an archive as well, what prune would take away at a size, and images too: config, history, layers. The JSON is {caches: [{shape, digest, config, platform}], layers: [{digest, size, mediaType, diffId, createdAt, parent, depth, records, cache}], records: [{cache, digest, results: [{layer, chain, createdAt}], name}], links: [{from, to, input, selector}]}, where parent, layer, chain, cache, from and to are positions in these lists and a link leads from the record whose result is taken to the record that takes it.\n\nWith --build the records are named by the steps of a build: RUN npm ci (Dockerfile:12). A name is proven by the digest of the step's definition. Chains of base images are named without it.\n\nWith --conflicts the records are listed that hold several results with different content, as a cache does into which several builds were exported: BuildKit takes one of them and misses what was built on another. --json has them as conflicts: [{cache, record, digest, names, results: [{layer, createdAt}]}]. Between several caches, see verify and diff.\n\nWith --files the entries of one layer are listed like those of a tar; with --json they are an array of {path, type, size, mode, uid, gid, mtime, link}.",
   operands: [{ name: "LOC", description: "What to look into", kind: "location" }],
   options: [
     PLATFORM_OPTION,
@@ -50,7 +50,7 @@ export const inspectCommand = defineCommand({
       name: "format",
       value: "FORMAT",
       choices: FORMATS,
-      description: "Write the graph of a cache instead",
+      description: "Write the graph of a cache, or the page of an image, instead",
     },
     {
       name: "output",
@@ -251,10 +251,13 @@ async function writeGraph(
   settings: StoreSettings,
   builds: readonly Build[],
 ): Promise<void> {
-  const { readCache } = await import("./cache-read.ts");
-  const set = await readCache(store, descriptor, settings);
   const format = args.value("format") as GraphFormat;
-  const text = await render(context, format, set, args.location(0).text, builds);
+  const location = args.location(0);
+  const isNear = location.kind === "directory" || location.kind === "archive";
+  const source = { store, settings, name: location.text, isNear };
+  const text =
+    (format === "html" ? await renderImage(context, descriptor, source) : undefined) ??
+    (await renderCache(context, format, descriptor, source, builds));
   const bytes = new TextEncoder().encode(text);
   const path = outputFile(args);
   if (path === undefined) {
@@ -268,19 +271,60 @@ async function writeGraph(
   else context.note(`Wrote ${path} (${formatBytes(size)})`);
 }
 
+/** Where what is drawn comes from. */
+interface Drawn {
+  store: Store;
+  settings: StoreSettings;
+  /** The location as it was written. */
+  name: string;
+  /** On this machine: layers can be read without a download. */
+  isNear: boolean;
+}
+
+/** The page of an image; undefined for what is none, or holds a cache, which the page shows then. */
+async function renderImage(
+  { signal }: CommandContext,
+  descriptor: Descriptor,
+  { store, settings, name, isNear }: Drawn,
+): Promise<string | undefined> {
+  const { inspect } = await import("./inspect.ts");
+  const image = await inspect(store, descriptor, settings);
+  if (image.kind === "index") {
+    const { tryReadCache } = await import("./cache-read.ts");
+    if (await tryReadCache(store, descriptor, settings)) return undefined;
+    throw new CacheportError(
+      "NOT_A_CACHE",
+      `Cannot draw "${name}": ${descriptor.digest} is an index of images, and a page shows one`,
+      { hint: "Choose one of its images with --platform" },
+    );
+  }
+  if (image.kind !== "image" || image.inlineCache) return undefined;
+  const [{ inspectImageHtml }, { readImageSettings }, { readLargest }] = await Promise.all([
+    import("./inspect-html.ts"),
+    import("./inspect-image.ts"),
+    import("./inspect-largest.ts"),
+  ]);
+  const values = await readImageSettings(store, image.config, settings);
+  const contents = isNear ? await readLargest(store, image.layers, undefined, signal) : undefined;
+  return inspectImageHtml(image, values, name, { contents });
+}
+
 /** Writes the graph of caches in a format. What writes the others is not loaded. */
-async function render(
+async function renderCache(
   context: CommandContext,
   format: GraphFormat,
-  set: CacheSet,
-  name: string,
+  descriptor: Descriptor,
+  { store, settings, name, isNear }: Drawn,
   builds: readonly Build[],
 ): Promise<string> {
-  const [{ cacheGraph }, { nameGraph }] = await Promise.all([
+  const [{ readCache }, { cacheGraph }, { nameGraph }] = await Promise.all([
+    import("./cache-read.ts"),
     import("./cache-graph.ts"),
     import("./explain-names.ts"),
   ]);
-  const graph = nameGraph(cacheGraph(set.caches), await naming(set, builds));
+  const set = await readCache(store, descriptor, settings);
+  const namesOf = await naming(set, builds);
+  const graph = nameGraph(cacheGraph(set.caches), namesOf);
   switch (format) {
     case "dot": {
       const { graphDot } = await import("./inspect-dot.ts");
@@ -300,11 +344,15 @@ async function render(
     case "json":
       return `${JSON.stringify(graph, undefined, context.columns > 0 ? 2 : 0)}\n`;
     case "html": {
-      const [{ inspectHtml }, { inspectCache }] = await Promise.all([
-        import("./inspect-html.ts"),
-        import("./inspect.ts"),
-      ]);
-      return inspectHtml(graph, inspectCache(set), name);
+      const [{ inspectHtml }, { inspectCache, nameInspected }, { readLargest }] = await Promise.all(
+        [import("./inspect-html.ts"), import("./inspect.ts"), import("./inspect-largest.ts")],
+      );
+      const layers = set.caches.flatMap((cache) => cache.layers);
+      const [only, ...others] = set.caches;
+      return inspectHtml(graph, nameInspected(inspectCache(set), set.caches, namesOf), name, {
+        cache: others.length > 0 || set.shape === "inline" ? undefined : only,
+        contents: isNear ? await readLargest(store, layers, undefined, context.signal) : undefined,
+      });
     }
   }
 }

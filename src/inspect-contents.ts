@@ -4,6 +4,7 @@ import type { Descriptor } from "./descriptor.ts";
 import { isCacheportError } from "./errors.ts";
 import type { InspectedCache } from "./inspect.ts";
 import { listLayer } from "./inspect-layer.ts";
+import type { LayerFile } from "./inspect-layer.ts";
 
 /** What a layer holds. */
 export interface LayerContents {
@@ -61,27 +62,40 @@ export async function layerContents(
   layer: Descriptor,
   signal?: AbortSignal,
 ): Promise<LayerContents | undefined> {
-  const counts = new Map<string, number>();
-  let files = 0;
-  let only = "";
-  for await (const { path, type } of listLayer(reader, layer, { signal })) {
-    if (type === "directory") continue;
-    files++;
-    only = path;
+  const count = new ContentsCount();
+  for await (const file of listLayer(reader, layer, { signal })) count.add(file);
+  return count.result();
+}
+
+/** Finds what stands for a layer while its entries pass. */
+export class ContentsCount {
+  readonly #folders = new Map<string, number>();
+  #files = 0;
+  #only = "";
+
+  add({ path, type }: Pick<LayerFile, "path" | "type">): void {
+    if (type === "directory") return;
+    this.#files++;
+    this.#only = path;
     const parts = path.split("/");
     for (let depth = 1; depth < parts.length; depth++) {
       const folder = parts.slice(0, depth).join("/");
-      const known = counts.get(folder);
-      if (known === undefined && counts.size >= MAX_FOLDERS) break;
-      counts.set(folder, (known ?? 0) + 1);
+      const known = this.#folders.get(folder);
+      if (known === undefined && this.#folders.size >= MAX_FOLDERS) break;
+      this.#folders.set(folder, (known ?? 0) + 1);
     }
   }
-  if (files === 0) return undefined;
-  if (files === 1) return { path: only, files };
-  let best = ".";
-  for (const [folder, count] of counts)
-    if (count >= files * SHARE && (best === "." || folder.length > best.length)) best = folder;
-  return { path: best, files };
+
+  /** What the entries so far come to; undefined for none but folders. */
+  result(): LayerContents | undefined {
+    const files = this.#files;
+    if (files === 0) return undefined;
+    if (files === 1) return { path: this.#only, files };
+    let best = ".";
+    for (const [folder, count] of this.#folders)
+      if (count >= files * SHARE && (best === "." || folder.length > best.length)) best = folder;
+    return { path: best, files };
+  }
 }
 
 /** The words for a table. */

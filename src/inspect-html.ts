@@ -4,16 +4,24 @@
  * and the cache as JSON in their places.
  */
 import type { CacheGraph } from "./cache-graph.ts";
+import { pruneOrder } from "./cache-prune.ts";
+import type { Cache } from "./cache-layers.ts";
 import { isKnownTime, parseCacheTime } from "./cache-time.ts";
 import { cacheLabel } from "./inspect-labels.ts";
-import type { InspectedCache } from "./inspect.ts";
+import type { LargestFiles } from "./inspect-largest.ts";
+import type { ImageSetting } from "./inspect-image.ts";
+import type { InspectedCache, InspectedImage } from "./inspect.ts";
+import { formatPlatform } from "./platform.ts";
 import { fillPage } from "./cli-page.ts";
 import { NAME, VERSION } from "./version.ts";
 import page from "./inspect-page.html" with { type: "text" };
 import detailScript from "./inspect-page-detail.js" with { type: "text" };
 import graphScript from "./inspect-page-graph.js" with { type: "text" };
 import listScript from "./inspect-page-list.js" with { type: "text" };
+import imageScript from "./inspect-page-image.js" with { type: "text" };
 import mapScript from "./inspect-page-map.js" with { type: "text" };
+import partsScript from "./inspect-page-parts.js" with { type: "text" };
+import pruneScript from "./inspect-page-prune.js" with { type: "text" };
 import style from "./inspect-page.css" with { type: "text" };
 
 /** Problems that the page shows; a broken cache can have one for each record. */
@@ -24,7 +32,8 @@ type Moment = number | null;
 
 /** What the page's script reads. Lists stand for objects that come in thousands. */
 export interface PageData {
-  /** The cache as the user called it. */
+  kind: "cache" | "image";
+  /** The cache or image as the user called it. */
   name: string;
   made: string;
   shape: string;
@@ -46,8 +55,10 @@ export interface PageData {
     diffId: string | null,
     created: Moment,
   ][];
+  /** What layers and records are: steps of builds, base images. */
+  names: string[];
   /** `parent` is a position in the same list, -1 for none. */
-  places: [blob: number, parent: number, cache: number][];
+  places: [blob: number, parent: number, cache: number, ...names: number[]][];
   records: [
     digest: string,
     cache: number,
@@ -57,6 +68,39 @@ export interface PageData {
   selectors: string[];
   /** Four numbers a link: from, to, input, selector. */
   links: number[];
+  /**
+   * Results, as positions among all of the records, from the one that prune keeps first to
+   * the one that goes first; null for what is not pruned.
+   */
+  order: number[] | null;
+  /** What is in blobs, by their positions. */
+  files: Record<number, PageFiles>;
+  image: PageImage | null;
+}
+
+/** What is in a layer: all files counted, the folder that stands for them, the largest. */
+export type PageFiles = [
+  files: number,
+  place: string,
+  bytes: number,
+  isWhole: boolean,
+  largest: [path: string, size: number, mark: string][],
+];
+
+/** What an image has beside its layers. */
+export interface PageImage {
+  created: string | null;
+  settings: ImageSetting[];
+  /** `place` is the layer that the step made, -1 for none. */
+  history: [text: string, created: Moment, place: number, comment: string][];
+}
+
+/** What a page shows beyond what the graph and the inspection have. */
+export interface PageExtras {
+  /** The one cache of the graph, for what would go of it; without it the page tells nothing of that. */
+  cache?: Cache | undefined;
+  /** What is in layers, by their digests. */
+  contents?: ReadonlyMap<string, LargestFiles> | undefined;
 }
 
 /**
@@ -65,28 +109,62 @@ export interface PageData {
  *
  * @param name The cache as the user called it, for the heading.
  */
-export function inspectHtml(graph: CacheGraph, cache: InspectedCache, name: string): string {
+export function inspectHtml(
+  graph: CacheGraph,
+  cache: InspectedCache,
+  name: string,
+  extras: PageExtras = {},
+): string {
+  return htmlOf(pageData(graph, cache, name, extras));
+}
+
+/** Writes the page of an image: its layers, its config and its history. */
+export function inspectImageHtml(
+  image: InspectedImage,
+  settings: readonly ImageSetting[],
+  name: string,
+  extras: Pick<PageExtras, "contents"> = {},
+): string {
+  return htmlOf(imagePageData(image, settings, name, extras));
+}
+
+function htmlOf(data: PageData): string {
   return fillPage(page as unknown as string, {
     style,
-    scripts: [graphScript, mapScript, listScript, detailScript],
-    data: pageData(graph, cache, name),
+    scripts: [
+      graphScript,
+      partsScript,
+      mapScript,
+      listScript,
+      pruneScript,
+      imageScript,
+      detailScript,
+    ],
+    data,
   });
 }
 
 /** The cache in the form that the page's script reads. */
-export function pageData(graph: CacheGraph, cache: InspectedCache, name: string): PageData {
+export function pageData(
+  graph: CacheGraph,
+  cache: InspectedCache,
+  name: string,
+  { cache: prunable, contents }: PageExtras = {},
+): PageData {
   const mediaTypes = new Numbering();
+  const names = new Numbering();
   const selectors = new Numbering();
   const digests = new Numbering();
   const blobs: PageData["blobs"] = [];
-  const places = graph.layers.map((layer): PageData["places"][number] => {
+  const places = graph.layers.map((layer, index): PageData["places"][number] => {
     const at = digests.of(layer.digest);
     if (at === blobs.length) {
       const { digest, size, mediaType, diffId, createdAt } = layer;
       const type = mediaType === null ? null : mediaTypes.of(mediaType);
       blobs.push([digest, size, type, diffId, moment(createdAt)]);
     }
-    return [at, layer.parent ?? -1, layer.cache];
+    const called = cache.layers[index]?.names ?? [];
+    return [at, layer.parent ?? -1, layer.cache, ...called.map((each) => names.of(each))];
   });
   const links = graph.links.flatMap(({ from, to, input, selector }) => [
     from,
@@ -95,8 +173,9 @@ export function pageData(graph: CacheGraph, cache: InspectedCache, name: string)
     selectors.of(selector),
   ]);
   return {
+    kind: "cache",
     name,
-    made: `Made by ${NAME} ${VERSION}.`,
+    made: MADE,
     shape: cache.shape,
     digest: cache.manifest.digest,
     totalSize: cache.totalSize,
@@ -109,6 +188,7 @@ export function pageData(graph: CacheGraph, cache: InspectedCache, name: string)
     problems: cache.problems.slice(0, SHOWN_PROBLEMS).map(({ message }) => message),
     mediaTypes: mediaTypes.texts,
     blobs,
+    names: names.texts,
     places,
     records: graph.records.map(({ digest, cache: of, results, name }) => {
       const record: PageData["records"][number] = [
@@ -122,7 +202,103 @@ export function pageData(graph: CacheGraph, cache: InspectedCache, name: string)
     }) as PageData["records"],
     selectors: selectors.texts,
     links,
+    order: (prunable && pruneOrder(prunable)) ?? null,
+    files: pageFiles(digests.texts, contents),
+    image: null,
   };
+}
+
+/** The image in the same form: a chain of layers, and no records. */
+export function imagePageData(
+  image: InspectedImage,
+  settings: readonly ImageSetting[],
+  name: string,
+  { contents }: Pick<PageExtras, "contents"> = {},
+): PageData {
+  const mediaTypes = new Numbering();
+  const names = new Numbering();
+  const digests = new Numbering();
+  const blobs: PageData["blobs"] = [];
+  const steps = image.history.filter(({ emptyLayer }) => !emptyLayer);
+  const places = image.layers.map((layer, index): PageData["places"][number] => {
+    const { digest, size, mediaType, diffId, createdBy } = layer;
+    const at = digests.of(digest);
+    const created = moment(steps[index]?.created ?? null);
+    if (at === blobs.length) blobs.push([digest, size, mediaTypes.of(mediaType), diffId, created]);
+    return createdBy === null || createdBy === ""
+      ? [at, index - 1, 0]
+      : [at, index - 1, 0, names.of(stepOf(createdBy))];
+  });
+  let made = 0;
+  const history = image.history.map(
+    ({
+      createdBy = "",
+      created = null,
+      comment = "",
+      emptyLayer,
+    }): PageImage["history"][number] => [
+      stepOf(createdBy),
+      moment(created),
+      emptyLayer || made >= places.length ? -1 : made++,
+      comment,
+    ],
+  );
+  const platform = formatPlatform(image.platform);
+  return {
+    kind: "image",
+    name,
+    made: MADE,
+    shape: platform,
+    digest: image.manifest.digest,
+    totalSize: image.totalSize,
+    results: 0,
+    caches: [platform],
+    oldest: null,
+    newest: null,
+    ages: [],
+    problemCount: 0,
+    problems: [],
+    mediaTypes: mediaTypes.texts,
+    blobs,
+    names: names.texts,
+    places,
+    records: [],
+    selectors: [],
+    links: [],
+    order: null,
+    files: pageFiles(digests.texts, contents),
+    image: { created: image.created, settings: [...settings], history },
+  };
+}
+
+const MADE = `Made by ${NAME} ${VERSION}.`;
+
+/** A step of a history without the shell and the marks that builders put around it. */
+function stepOf(createdBy: string): string {
+  return createdBy
+    .replace(/^\/bin\/sh -c #\(nop\)\s+/, "")
+    .replace(/^(?:RUN )?\/bin\/sh -c /, "RUN ")
+    .replace(/ # buildkit$/, "");
+}
+
+function pageFiles(
+  digests: readonly string[],
+  contents: ReadonlyMap<string, LargestFiles> | undefined,
+): PageData["files"] {
+  const files: PageData["files"] = {};
+  digests.forEach((digest, at) => {
+    const found = contents?.get(digest);
+    if (!found) return;
+    const { contents: summary, bytes, isWhole, largest } = found;
+    files[at] = [
+      summary?.files ?? 0,
+      summary?.path.slice(0, 400) ?? "",
+      bytes,
+      isWhole,
+      largest.map(({ path, size, type }) => [path, size, type === "file" ? "" : type]),
+    ];
+  });
+  return files;
 }
 
 function moment(time: string | null): Moment {

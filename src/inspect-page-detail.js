@@ -1,10 +1,13 @@
-// Part 4 of 4: the selection and what is told of it, then the start.
+// Part 7 of 7: the selection and what is told of it, then the start.
 
 import { byId, data, make, visible } from "./cli-page-kit.js";
 import {
   bytes,
   called,
+  calledLayer,
+  filesOf,
   mono,
+  namesOn,
   number,
   places,
   plural,
@@ -15,15 +18,21 @@ import {
   short,
   time,
 } from "./inspect-page-graph.js";
+import { showImage } from "./inspect-page-image.js";
+import { commandLine, digestCell, hideTip, shellWord } from "./inspect-page-parts.js";
+import { showPrune } from "./inspect-page-prune.js";
 import { markTiles, showHead, showMap } from "./inspect-page-map.js";
-import { moveInList, showList, showRows, showSelectedRow, showViews } from "./inspect-page-list.js";
+import {
+  moveInList,
+  setPrinted,
+  showList,
+  showRows,
+  showSelectedRow,
+  showViews,
+} from "./inspect-page-list.js";
 
 const layerLink = (blob) =>
-  make(
-    "a",
-    { class: "mono", href: `#layer=${blob.digest}`, title: blob.digest },
-    short(blob.digest),
-  );
+  make("a", { href: `#layer=${blob.digest}`, title: blob.digest }, calledLayer(blob));
 const recordLink = (record) =>
   make(
     "a",
@@ -37,7 +46,7 @@ const recordLink = (record) =>
 const muted = (text) => make("span", { class: "muted" }, text);
 
 /** Entries of a list that are shown before they are asked for. */
-const LIST_CAP = 50;
+const LIST_CAP = 20;
 
 /** A titled list, of which very long ones show their beginning first. */
 function section(title, entries, row) {
@@ -75,39 +84,86 @@ const fields = (pairs) =>
 
 function showDetail() {
   const { layer, record } = selection;
+  const isChosen = layer !== undefined || record !== undefined;
+  byId("detail").classList.toggle("chosen", isChosen);
   byId("detail").replaceChildren(
+    ...(isChosen ? [closeButton()] : []),
     ...(layer ? layerDetail(layer) : record ? recordDetail(record) : noDetail()),
   );
+  byId("detail").scrollTop = 0;
+}
+
+/** On a phone the selection lies over the page as a sheet; this puts it away. */
+const closeButton = () =>
+  make("button", { type: "button", class: "close", "aria-label": "Close", onclick: unselect }, "×");
+
+function unselect() {
+  if (location.hash === "") return;
+  history.pushState(undefined, "", location.href.replace(/#.*$/, ""));
+  showSelection();
 }
 
 const noDetail = () => [
   make(
     "p",
     { class: "muted" },
-    "Choose a layer or a record to see the chain that it stands in, the records that have results there, and what they link to.",
+    data.kind === "image"
+      ? "Choose a layer to see what is in it and the chain that it stands in."
+      : "Choose a layer or a record to see what is in it, the chain that it stands in, the records that have results there, and what they link to.",
   ),
 ];
 
 function layerDetail(blob) {
   const owners = blob.places.flatMap((place) => place.records);
   const platforms = new Set(blob.places.map(({ cache }) => data.caches[cache]));
+  const names = namesOn(blob);
+  const isImage = data.kind === "image";
   return [
-    make("h2", {}, `Layer of ${bytes(blob.size)}`),
+    make("h2", {}, names.length === 0 ? `Layer of ${bytes(blob.size)}` : visible(names.join("; "))),
     fields([
-      ["Digest", mono(blob.digest)],
-      ["Uncompressed", blob.diffId && mono(visible(blob.diffId))],
+      ["Size", names.length > 0 && bytes(blob.size)],
+      ["Digest", digestCell(blob.digest, "digest")],
+      ["Uncompressed", blob.diffId && digestCell(blob.diffId, "digest of the uncompressed layer")],
       ["Media type", blob.mediaType && visible(blob.mediaType)],
       ["Created", time(blob.created)],
       ["For", data.caches.length > 1 && visible([...platforms].join(", "))],
     ]),
+    ...filesSection(blob),
     ...section("Records with a result here", owners, recordRow),
-    ...(owners.length > 0 ? [] : [make("h3", {}, "No record has a result here")]),
+    ...(owners.length > 0 || isImage ? [] : [make("h3", {}, "No record has a result here")]),
     ...blob.places.slice(0, 5).flatMap((place) => chainSection(blob, place)),
     ...section(
       "Layers on top of it",
       blob.places.flatMap((place) => place.children),
       (child) => make("li", {}, layerLink(child.blob), make("span", {}, bytes(child.blob.size))),
     ),
+  ];
+}
+
+/** What is in a layer, or how to list it. */
+function filesSection(blob) {
+  const files = filesOf(blob);
+  const command = commandLine(
+    `cacheport inspect ${shellWord(data.name)} --files ${short(blob.digest)}`,
+  );
+  if (!files)
+    return [make("h3", {}, "Files"), make("p", { class: "muted" }, "Not read. ", command)];
+  const { count, bytes: size, isWhole, largest } = files;
+  const title = `Contents: ${isWhole ? "" : "over "}${plural(count, "file")}, ${bytes(size)}`;
+  const rest = count - largest.length;
+  return [
+    ...section(title, largest, ([path, length, mark]) =>
+      make(
+        "li",
+        {},
+        make("span", { class: "mono path" }, visible(path)),
+        make("span", {}, mark === "" ? bytes(length) : visible(mark)),
+      ),
+    ),
+    ...(largest.length === 0 ? [make("h3", {}, "Contents: no files")] : []),
+    ...(rest > 0 || !isWhole
+      ? [make("p", { class: "muted" }, "The largest are listed. All of them: ", command)]
+      : []),
   ];
 }
 
@@ -155,10 +211,9 @@ function recordDetail(record) {
       muted(`input ${link.input}`),
     );
   return [
-    make("h2", {}, "Record"),
+    make("h2", {}, record.name === undefined ? "Record" : visible(record.name)),
     fields([
-      ["Step", record.name !== undefined && visible(record.name)],
-      ["Key", mono(visible(record.digest) || "(empty)")],
+      ["Key", digestCell(record.digest, "key")],
       ["For", data.caches.length > 1 && visible(data.caches[record.cache])],
     ]),
     ...section("Results", record.results, ({ place, moment, chain }) =>
@@ -186,9 +241,11 @@ function showSelection() {
 }
 
 showHead();
+showImage();
 showViews();
 showList();
 showMap();
+showPrune();
 showSelection();
 
 byId("search").addEventListener("input", (event) => {
@@ -197,8 +254,16 @@ byId("search").addEventListener("input", (event) => {
   showList();
 });
 byId("list").addEventListener("keydown", moveInList);
-byId("list").querySelector(".body").addEventListener("scroll", showRows);
+byId("list").addEventListener("scroll", showRows);
 addEventListener("hashchange", showSelection);
+addEventListener("scroll", hideTip, { capture: true, passive: true });
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  hideTip();
+  unselect();
+});
+addEventListener("beforeprint", () => setPrinted(true));
+addEventListener("afterprint", () => setPrinted(false));
 new ResizeObserver(() => {
   showMap();
   showRows();

@@ -1,4 +1,4 @@
-// The page that `inspect --format html` writes, part 1 of 4: the data as objects,
+// The page that `inspect --format html` writes, part 1 of 7: the data as objects,
 // values as texts, what is searched for and what is selected.
 //
 // The parts are modules for the sake of tools; inspect-html.ts joins them to one
@@ -53,8 +53,9 @@ export const blobs = data.blobs.map(([digest, size, type, diffId, created], inde
   results: 0,
   depth: 0,
 }));
-export const places = data.places.map(([blob, parent, cache], index) => ({
+export const places = data.places.map(([blob, parent, cache, ...names], index) => ({
   index,
+  names: names.map((name) => data.names[name]),
   blob: blobs[blob],
   parent,
   cache,
@@ -140,11 +141,25 @@ export const ageColor = (moment) =>
 export const called = (record) =>
   record.name === undefined ? short(record.digest) : visible(record.name);
 
-/** What the records with results on a layer are, where it is known. */
-export const namesOn = (blob) =>
-  [...new Set(blob.places.flatMap((place) => place.records.map(({ name }) => name)))].filter(
-    (name) => name !== undefined,
-  );
+/** What made a layer, where it is known: steps, or a base image. */
+export const namesOn = (blob) => [...new Set(blob.places.flatMap(({ names }) => names))];
+
+/** A layer as people know it: its step, else the start of its digest. */
+export function calledLayer(blob) {
+  const names = namesOn(blob);
+  return names.length === 0 ? mono(short(blob.digest)) : visible(names.join("; "));
+}
+
+/** The files of a layer by their position; undefined where they were not read. */
+export function filesOf(blob) {
+  const found = data.files[blob.index];
+  if (!found) return undefined;
+  const [count, place, bytes, isWhole, largest] = found;
+  return { count, place, bytes, isWhole, largest };
+}
+
+/** What would go at the limit that is set; see inspect-page-prune.js. */
+export const goes = { blobs: new Set(), records: new Set() };
 
 // --- The search ------------------------------------------------------------
 
@@ -165,7 +180,9 @@ export const matchesBlob = (blob) => query === "" || matchingBlobs.has(blob);
 export function search(text) {
   query = text.trim().toLowerCase();
   const found = blobs.filter(
-    ({ digest, diffId, mediaType }) => has(digest) || has(diffId) || has(mediaType),
+    (blob) =>
+      [blob.digest, blob.diffId, blob.mediaType, ...namesOn(blob)].some(has) ||
+      filesOf(blob)?.largest.some(([path]) => has(path)),
   );
   const below = records
     .filter(matchesRecord)

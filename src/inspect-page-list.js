@@ -1,11 +1,14 @@
-// Part 3 of 4: the search and the lists, of which only the rows in sight are made.
+// Part 4 of 7: the search and the lists, of which only the rows in sight are made.
 
-import { byId, make, visible } from "./cli-page-kit.js";
+import { byId, data, make, visible } from "./cli-page-kit.js";
 import {
   ageColor,
   blobs,
   bytes,
   called,
+  calledLayer,
+  filesOf,
+  goes,
   inChains,
   isSearching,
   isSelected,
@@ -21,11 +24,16 @@ import {
   topSize,
 } from "./inspect-page-graph.js";
 import { bySize } from "./inspect-page-map.js";
+import { explained, hideTip } from "./inspect-page-parts.js";
 
 // --- The lists -------------------------------------------------------------
 
 /** Pixels, as in the style sheet. */
 const ROW_HEIGHT = 30;
+const HEAD_HEIGHT = 32;
+const COLUMN_GAP = 14;
+/** Rows that are printed at most. */
+const PRINTED_ROWS = 1000;
 
 const barCell = (blob) =>
   make("div", {
@@ -39,62 +47,88 @@ const barCell = (blob) =>
 /** The links of one input are alternatives. */
 const countInputs = (record) => new Set(record.inputs.map(({ input }) => input)).size;
 
+/** The folder that nearly all of a layer is in, and how many files it has. */
+function contentsText(blob) {
+  const files = filesOf(blob);
+  if (!files) return "";
+  const { count, place } = files;
+  if (count <= 1) return visible(place) || "no files";
+  return `${place === "." ? "" : `${visible(place)}, `}${number(count)} files`;
+}
+
+const hasFiles = Object.keys(data.files).length > 0;
+
 /** Each view: what is listed, in which columns, and what a row selects. */
 const VIEWS = {
   Layers: {
     items: () => blobs.filter(matchesBlob),
     selects: (blob) => ({ layer: blob }),
-    sort: { column: 1, descending: true },
+    goes: (blob) => goes.blobs.has(blob),
+    sort: { column: hasFiles ? 2 : 1, descending: true },
     columns: [
-      ["Layer", "120px", (blob) => blob.digest, (blob) => mono(short(blob.digest))],
       [
-        "Step",
-        "minmax(0, 2fr)",
-        (blob) => namesOn(blob).join("; "),
-        (blob) => visible(namesOn(blob).join("; ")),
+        "Step, or digest",
+        "minmax(170px, 2fr)",
+        (blob) => namesOn(blob)[0] ?? blob.digest,
+        calledLayer,
       ],
-      ["Size", "80px", (blob) => blob.size ?? -1, (blob) => bytes(blob.size), true],
-      ["", "minmax(40px, 1fr)", undefined, barCell],
-      ["Created", "130px", (blob) => blob.created ?? -Infinity, (blob) => time(blob.created)],
-      ["Depth", "56px", (blob) => blob.depth, (blob) => number(blob.depth), true],
-      ["Places", "56px", (blob) => blob.places.length, (blob) => number(blob.places.length), true],
-      ["Results", "60px", (blob) => blob.results, (blob) => number(blob.results), true],
+      ...(hasFiles
+        ? [["Contents", "minmax(110px, 1.2fr)", (blob) => contentsText(blob), contentsText]]
+        : []),
+      ["Size", "70px", (blob) => blob.size ?? -1, (blob) => bytes(blob.size), true],
+      ["Share", "minmax(36px, 0.6fr)", undefined, barCell],
+      ["Created", "116px", (blob) => blob.created ?? -Infinity, (blob) => time(blob.created)],
+      ["Depth", "46px", (blob) => blob.depth, (blob) => number(blob.depth), true],
+      ...(data.kind === "image"
+        ? []
+        : [
+            [
+              "Places",
+              "48px",
+              (blob) => blob.places.length,
+              (blob) => number(blob.places.length),
+              true,
+            ],
+            ["Results", "58px", (blob) => blob.results, (blob) => number(blob.results), true],
+          ]),
     ],
   },
   Chains: {
     items: () => inChains.filter((place) => matchesBlob(place.blob)),
     selects: (place) => ({ layer: place.blob }),
+    goes: (place) => goes.blobs.has(place.blob),
     sort: undefined,
     columns: [
       [
         "Layer, on the layer below it",
-        "minmax(180px, 1fr)",
+        "minmax(240px, 1fr)",
         undefined,
         (place) =>
           make(
             "span",
-            {
-              class: "mono",
-              style: { "padding-left": `${Math.min(place.depth, 16) * 18}px` },
-            },
-            short(place.blob.digest),
-            ...namesOn(place.blob).map((name) => `  ${visible(name)}`),
+            { style: { "padding-left": `${Math.min(place.depth, 16) * 18}px` } },
+            place.names.length > 0
+              ? visible(place.names.join("; "))
+              : mono(short(place.blob.digest)),
           ),
       ],
       ["Depth", "56px", undefined, (place) => number(place.depth), true],
       ["Size", "80px", undefined, (place) => bytes(place.blob.size), true],
       ["With all below", "100px", undefined, (place) => bytes(place.chainSize), true],
-      ["Results", "60px", undefined, (place) => number(place.records.length), true],
+      ...(data.kind === "image"
+        ? []
+        : [["Results", "64px", undefined, (place) => number(place.records.length), true]]),
     ],
   },
   Records: {
     items: () => records.filter(matchesRecord),
     selects: (record) => ({ record }),
+    goes: (record) => goes.records.has(record),
     sort: { column: 5, descending: true },
     columns: [
       [
-        "Record",
-        "minmax(120px, 1fr)",
+        "Step, or key",
+        "minmax(210px, 1fr)",
         (record) => record.name ?? record.digest,
         (record) => (record.name === undefined ? mono(called(record)) : called(record)),
       ],
@@ -130,13 +164,16 @@ const VIEWS = {
   },
 };
 
+/** An image has no records. */
+const shownViews = Object.keys(VIEWS).filter((name) => name !== "Records" || data.kind === "cache");
+
 let view = "Layers";
 let items = [];
 let active = 0;
 
 export function showViews() {
   byId("views").replaceChildren(
-    ...Object.keys(VIEWS).map((name) =>
+    ...shownViews.map((name) =>
       make(
         "button",
         {
@@ -166,6 +203,12 @@ export function showList() {
   }
   const root = byId("list");
   root.style.setProperty("--tracks", columns.map(([, width]) => width).join(" "));
+  // Narrower than this the columns would be of no use: the list scrolls.
+  const least = columns.reduce(
+    (sum, [, width]) => sum + COLUMN_GAP + parseInt(/\d+/.exec(width)[0]),
+    20,
+  );
+  root.style.setProperty("--least", `${least}px`);
   root.setAttribute("aria-label", view);
   root.setAttribute("aria-rowcount", String(items.length + 1));
   root
@@ -173,9 +216,8 @@ export function showList() {
     .replaceChildren(...columns.map((column, at) => headCell(column, at, sort)));
   byId("matches").textContent = isSearching() ? `${number(items.length)} found` : "";
   active = 0;
-  const body = root.querySelector(".body");
-  body.scrollTop = 0;
-  /** @type {HTMLElement} */ (body.firstElementChild).style.height =
+  root.scrollTop = 0;
+  /** @type {HTMLElement} */ (root.querySelector(".body")).style.height =
     `${items.length * ROW_HEIGHT}px`;
   showRows();
 }
@@ -190,55 +232,80 @@ function headCell([title, , key, , isNumber], at, sort) {
       class: isNumber ? "number" : "",
       "aria-sort": sorted ? order : undefined,
     },
-    key
-      ? make(
-          "button",
-          {
-            type: "button",
-            onclick() {
-              const descending = sorted ? !sort.descending : Boolean(isNumber);
-              VIEWS[view].sort = { column: at, descending };
-              showList();
+    explained(
+      key
+        ? make(
+            "button",
+            {
+              type: "button",
+              onclick() {
+                const descending = sorted ? !sort.descending : Boolean(isNumber);
+                VIEWS[view].sort = { column: at, descending };
+                hideTip();
+                showList();
+              },
             },
-          },
-          title,
-        )
-      : title,
+            title,
+          )
+        : make("span", { tabindex: "0" }, title),
+      title,
+    ),
   );
+}
+
+let isPrinted = false;
+
+/** On paper all rows stand, as far as it is meant to have them. */
+export function setPrinted(value) {
+  isPrinted = value;
+  showRows();
 }
 
 /** Makes the rows that can be seen, and some more above and below. */
 export function showRows() {
   const root = byId("list");
   const body = root.querySelector(".body");
-  const { columns, selects } = VIEWS[view];
-  const first = Math.max(0, Math.floor(body.scrollTop / ROW_HEIGHT) - 8);
-  const last = Math.ceil((body.scrollTop + body.clientHeight) / ROW_HEIGHT) + 8;
-  const rows = items.slice(first, last).map((item, offset) => {
-    const at = first + offset;
-    const target = selects(item);
-    return make(
-      "div",
-      {
-        id: `row-${at}`,
-        role: "row",
-        class: at === active ? "row active" : "row",
-        "aria-rowindex": String(at + 2),
-        "aria-selected": String(isSelected(target)),
-        style: { top: `${at * ROW_HEIGHT}px` },
-        onclick() {
-          active = at;
-          select(target);
-        },
-      },
-      ...columns.map(([, , , cell, isNumber]) =>
-        make("div", { role: "gridcell", class: isNumber ? "number" : "" }, cell(item)),
+  const first = isPrinted ? 0 : Math.max(0, Math.floor(root.scrollTop / ROW_HEIGHT) - 8);
+  const last = isPrinted
+    ? PRINTED_ROWS
+    : Math.ceil((root.scrollTop + root.clientHeight) / ROW_HEIGHT) + 8;
+  const rows = items.slice(first, last).map((item, offset) => makeRow(item, first + offset));
+  if (items.length === 0)
+    rows.push(
+      make(
+        "div",
+        { role: "row", class: "empty" },
+        make("div", { role: "gridcell" }, "Nothing is found"),
       ),
     );
-  });
-  if (items.length === 0) rows.push(make("p", { class: "empty" }, "Nothing is found"));
-  body.firstElementChild.replaceChildren(...rows);
-  root.setAttribute("aria-activedescendant", `row-${active}`);
+  if (isPrinted && items.length > PRINTED_ROWS)
+    rows.push(make("p", { class: "empty" }, `and ${number(items.length - PRINTED_ROWS)} more`));
+  body.replaceChildren(...rows);
+  if (items.length > 0) root.setAttribute("aria-activedescendant", `row-${active}`);
+  else root.removeAttribute("aria-activedescendant");
+}
+
+function makeRow(item, at) {
+  const { columns, selects, goes } = VIEWS[view];
+  const target = selects(item);
+  return make(
+    "div",
+    {
+      id: `row-${at}`,
+      role: "row",
+      class: `row${at === active ? " active" : ""}${goes(item) ? " goes" : ""}`,
+      "aria-rowindex": String(at + 2),
+      "aria-selected": String(isSelected(target)),
+      style: { top: `${at * ROW_HEIGHT}px` },
+      onclick() {
+        active = at;
+        select(target);
+      },
+    },
+    ...columns.map(([, , , cell, isNumber]) =>
+      make("div", { role: "gridcell", class: isNumber ? "number" : "" }, cell(item)),
+    ),
+  );
 }
 
 export function moveInList(event) {
@@ -249,8 +316,7 @@ export function moveInList(event) {
     select(VIEWS[view].selects(item));
     return;
   }
-  const body = byId("list").querySelector(".body");
-  const page = Math.floor(body.clientHeight / ROW_HEIGHT) - 1;
+  const page = Math.floor((byId("list").clientHeight - HEAD_HEIGHT) / ROW_HEIGHT) - 1;
   const target = {
     ArrowDown: active + 1,
     ArrowUp: active - 1,
@@ -266,12 +332,13 @@ export function moveInList(event) {
 
 /** Makes a row the active one and brings it into sight. */
 function activate(at) {
-  const body = byId("list").querySelector(".body");
+  const root = byId("list");
   active = at;
   const top = active * ROW_HEIGHT;
-  if (top < body.scrollTop) body.scrollTop = top;
-  else if (top + ROW_HEIGHT > body.scrollTop + body.clientHeight)
-    body.scrollTop = top + ROW_HEIGHT - body.clientHeight;
+  // The head stays at the top and covers what is under it.
+  const inSight = root.clientHeight - HEAD_HEIGHT;
+  if (top < root.scrollTop) root.scrollTop = top;
+  else if (top + ROW_HEIGHT > root.scrollTop + inSight) root.scrollTop = top + ROW_HEIGHT - inSight;
   showRows();
 }
 

@@ -1,4 +1,4 @@
-// Part 2 of 4: the head of the page and the map of the layers.
+// Part 3 of 7: the head of the page and the map of the layers.
 
 import { byId, data, make, visible } from "./cli-page-kit.js";
 import {
@@ -6,7 +6,7 @@ import {
   blobs,
   bytes,
   day,
-  freshness,
+  goes,
   matchesBlob,
   namesOn,
   newest,
@@ -19,23 +19,38 @@ import {
   short,
   time,
 } from "./inspect-page-graph.js";
+import { copyButton, term } from "./inspect-page-parts.js";
 
 // --- The head of the page --------------------------------------------------
 
 export function showHead() {
   const name = visible(data.name);
-  document.title = `${name} - build cache`;
+  const isImage = data.kind === "image";
+  document.title = `${name} - ${isImage ? "image" : "build cache"}`;
+  byId("kind").textContent = isImage ? "Image" : "Build cache";
   byId("name").textContent = name;
-  byId("identity").append(`${data.shape} `, make("span", { class: "mono" }, data.digest));
+  byId("identity").append(
+    `${visible(data.shape)} `,
+    make("span", { class: "mono" }, data.digest),
+    " ",
+    copyButton(data.digest, "digest of the manifest"),
+  );
   const facts = [
     ["Size", bytes(data.totalSize)],
     ["Layers", number(blobs.length)],
-    ["Records", number(records.length)],
-    ["Results", number(data.results)],
+    ...(isImage
+      ? []
+      : [
+          ["Records", number(records.length)],
+          ["Results", number(data.results)],
+        ]),
   ];
+  if (data.image?.created) facts.push(["Created", visible(data.image.created).slice(0, 10)]);
   if (data.caches.length > 1) facts.unshift(["Caches", `${data.caches.length}`]);
   byId("facts").append(
-    ...facts.map(([label, value]) => make("div", {}, make("dt", {}, label), make("dd", {}, value))),
+    ...facts.map(([label, value]) =>
+      make("div", {}, make("dt", {}, term(label)), make("dd", {}, value)),
+    ),
   );
   byId("footer").textContent = `All times are UTC. ${data.made}`;
   showAges();
@@ -133,14 +148,14 @@ function squarify(sizes, width, height) {
 
 export const bySize = blobs.filter((blob) => blob.size > 0).sort((a, b) => b.size - a.size);
 let tiles = [];
-let drawn = "";
+let mapSize = { width: 0, height: 0 };
 
 /** Draws the map, unless it has its size already. */
 export function showMap() {
   const map = byId("map");
   const { width, height } = map.getBoundingClientRect();
-  if (drawn === `${width} ${height}`) return;
-  drawn = `${width} ${height}`;
+  if (width === 0 || (mapSize.width === width && mapSize.height === height)) return;
+  mapSize = { width, height };
   const total = bySize.reduce((sum, blob) => sum + blob.size, 0);
   // What would be smaller than some pixels is told in one tile.
   const least = (total * 24) / (width * height);
@@ -160,12 +175,17 @@ export function showMap() {
   markTiles();
 }
 
-const boxStyle = ({ x, y, w, h }) => ({
-  left: `${x.toFixed(1)}px`,
-  top: `${y.toFixed(1)}px`,
-  width: `${Math.max(1, w - TILE_GAP).toFixed(1)}px`,
-  height: `${Math.max(1, h - TILE_GAP).toFixed(1)}px`,
-});
+/** In parts of the map, which is narrower on paper. */
+function boxStyle({ x, y, w, h }) {
+  const part = (value, whole) => `${((100 * value) / whole).toFixed(3)}%`;
+  const { width, height } = mapSize;
+  return {
+    left: part(x, width),
+    top: part(y, height),
+    width: part(Math.max(1, w - TILE_GAP), width),
+    height: part(Math.max(1, h - TILE_GAP), height),
+  };
+}
 
 function tileClass({ w, h }) {
   if (w > 104 && h > 46) return "";
@@ -177,24 +197,26 @@ function tileName(blob) {
   const [name] = namesOn(blob);
   return name === undefined
     ? make("span", { class: "mono" }, short(blob.digest))
-    : make("span", {}, visible(name).slice(0, 80));
+    : make("span", {}, visible(name).slice(0, 120));
 }
 
 function makeTile(blob, box, isFirst) {
   const kind = tileClass(box);
+  const [name] = namesOn(blob);
+  const title = name === undefined ? short(blob.digest) : visible(name);
   const label = [
+    ...(name === undefined ? [] : namesOn(blob).map(visible)),
     bytes(blob.size),
     short(blob.digest),
     time(blob.created),
-    ...namesOn(blob).map(visible),
   ];
   const element = make(
     "button",
     {
-      class: `tile${freshness(blob.created) > 0.55 ? " fresh" : ""}${kind}`,
+      class: `tile${kind}`,
       type: "button",
       title: label.join("\n"),
-      "aria-label": `Layer ${short(blob.digest)}, ${bytes(blob.size)}`,
+      "aria-label": `${bytes(blob.size)} ${title}`,
       tabindex: isFirst ? "0" : "-1",
       style: { ...boxStyle(box), "--age": ageColor(blob.created) },
       onclick: () => select({ layer: blob }),
@@ -202,7 +224,7 @@ function makeTile(blob, box, isFirst) {
     },
     ...(kind === " bare"
       ? []
-      : [make("b", {}, bytes(blob.size)), ...(kind === "" ? [tileName(blob)] : [])]),
+      : [make("b", {}, bytes(blob.size)), ...(kind === "" ? [" ", tileName(blob)] : [])]),
   );
   return { blob, element };
 }
@@ -244,5 +266,6 @@ export function markTiles() {
   for (const { blob, element } of tiles) {
     element.setAttribute("aria-pressed", String(blob === selection.layer));
     element.classList.toggle("faded", !matchesBlob(blob));
+    element.classList.toggle("goes", goes.blobs.has(blob));
   }
 }
