@@ -213,7 +213,7 @@ export function applyNames(
   roots: readonly Root[],
   location: string,
 ): LayoutIndex {
-  const table = new NameTable(index.entries, location);
+  const table = new NameTable(index.entries, location, roots);
   for (const { descriptor, names } of roots)
     for (const update of names) table.apply(descriptor, update);
   return { ...index, entries: table.toEntries() };

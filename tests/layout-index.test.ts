@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Root } from "../src/content-store.ts";
+import type { EntryName, Root } from "../src/content-store.ts";
 import { digestOf } from "../src/digest.ts";
 import {
   applyNames,
@@ -14,10 +14,13 @@ import {
   removeEntries,
   resolveEntry,
   sameIndex,
+  sameNameFinder,
 } from "../src/layout-index.ts";
 import type { LayoutIndex } from "../src/layout-index.ts";
 import { OCI_INDEX, OCI_MANIFEST } from "../src/media-types.ts";
+import { canonicalName, isTag, normalizeReference } from "../src/reference.ts";
 import { failure } from "./helpers/errors.ts";
+import { random } from "./helpers/random.ts";
 import { fixture } from "./helpers/temp.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -41,6 +44,15 @@ const root = (seed: string, ...names: Root["names"]): Root => ({
   bytes: bytes("{}"),
   names,
 });
+
+/** What {@link matchesName} says, told by reading every name as a reference. */
+function answers({ refName, imageName }: EntryName, name: string): boolean {
+  const names = [refName, imageName].filter((one) => one !== undefined);
+  if (names.includes(name)) return true;
+  const full = names.filter((one) => !isTag(one)).map(canonicalName);
+  if (!isTag(name)) return canonicalName(name) !== undefined && full.includes(canonicalName(name));
+  return full.some((one) => one !== undefined && normalizeReference(one).tag === name);
+}
 
 const BAD = [
   ["no JSON", "{", "not valid JSON"],
@@ -265,6 +277,79 @@ describe("applyNames", () => {
       return reads;
     };
     expect(work(400)).toBeLessThan(5 * work(100));
+  });
+
+  test("an update among thousands of entries reads none of the other names as references", () => {
+    const entries = Array.from({ length: 2000 }, (_, n) =>
+      entry(`${n}`, image(`registry.example/team/app:tag-${n}`, `tag-${n}`)),
+    );
+    const many = index(...entries);
+    const read = RegExp.prototype.exec;
+    let references = 0;
+    RegExp.prototype.exec = function (this: RegExp, text: string) {
+      if (this.source.length > 200) references++;
+      return read.call(this, text);
+    };
+    try {
+      const names = [parseEntryName("fresh"), parseEntryName("registry.example/team/app:new")];
+      for (const name of names) {
+        applyNames(many, [root("x", { kind: "set", name })], "l");
+        sameNameFinder(many.entries)(name);
+        resolveEntry(many, { name: "registry.example/team/app:tag-1999" }, "l");
+      }
+      applyNames(many, [root("x", { kind: "replace", entry: many.entries[5] as never })], "l");
+    } finally {
+      RegExp.prototype.exec = read;
+    }
+    expect(references).toBeGreaterThan(0);
+    expect(references).toBeLessThan(200);
+  });
+
+  test("one update does the same as among many, whatever the names look like", () => {
+    const { pick, below } = random(7);
+    const spelled = (): string =>
+      pick(["", "", "docker.io/", "docker.io/library/", "r.example:5000/", "localhost/", "team/"]) +
+      pick(["app", "apple", "app", "latest", "a"]) +
+      pick(["", "", ":1", ":latest", ":app", ":1.0", "/x", ":", "@", `@${digest("d")}`]);
+    const oneName = () =>
+      pick([() => ref(spelled()), () => image(spelled(), spelled()), () => ({})])();
+    const told = (run: () => LayoutIndex): string => {
+      try {
+        return text(run());
+      } catch (error) {
+        return String((error as Error).message);
+      }
+    };
+    for (let round = 0; round < 2000; round++) {
+      const before = index(
+        ...Array.from({ length: 1 + below(6) }, () => entry(`${below(4)}`, oneName())),
+      );
+      const nothing = root("", ...Array(9).fill({ kind: "list" }));
+      const first = { ...nothing, descriptor: before.entries[0]?.descriptor as never };
+      const name = pick([
+        () => ({ refName: spelled() }),
+        () => ({ refName: spelled(), imageName: spelled() }),
+        () => parseEntryName(spelled() || "x"),
+      ])();
+      const update = pick([
+        { kind: "set" as const, name },
+        { kind: "list" as const },
+        { kind: "replace" as const, entry: pick(before.entries) },
+      ]);
+      const asked = root(`${below(5)}`, update);
+      expect(told(() => applyNames(before, [asked], "l"))).toBe(
+        told(() => applyNames(before, [first, asked], "l")),
+      );
+      const find = sameNameFinder(before.entries);
+      const few = find(name);
+      for (let n = 0; n < 9; n++) expect(find(name)).toBe(few as never);
+      for (const each of before.entries)
+        expect([each, name, matchesName(each, name.refName ?? "")]).toEqual([
+          each,
+          name,
+          answers(each, name.refName ?? ""),
+        ]);
+    }
   });
 
   test("replacing an entry that has moved fails, one that has become the same does not", async () => {
