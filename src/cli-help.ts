@@ -89,7 +89,7 @@ export function commandHelp(command: CommandSpec, style: HelpStyle): string {
       "Examples",
       command.examples.flatMap((example, index) => [
         ...(index > 0 ? [""] : []),
-        ...wrap(`# ${example.description}`, width - 2).map(indent),
+        ...wrap(example.description, width - 4).map((line) => indent(`# ${line}`)),
         // Never wrapped, so that it can be copied as it stands.
         `  ${example.command}`,
       ]),

@@ -135,7 +135,7 @@ const REGISTRY = [
   },
   {
     name: "check-target",
-    description: "Read a byte of each blob that the target registry says it has",
+    description: "Believe that the target registry has a blob only when a byte of it can be read",
   },
   {
     name: "allow-private-upload",

@@ -29,7 +29,10 @@ export const ENVIRONMENT: readonly (readonly [string, string])[] = [
   ["HTTPS_PROXY, HTTP_PROXY", "The proxy for registries; not asked for hosts on loopback"],
   ["NO_PROXY", "Hosts that are reached without the proxy, separated by commas"],
   ["TMPDIR", "Where archives are unpacked that have no folder near them"],
-  ["AWS_*, AZURE_*, ACTIONS_*", "Credentials and addresses of type=s3, type=azblob and type=gha"],
+  ["AWS_*", "Bucket, region, address and credentials of type=s3, as for Amazon's own clients"],
+  ["BUILDKIT_AZURE_STORAGE_*", "Address and names of type=azblob, as BuildKit reads them"],
+  ["AZURE_*, IDENTITY_*", "Credentials of type=azblob, as for Microsoft's own clients"],
+  ["ACTIONS_*, GITHUB_API_URL", "Addresses and tokens of type=gha, from a workflow's step"],
 ];
 
 const LOCATIONS: Topic = {
@@ -44,7 +47,7 @@ const LOCATIONS: Topic = {
       ],
       [
         "FILE.tar[:NAME][@DIGEST]",
-        "A layout in a tar, .tar.gz or .tar.zst file; also oci-archive:FILE[:NAME]",
+        "A layout in a tar, .tar.gz or .tar.zst file, or what docker save wrote; also with oci-archive: or docker-archive: before it",
       ],
       ["-[:NAME]", "A tar on standard input or standard output"],
       ["HOST/REPO[:TAG][@DIGEST]", "A repository; also with docker:// before it"],
@@ -112,7 +115,7 @@ const LOGIN: Topic = {
       ["--plain-http", "Speak HTTP without TLS"],
     ],
     [
-      ["echo $TOKEN | cacheport ls ghcr.io/me/app --username me --password-stdin", "In a job"],
+      ['echo "$TOKEN" | cacheport ls ghcr.io/me/app --username me --password-stdin', "In a job"],
       [
         "cacheport copy --src-creds me --dest-creds you:$TOKEN a.example/app:1 b.example/app:1",
         "Two registries, two logins",

@@ -12,7 +12,7 @@ export const catCommand = defineCommand({
   name: "cat",
   summary: "Print the bytes of a manifest or a blob",
   description:
-    "Writes the bytes of what a location names to standard output, exactly as they are stored. LOC@DIGEST prints any blob of the store. Of a cache in an object store its one document is printed; the manifest that stands for it elsewhere has a digest. The digest is checked: when it does not fit, the exit code is 4. With --json the bytes are given as base64.",
+    "Writes the bytes of what a location names to standard output, exactly as they are stored. LOC@DIGEST prints any blob of the store. Of a cache in an object store the one document that it has there is printed, not the manifest that stands for it elsewhere. The digest is checked: when it does not fit, the exit code is 4. With --json the bytes are given as base64.",
   operands: [{ name: "LOC", description: "What to print", kind: "location" }],
   options: [PLATFORM_OPTION],
   examples: [

@@ -50,15 +50,17 @@ const OPERANDS = [
   },
 ] as const satisfies readonly OperandSpec[];
 
-/** The options of both words. */
-const OPTIONS = [
-  {
+/** The option for the shape, whose default is another for each word. */
+const shapeOption = (byDefault: string) =>
+  ({
     name: "to",
     value: "SHAPE",
     choices: [...CACHE_SHAPES, "auto"],
-    description:
-      "Shape to write (default image-manifest, with --heal auto); auto keeps it where the registry takes it",
-  },
+    description: `Shape to write (default ${byDefault}); auto keeps it where the registry takes it`,
+  }) as const satisfies OptionSpec;
+
+/** The other options of both words. */
+const OPTIONS = [
   {
     name: "tag",
     short: "t",
@@ -95,6 +97,7 @@ export const convertCommand = defineCommand({
       name: "exact",
       description: "BuildKit's own bytes of caches that become one: join no leaves",
     },
+    shapeOption("image-manifest, with --heal auto"),
     ...OPTIONS,
   ],
   examples: [
@@ -136,8 +139,8 @@ export const healCommand = defineCommand({
   summary: "Let BuildKit find the whole cache, every time",
   description:
     "BuildKit's import loses cache hits where several leaves of a cache share steps: several platforms, several targets of a bake, merged caches. Which hits are lost changes from run to run. This adds one record without a result whose inputs are all leaves; BuildKit itself takes no notice of it, and its import then loses nothing. A cache that loses nothing stays as it is and keeps its digest. merge and prune heal what they write.\n\nA later --cache-to writes the cache anew, so this is best the last step of a CI job. It is convert --heal by another name, and keeps the shape unless --to is given.",
-  operands: OPERANDS,
-  options: OPTIONS,
+  operands: [{ ...OPERANDS[0], description: "The cache to heal" }, OPERANDS[1]],
+  options: [shapeOption("auto"), ...OPTIONS],
   examples: [
     { command: "cacheport heal ./cache", description: "Heal a cache folder in place" },
     {

@@ -60,7 +60,7 @@ export const copyCommand = defineCommand({
   name: "copy",
   summary: "Copy images, indexes, caches or any artifact; digests stay as they are",
   description:
-    "Copies what SRC names, with everything that it reaches, to DST, which may be a layout folder, an archive or a registry. Only --compression changes digests. Every byte is checked against its digest; blobs that DST has already are skipped. Nothing is named in DST before all of its content is there. Without a name in DST the source's own is kept.",
+    "Copies what SRC names, with everything that it reaches, to DST: a layout folder, an archive, a registry or, for a cache, an object store. Only --compression changes digests. Every byte is checked against its digest; blobs that DST has already are skipped. Nothing is named in DST before all of its content is there. Without a name in DST the source's own is kept.",
   operands: [
     { name: "SRC", description: "What to copy", kind: "location" },
     { name: "DST", description: "Where to copy it", kind: "location", target: true },

@@ -20,7 +20,13 @@ export const expireCommand = defineCommand({
   summary: "Remove caches by age, count and name",
   description:
     "Removes the names of caches that have served their time, in a repository, a layout folder, an archive or an object store. The age of a cache is that of its newest result: a copy does not make it young. Images and other artifacts are left alone, and so is a cache whose age is not known.\n\nWith --keep the newest N caches stay whatever their age (several names of one cache count once); without --max-age all others go. With --max-age those go that are older.\n\nWhat stays is never harmed: children of indexes that stay, what refers to it and what it refers to are kept. In a registry the manifest is deleted with its tags when nothing else names it, else the tag alone, in the way that the registry has for it; where a registry deletes nothing the exit code is 5. In a folder the blobs go with gc.",
-  operands: [{ name: "LOC", description: "A repository, a layout, an archive", kind: "location" }],
+  operands: [
+    {
+      name: "LOC",
+      description: "A repository, a layout, an archive or an object store",
+      kind: "location",
+    },
+  ],
   options: [
     { name: "keep", value: "N", description: "Keep the N newest caches" },
     {

@@ -25,9 +25,9 @@ import type { WalkOptions } from "./walk.ts";
 /** `cacheport ls LOC`: the names in a store and what they are. */
 export const lsCommand = defineCommand({
   name: "ls",
-  summary: "List the names in a layout, an archive or a repository",
+  summary: "List the names in a layout, an archive, a repository or an object store",
   description:
-    "Lists the entries of index.json, or the tags of a repository, in their own order: what each one is, how much it weighs, for which platform. With a name only that entry. SIZE is the content that the entry lists itself; an index of manifests shows none.",
+    "Lists the entries of index.json, or the tags of a repository, in their own order: what each one is, how much it weighs, for which platform. With a name only that entry. SIZE is the content that the entry lists itself; an index of manifests shows none. What lies in a layout folder and no name reaches is told in one line on standard error.",
   operands: [{ name: "LOC", description: "What to list", kind: "location" }],
   options: [
     { name: "tree", description: "Show all content below each entry" },

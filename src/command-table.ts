@@ -18,7 +18,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "ls",
-    summary: "List the names in a layout, an archive or a repository",
+    summary: "List the names in a layout, an archive, a repository or an object store",
     load: async () => (await import("./command-ls.ts")).lsCommand,
   },
   {
@@ -88,7 +88,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "untag",
-    summary: "Remove names from a layout or a repository",
+    summary: "Remove names from a layout, an archive, a repository or an object store",
     load: async () => (await import("./command-untag.ts")).untagCommand,
   },
   {

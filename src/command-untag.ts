@@ -18,7 +18,7 @@ interface Removal extends NameRemoval {
 /** `cacheport untag LOC...`: removes names. */
 export const untagCommand = defineCommand({
   name: "untag",
-  summary: "Remove names from a layout or a repository",
+  summary: "Remove names from a layout, an archive, a repository or an object store",
   description:
     "Removes the name that each LOC ends with. In a layout folder or an archive the entry goes from index.json; its content stays until gc, or until an archive is written anew. LAYOUT@DIGEST removes every entry for that digest, those without a name too. In a registry the tag is deleted, in the way that the registry has for it, and REPOSITORY@DIGEST deletes a manifest that no tag and no other manifest names; where a registry deletes nothing the exit code is 5. All names are looked up before the first one is removed.",
   operands: [

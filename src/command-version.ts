@@ -7,7 +7,7 @@ export const versionCommand = defineCommand({
   name: "version",
   summary: "Print the version, and what the program was built from and for",
   description:
-    "Prints the version of cacheport, the commit that it was built from, the version of the runtime that is in it, and the system that it was built for. A commit that ends with -dirty had changes that are in no commit.",
+    "Prints the version of cacheport, the commit that it was built from, the version of Bun that runs it, and the system that it was built for (bun for cacheport.js). A commit that ends with -dirty had changes that are in no commit.",
   operands: [],
   options: [],
   examples: [{ command: "cacheport version --json", description: "For scripts" }],

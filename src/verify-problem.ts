@@ -57,7 +57,10 @@ export const PROBLEMS = {
     "warning",
     "a rule of the object store removes blobs while a name needs them: fatal for a build",
   ],
-  BLOBS_OLDER: ["note", "blobs in an object store have an age at which a rule removes them first"],
+  BLOBS_OLDER: [
+    "note",
+    "blobs in an object store are older than their name: a rule by age removes them first",
+  ],
   OVER_OCI_LIMIT: ["note", "BuildKit imports no such document over 1 MiB from elsewhere"],
   EMPTY_CACHE: ["note", "a cache without layers"],
   LAYER_UNCHECKED: ["note", "an image's layer of an unknown type, which was not unpacked"],

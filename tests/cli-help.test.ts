@@ -139,6 +139,32 @@ describe.each(COMMANDS.map((entry) => [entry.name, entry] as const))(
   },
 );
 
+test.each(COMMANDS.map(({ name }) => name))(
+  "every line of the examples of %s is a comment or a command, at any width",
+  async (name) => {
+    const spec = await COMMANDS.find((entry) => entry.name === name)!.load();
+    for (const columns of [40, 80, 120]) {
+      const help = commandHelp(spec, { columns, colors: false });
+      const [, examples = ""] = /\nExamples:\n([^]*?)(?:\n\n\S|$)/.exec(help) ?? [];
+      for (const line of examples.split("\n").filter((text) => text !== ""))
+        expect(line).toMatch(new RegExp(`^  (?:# |.*cacheport ${name}\\b)`));
+    }
+  },
+);
+
+test("heal and convert each tell their own default shape", async () => {
+  const help = async (name: string) =>
+    commandHelp(await COMMANDS.find((entry) => entry.name === name)!.load(), PLAIN).replace(
+      /\s+/g,
+      " ",
+    );
+  expect(await help("heal")).toContain("Shape to write (default auto);");
+  expect(await help("convert")).toContain(
+    "Shape to write (default image-manifest, with --heal auto);",
+  );
+  expect(await help("heal")).not.toContain("to convert");
+});
+
 describe("the manual page", () => {
   const page = manPage([EXAMPLE]);
 
