@@ -77,7 +77,7 @@ const VIEWS = {
         : []),
       ["Size", "70px", (blob) => blob.size ?? -1, (blob) => bytes(blob.size), true],
       ["Share", "minmax(36px, 0.6fr)", undefined, barCell],
-      ["Created", "116px", (blob) => blob.created ?? -Infinity, (blob) => time(blob.created)],
+      ["Created", "128px", (blob) => blob.created ?? -Infinity, (blob) => time(blob.created)],
       ["Depth", "46px", (blob) => blob.depth, (blob) => number(blob.depth), true],
       ...(data.kind === "image"
         ? []

@@ -218,7 +218,12 @@ function makeTile(blob, box, isFirst) {
       title: label.join("\n"),
       "aria-label": `${bytes(blob.size)} ${title}`,
       tabindex: isFirst ? "0" : "-1",
-      style: { ...boxStyle(box), "--age": ageColor(blob.created) },
+      style: {
+        ...boxStyle(box),
+        "--age": ageColor(blob.created),
+        // Lines of the name that have room below the size.
+        "--lines": String(Math.max(1, Math.min(4, Math.floor((box.h - 36) / 18)))),
+      },
       onclick: () => select({ layer: blob }),
       onkeydown: moveInMap,
     },

@@ -73,25 +73,48 @@ function limitOf(step) {
   return Math.floor(exact / grain) * grain;
 }
 
+/** A limit as prune reads it, to the byte. */
+function written(limit) {
+  for (const [unit, size] of /** @type {const} */ ([
+    ["GB", 1e9],
+    ["MB", 1e6],
+    ["kB", 1e3],
+  ]))
+    if (limit >= size && (limit * 1000) % size === 0) return `${limit / size}${unit}`;
+  return String(limit);
+}
+
 /** Shows what would go. */
 export function showLimit(limit) {
   const { size, kept, keptBlobs } = resultsWithin(limit);
-  goes.blobs = new Set(blobs.filter((blob) => !keptBlobs.has(blob)));
   const lost = allResults.filter((result) => !kept.has(result));
+  // A cache without any result is written by nobody.
+  const isKept = lost.length === 0 || kept.size === 0;
   const stays = new Set([...kept].map(({ record }) => record));
-  goes.records = new Set(lost.map(({ record }) => record).filter((record) => !stays.has(record)));
+  // What the manifest does not list is gone already.
+  const gone = blobs.filter((blob) => blob.size !== null && !keptBlobs.has(blob));
+  goes.blobs = new Set(isKept ? [] : gone);
+  goes.records = new Set(
+    isKept ? [] : lost.map(({ record }) => record).filter((record) => !stays.has(record)),
+  );
   byId("limit").setAttribute("aria-valuetext", bytes(limit));
   byId("limit-text").textContent = bytes(limit);
   byId("went").replaceChildren(
-    ...(lost.length === 0 && goes.blobs.size === 0
-      ? ["Nothing goes: everything fits."]
+    ...(isKept
+      ? [
+          lost.length === 0
+            ? "Nothing goes: everything fits."
+            : "No result is as small as that: prune would leave the cache as it is.",
+        ]
       : [
           make("b", {}, bytes(data.totalSize - size)),
-          ` would go: ${plural(goes.blobs.size, "layer")} of ${number(blobs.length)}, `,
+          ` would go: ${plural(gone.length, "layer")} of ${number(blobs.length)}, `,
           `${plural(lost.length, "result")} of ${number(allResults.length)}. `,
           make("b", {}, bytes(size)),
           " would stay. ",
-          commandLine(`cacheport prune ${shellWord(data.name)} --max-size ${limit} --dry-run`),
+          commandLine(
+            `cacheport prune ${shellWord(data.name)} --max-size ${written(limit)} --dry-run`,
+          ),
         ]),
   );
   markTiles();
