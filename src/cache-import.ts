@@ -90,30 +90,43 @@ class ImportWalk {
   readonly #records: readonly CacheRecord[];
   readonly #joined: readonly number[];
   /** The records in an order in which each comes after its inputs. */
-  readonly #order: readonly number[];
-  /** The first link of each record; links lie one after another. */
-  readonly #starts: Int32Array;
+  readonly #order: Int32Array;
+  /** The first input of each record, and the first link of each input; all lie one after another. */
+  readonly #inputs: Int32Array;
+  readonly #links: Int32Array;
   readonly #targets: Int32Array;
   /** For each link, 1 when the last import has lost it. */
   readonly #isLost: Uint8Array;
   /** For each record, the leaf (from 1) within which it was stored, and within which it was last visited. */
   readonly #storedBy: Int32Array;
   readonly #visitedBy: Int32Array;
+  readonly #isMissing: Uint8Array;
+  /** The records that are being stored, and the next link of each. */
+  readonly #open: Int32Array;
+  readonly #next: Int32Array;
 
   constructor({ records, joined = [] }: CacheConfig) {
     this.#records = records;
     this.#joined = joined;
-    this.#order = inputsFirst(records);
-    this.#starts = new Int32Array(records.length + 1);
+    this.#order = Int32Array.from(inputsFirst(records));
+    this.#inputs = new Int32Array(records.length + 1);
+    const links = [0];
     const targets: number[] = [];
     for (const [at, { inputs }] of records.entries()) {
-      for (const alternatives of inputs) for (const { link } of alternatives) targets.push(link);
-      this.#starts[at + 1] = targets.length;
+      for (const alternatives of inputs) {
+        for (const { link } of alternatives) targets.push(link);
+        links.push(targets.length);
+      }
+      this.#inputs[at + 1] = links.length - 1;
     }
+    this.#links = Int32Array.from(links);
     this.#targets = Int32Array.from(targets);
     this.#isLost = new Uint8Array(targets.length);
     this.#storedBy = new Int32Array(records.length);
     this.#visitedBy = new Int32Array(records.length);
+    this.#isMissing = new Uint8Array(records.length);
+    this.#open = new Int32Array(records.length);
+    this.#next = new Int32Array(records.length);
   }
 
   /** How many links there are. */
@@ -136,17 +149,21 @@ class ImportWalk {
 
   /** The records that a build does not find after the last import. */
   missing(): number[] {
-    const isMissing = new Uint8Array(this.#records.length);
+    const [inputs, links, targets] = [this.#inputs, this.#links, this.#targets];
+    const [isLost, isMissing] = [this.#isLost, this.#isMissing.fill(0)];
     const missing: number[] = [];
     for (const at of this.#order) {
-      let link = this.#starts[at] as number;
-      for (const alternatives of (this.#records[at] as CacheRecord).inputs) {
-        let isFound = false;
-        for (const { link: below } of alternatives)
-          if (this.#isLost[link++] === 0 && isMissing[below] === 0) isFound = true;
-        if (!isFound) isMissing[at] = 1;
+      const end = inputs[at + 1] as number;
+      for (let input = inputs[at] as number; input < end; input++) {
+        let link = links[input] as number;
+        const last = links[input + 1] as number;
+        while (link < last && (isLost[link] === 1 || isMissing[targets[link] as number] === 1))
+          link++;
+        if (link < last) continue;
+        isMissing[at] = 1;
+        missing.push(at);
+        break;
       }
-      if (isMissing[at] === 1) missing.push(at);
     }
     return missing;
   }
@@ -168,32 +185,36 @@ class ImportWalk {
 
   /** Stores a record and what lies below it, each record's links one after another. */
   #walk(root: number, leaf: number, lost: number[]): void {
-    const open: number[] = [];
-    const next: number[] = [];
+    const [open, next, targets] = [this.#open, this.#next, this.#targets];
+    const [storedBy, visitedBy] = [this.#storedBy, this.#visitedBy];
+    let depth = 0;
     const enter = (at: number): void => {
-      this.#visitedBy[at] = leaf;
-      if (this.#storedBy[at] !== 0) return;
-      this.#storedBy[at] = leaf;
-      open.push(at);
-      next.push(this.#starts[at] as number);
+      visitedBy[at] = leaf;
+      if (storedBy[at] !== 0) return;
+      storedBy[at] = leaf;
+      open[depth] = at;
+      next[depth++] = this.#firstLink(at);
     };
-    if (this.#visitedBy[root] !== leaf) enter(root);
-    while (open.length > 0) {
-      const at = open.at(-1) as number;
-      const link = next.at(-1) as number;
-      if (link === this.#starts[at + 1]) {
-        open.pop();
-        next.pop();
+    if (visitedBy[root] !== leaf) enter(root);
+    while (depth > 0) {
+      const at = open[depth - 1] as number;
+      const link = next[depth - 1] as number;
+      if (link === this.#firstLink(at + 1)) {
+        depth--;
         continue;
       }
-      next[next.length - 1] = link + 1;
-      const target = this.#targets[link] as number;
-      if (this.#visitedBy[target] !== leaf) enter(target);
-      else if (this.#storedBy[target] !== leaf) {
+      next[depth - 1] = link + 1;
+      const target = targets[link] as number;
+      if (visitedBy[target] !== leaf) enter(target);
+      else if (storedBy[target] !== leaf) {
         this.#isLost[link] = 1;
         lost.push(link);
       }
     }
+  }
+
+  #firstLink(record: number): number {
+    return this.#links[this.#inputs[record] as number] as number;
   }
 }
 

@@ -151,16 +151,17 @@ async function show(
   settings: StoreSettings,
   builds: readonly Build[],
 ): Promise<void> {
-  const { inspect, inspectCache, nameInspected } = await import("./inspect.ts");
-  const plain = await inspect(store, descriptor, settings);
-  let found = plain;
+  const { inspectAndRead, inspectCache, nameInspected } = await import("./inspect.ts");
+  const plain = await inspectAndRead(store, descriptor, settings);
+  let { found } = plain;
   let conflicts: { found: OwnConflict[]; text: string } | undefined;
   const isNamed = args.value("files") === undefined;
-  if (isNamed && (plain.kind === "cache" || builds.length > 0)) {
+  if (isNamed && (found.kind === "cache" || builds.length > 0)) {
     const { readCache } = await import("./cache-read.ts");
-    const set = await readCache(store, descriptor, settings);
+    const set = plain.cache ?? (await readCache(store, descriptor, settings));
     const namesOf = await naming(set, builds);
-    found = nameInspected(inspectCache(set), set.caches, namesOf);
+    const cache = found.kind === "cache" ? found : inspectCache(set);
+    found = nameInspected(cache, set.caches, namesOf);
     if (args.flag("conflicts")) {
       const { findOwnConflicts, ownConflictText } = await import("./inspect-conflicts.ts");
       const own = findOwnConflicts(set.caches, namesOf);

@@ -117,11 +117,33 @@ export async function inspect(
   root: Descriptor,
   options: WalkOptions,
 ): Promise<Inspected> {
+  return (await inspectAndRead(reader, root, options)).found;
+}
+
+/** {@link inspect}, together with the cache that was read for it, an inline one too. */
+export async function inspectAndRead(
+  reader: ContentReader,
+  root: Descriptor,
+  options: WalkOptions,
+): Promise<{ found: Inspected; cache: CacheSet | undefined }> {
   const descriptor = await nameType(reader, root, options);
-  const { mediaType } = descriptor;
-  if (!isDocumentType(mediaType)) return plainBlob(descriptor);
+  if (!isDocumentType(descriptor.mediaType))
+    return { found: plainBlob(descriptor), cache: undefined };
   const cache = await tryReadCache(reader, descriptor, options);
-  if (cache && cache.shape !== "inline") return inspectCache(cache);
+  const found =
+    cache && cache.shape !== "inline"
+      ? inspectCache(cache)
+      : await inspectDocument(reader, descriptor, options);
+  return { found, cache };
+}
+
+/** Inspects a document that is no cache. */
+async function inspectDocument(
+  reader: ContentReader,
+  descriptor: Descriptor,
+  options: WalkOptions,
+): Promise<InspectedImage | InspectedOther> {
+  const { mediaType } = descriptor;
   const bytes = await reader.read(descriptor, options.limits.manifest);
   const what = `manifest "${descriptor.digest}"`;
   const document = parseDocument(bytes, mediaType, what);
