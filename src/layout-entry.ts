@@ -5,7 +5,7 @@
  * Source: OCI image-spec, image-layout.md, "index.json file".
  */
 import type { EntryName, NamedEntry } from "./content-store.ts";
-import { DescriptorSchema, orderDescriptor } from "./descriptor.ts";
+import { DescriptorSchema, isPlainDescriptor, orderDescriptor } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
@@ -41,7 +41,7 @@ export function readEntry(raw: JsonObject, text: string | undefined, what: strin
 }
 
 function toEntry(raw: JsonObject, what: string, text?: string): IndexEntry {
-  const descriptor = plainDescriptor(raw) ?? checkSchema(DescriptorSchema, raw, what);
+  const descriptor = isPlainDescriptor(raw) ? raw : checkSchema(DescriptorSchema, raw, what);
   const annotations = descriptor.annotations ?? {};
   const subject = annotations[ANNOTATION_MANIFEST_SUBJECT];
   return {
@@ -51,31 +51,6 @@ function toEntry(raw: JsonObject, what: string, text?: string): IndexEntry {
     refName: annotations[ANNOTATION_REF_NAME] || undefined,
     imageName: annotations[ANNOTATION_IMAGE_NAME] || undefined,
     subject: isDigest(subject) ? subject : undefined,
-  };
-}
-
-/** The fields that an entry has as BuildKit, containerd and the tools of the field write it. */
-const PLAIN_FIELDS = new Set(["mediaType", "digest", "size", "annotations"]);
-
-/**
- * An entry with nothing but the usual fields, as the schema would give it: an index may
- * have hundreds of thousands, and the schema takes most of the time of reading it.
- *
- * @returns Undefined for any other entry, which is for the schema to judge.
- */
-function plainDescriptor(raw: JsonObject): Descriptor | undefined {
-  for (const key in raw) if (!PLAIN_FIELDS.has(key)) return undefined;
-  const { mediaType, digest, size, annotations } = raw;
-  if (typeof mediaType !== "string" || !isDigest(digest)) return undefined;
-  if (!Number.isSafeInteger(size) || (size as number) < 0) return undefined;
-  if (annotations === undefined) return { mediaType, digest, size: size as number };
-  if (!isJsonObject(annotations)) return undefined;
-  for (const key in annotations) if (typeof annotations[key] !== "string") return undefined;
-  return {
-    mediaType,
-    digest,
-    size: size as number,
-    annotations: annotations as Record<string, string>,
   };
 }
 
