@@ -130,7 +130,9 @@ export function completeHint(
 
 /** How to be rid of what no name reaches in a place. */
 export function gcHint(location: string): string {
-  return `"cacheport gc ${shellWord(location)}" removes what is older than its grace`;
+  // With its secrets masked it is nothing to paste.
+  const place = location.includes("***") ? "" : ` ${shellWord(location)}`;
+  return `"cacheport gc${place}" removes what is older than its grace`;
 }
 
 /** A word as a shell reads it. */

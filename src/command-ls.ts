@@ -17,6 +17,7 @@ import type { Location } from "./location.ts";
 import { openSource, storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import { formatPlatform } from "./platform.ts";
+import type { Amount } from "./reachable.ts";
 import { formatTable } from "./cli-table.ts";
 import { contentTrees, formatTree, nameTree } from "./cli-tree.ts";
 import { formatBytes } from "./units.ts";
@@ -27,7 +28,7 @@ export const lsCommand = defineCommand({
   name: "ls",
   summary: "List the names in a layout, an archive, a repository or an object store",
   description:
-    "Lists the entries of index.json, or the tags of a repository, in their own order: what each one is, how much it weighs, for which platform. With a name only that entry. SIZE is the content that the entry lists itself; an index of manifests shows none. What lies in a layout folder and no name reaches is told in one line on standard error.",
+    "Lists the entries of index.json, or the tags of a repository, in their own order: what each one is, how much it weighs, for which platform. With a name only that entry. SIZE is the content that the entry lists itself; an index of manifests shows none. What no name reaches in a layout folder or an object store is told in one line on standard error.",
   operands: [{ name: "LOC", description: "What to list", kind: "location" }],
   options: [
     { name: "tree", description: "Show all content below each entry" },
@@ -73,17 +74,16 @@ export const lsCommand = defineCommand({
         if (listed.length === 0) context.note(`There are no names in ${location.text}`);
         const unreached = isAll ? ((await store.unreached?.()) ?? []) : [];
         await context.result([...listed, ...unreached.map(unreachedEntry)], () =>
-          [
-            renderTable(listed, context, args.flag("digests")),
-            unreached.length === 0
-              ? ""
-              : `${unreached.length} blobs (${formatBytes(totalSize(unreached))}) that no name reaches\n`,
-          ].join(""),
+          renderTable(listed, context, args.flag("digests")),
         );
+        if (unreached.length > 0) {
+          const amount = { blobs: unreached.length, bytes: totalSize(unreached) };
+          context.note(amountLine(location.text, amount));
+        }
       }
       if (isAll && location.kind === "directory") {
-        const line = await unreachedLine(store, location, entries, settings);
-        if (line !== undefined) context.note(line);
+        const amount = await unreachedAmount(store, location.path, entries, settings);
+        if (amount && amount.blobs > 0) context.note(amountLine(location.text, amount));
       }
     } finally {
       await store.close();
@@ -91,24 +91,27 @@ export const lsCommand = defineCommand({
   },
 });
 
-/** What no name reaches in a layout folder, and how to remove it; undefined for nothing. */
-async function unreachedLine(
+/** What no name reaches in a layout folder; undefined where it cannot be told. */
+async function unreachedAmount(
   store: Store,
-  { path, text }: Extract<Location, { kind: "directory" }>,
+  folder: string,
   entries: readonly NamedEntry[],
   settings: StoreSettings,
-): Promise<string | undefined> {
+): Promise<Amount | undefined> {
   try {
     const { measureUnreached } = await import("./reachable.ts");
-    const amount = await measureUnreached(store, path, entries, settings);
-    if (!amount || amount.blobs === 0) return undefined;
-    const what = `${count(amount.blobs, "blob")} (${formatBytes(amount.bytes)})`;
-    return `No name reaches ${what}: ${printable(gcHint(text))}`;
+    return (await measureUnreached(store, folder, entries, settings)) ?? undefined;
   } catch (error) {
     // The names are listed: what lies beside them is no reason to fail.
     if (isCacheportError(error) && error.code !== "INTERRUPTED") return undefined;
     throw error;
   }
+}
+
+/** How much no name reaches, and how to remove it. */
+function amountLine(place: string, { blobs, bytes }: Amount): string {
+  const what = `${count(blobs, "blob")} (${formatBytes(bytes)})`;
+  return `No name reaches ${what}: ${printable(gcHint(place))}`;
 }
 
 /** The names that a query asks for, without asking what they stand for. */

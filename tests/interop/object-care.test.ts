@@ -30,7 +30,7 @@ const good = async (...args: string[]) => {
   return run;
 };
 const names = async (store: string): Promise<string[]> =>
-  (await good("ls", store, "--json"))
+  (await cacheport(["ls", store, "--json", "--progress=none"]))
     .json()
     .map(({ refName }: any) => refName)
     .filter((name: unknown) => name !== null);
@@ -101,10 +101,18 @@ describe.skipIf(!hasStores).each(["s3", "azblob"] as const)("looking after %s", 
     expect((await good("cat", `${store},name=one`)).stdout).not.toContain(LEAF);
     // It is there still: no name reaches it, and it is young.
     expect(await has(`blobs/${LEAF}`)).toBe(true);
-    const unreached = (await good("ls", store, "--json"))
+    const unreached = (await cacheport(["ls", store, "--json"]))
       .json()
       .filter(({ refName }: any) => refName === null);
     expect(unreached.map(({ digest }: any) => digest)).toContain(LEAF);
+    const listed = await cacheport(["ls", store]);
+    expect(listed.stdout).not.toContain("no name");
+    // The store's text has secrets, so none is given to paste.
+    expect(listed.stderr).toMatch(
+      new RegExp(
+        `^No name reaches ${unreached.length} blobs? \\(.*B\\): "cacheport gc" removes what is older than its grace\n$`,
+      ),
+    );
     const young = await cacheport(["gc", store, "--json"]);
     expect(young.json()).toMatchObject({ removed: [], young: unreached.length });
     expect(young.stderr).toContain("younger than --grace");
