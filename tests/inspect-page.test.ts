@@ -16,6 +16,7 @@ import { vector } from "./helpers/explain-vectors.ts";
 import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
 import { graphSource, HOSTILE_TEXTS } from "./helpers/graph-source.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
+import { TestRegistry } from "./helpers/test-registry.ts";
 
 // A browser takes its time to start on a busy machine.
 setDefaultTimeout(60_000);
@@ -419,4 +420,22 @@ test("the page of an index of images asks for one of them", async () => {
   ]);
   expect(one.code).toBe(0);
   expect(one.stdout).toContain('"kind":"image"');
+});
+
+test("layers in a registry are not downloaded for a page, and listed where a folder has them", async () => {
+  const registry = await TestRegistry.start();
+  try {
+    const there = `${registry.domain}/app/cache:main`;
+    expect(await cacheport(["copy", `${fixture("grown")}:main`, there])).toMatchObject({ code: 0 });
+    registry.seen.length = 0;
+    const far = await cacheport(["inspect", there, "--format", "html"]);
+    expect(far.code).toBe(0);
+    expect(far.stdout).toContain('"files":{}');
+    // The manifest and the cache config, and no layer.
+    expect(registry.requests("GET", /\/blobs\//)).toHaveLength(1);
+    const near = await cacheport(["inspect", `${fixture("grown")}:main`, "--format", "html"]);
+    expect(near.stdout).not.toContain('"files":{}');
+  } finally {
+    registry.stop();
+  }
 });
