@@ -72,6 +72,7 @@ export const COMPOUNDS: readonly string[] = [
   "content-store",
   "go-json",
   "media-types",
+  "plain-json",
   "self-check",
   "self-check-sample",
   "self-check-system",
@@ -83,7 +84,7 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   [
     "values",
     `cache-time cache-types concurrency descriptor digest documents errors go-json media-types paths
-     platform progress reference cli-suggestion text-files* units`,
+     plain-json platform progress reference cli-suggestion text-files* units`,
   ],
   ["documents", "cache-* document* image-* layout-marker"],
   [

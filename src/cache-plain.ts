@@ -14,6 +14,7 @@ import type {
 } from "./cache-types.ts";
 import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
+import { fieldNames, PlainReader, readPlain } from "./plain-json.ts";
 
 /**
  * Reads a cache config.
@@ -26,194 +27,101 @@ export function readPlainConfig(
   bytes: Uint8Array,
   isTime: (text: string) => boolean,
 ): CacheConfig | undefined {
-  if (!isPlainText(bytes)) return undefined;
-  try {
-    return new ConfigReader(bytes, isTime).read();
-  } catch (error) {
-    if (error === OTHER) return undefined;
-    throw error;
-  }
+  return readPlain(bytes, (plain) => new ConfigReader(plain, isTime).read());
 }
 
-/** Is thrown where something is spelled in another way. */
-const OTHER = Symbol("other");
+const CONFIG_FIELDS = fieldNames("layers", "records");
+// Annotations of layers, which are for object stores, are left to the schema.
+const LAYER_FIELDS = fieldNames("blob", "parent");
+const RECORD_FIELDS = fieldNames("layers", "chains", "digest", "inputs");
+const RESULT_FIELDS = fieldNames("layer", "createdAt");
+const CHAIN_FIELDS = fieldNames("layers", "createdAt");
+const INPUT_FIELDS = fieldNames("selector", "link");
 
-const QUOTE = 0x22;
-const COMMA = 0x2c;
-const MINUS = 0x2d;
-const ZERO = 0x30;
-const NINE = 0x39;
-const COLON = 0x3a;
-const OPEN_LIST = 0x5b;
-const BACKSLASH = 0x5c;
-const CLOSE_LIST = 0x5d;
-const OPEN_OBJECT = 0x7b;
-const CLOSE_OBJECT = 0x7d;
-
-/** Printable ASCII alone, without an escape. */
-function isPlainText(bytes: Uint8Array): boolean {
-  for (let at = 0; at < bytes.length; at++) {
-    const byte = bytes[at] as number;
-    if (byte < 0x20 || byte > 0x7e || byte === BACKSLASH) return false;
-  }
-  return true;
-}
-
-class ConfigReader {
-  readonly #bytes: Buffer;
+class ConfigReader extends PlainReader {
   readonly #isTime: (text: string) => boolean;
-  /** Texts that come again and again: blobs and selectors. */
-  readonly #known = new Map<string, string>();
-  #at = 0;
 
   constructor(bytes: Uint8Array, isTime: (text: string) => boolean) {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    super(bytes);
     this.#isTime = isTime;
   }
 
   read(): CacheConfig {
-    const config: CacheConfig = { layers: [], records: [] };
-    this.#fields((name) => {
-      if (name === "layers") config.layers = this.#list(() => this.#layer());
-      else if (name === "records") config.records = this.#list(() => this.#record());
-      else throw OTHER;
-    });
-    if (this.#at !== this.#bytes.length) throw OTHER;
-    return config;
+    let layers: CacheLayer[] | undefined;
+    let records: CacheRecord[] | undefined;
+    let seen = 0;
+    for (let field: number; (field = this.field(CONFIG_FIELDS, seen)) !== -1; seen |= 1 << field) {
+      if (field === 0) layers = this.list(this.#layer);
+      else records = this.list(this.#record);
+    }
+    this.end();
+    return { layers: layers ?? [], records: records ?? [] };
   }
 
-  #layer(): CacheLayer {
+  readonly #layer = (): CacheLayer => {
     let blob: string | undefined;
     let parent = 0;
-    this.#fields((name) => {
-      // Annotations, which are for object stores, are left to the schema.
-      if (name === "blob") blob = this.#again(this.#text());
-      else if (name === "parent") parent = this.#number();
-      else throw OTHER;
-    });
-    if (!isDigest(blob)) throw OTHER;
+    let seen = 0;
+    for (let field: number; (field = this.field(LAYER_FIELDS, seen)) !== -1; seen |= 1 << field) {
+      if (field === 0) blob = this.again();
+      else parent = this.number();
+    }
+    if (!isDigest(blob)) this.refuse();
     return { blob: blob as Digest, parent };
-  }
+  };
 
-  #record(): CacheRecord {
-    let results: CacheResult[] = [];
-    let chains: ChainedResult[] = [];
+  readonly #record = (): CacheRecord => {
+    let results: CacheResult[] | undefined;
+    let chains: ChainedResult[] | undefined;
     let digest = "";
-    let inputs: CacheInput[][] = [];
-    this.#fields((name) => {
-      if (name === "layers") results = this.#list(() => this.#result());
-      else if (name === "chains") chains = this.#list(() => this.#chain());
-      else if (name === "digest") digest = this.#text();
-      else if (name === "inputs") inputs = this.#list(() => this.#list(() => this.#input()));
-      else throw OTHER;
-    });
-    return { results, chains, digest, inputs };
-  }
+    let inputs: CacheInput[][] | undefined;
+    let seen = 0;
+    for (let field: number; (field = this.field(RECORD_FIELDS, seen)) !== -1; seen |= 1 << field) {
+      if (field === 0) results = this.list(this.#result);
+      else if (field === 1) chains = this.list(this.#chain);
+      else if (field === 2) digest = this.text();
+      else inputs = this.list(this.#alternatives);
+    }
+    return { results: results ?? [], chains: chains ?? [], digest, inputs: inputs ?? [] };
+  };
 
-  #result(): CacheResult {
+  readonly #result = (): CacheResult => {
     let layer = 0;
     let createdAt: string | undefined;
-    this.#fields((name) => {
-      if (name === "layer") layer = this.#number();
-      else if (name === "createdAt") createdAt = this.#text();
-      else throw OTHER;
-    });
+    let seen = 0;
+    for (let field: number; (field = this.field(RESULT_FIELDS, seen)) !== -1; seen |= 1 << field) {
+      if (field === 0) layer = this.number();
+      else createdAt = this.text();
+    }
     return { layer, createdAt: this.#time(createdAt) };
-  }
+  };
 
-  #chain(): ChainedResult {
-    let layers: number[] = [];
+  readonly #chain = (): ChainedResult => {
+    let layers: number[] | undefined;
     let createdAt: string | undefined;
-    this.#fields((name) => {
-      if (name === "layers") layers = this.#list(() => this.#number());
-      else if (name === "createdAt") createdAt = this.#text();
-      else throw OTHER;
-    });
-    return { layers, createdAt: this.#time(createdAt) };
-  }
+    let seen = 0;
+    for (let field: number; (field = this.field(CHAIN_FIELDS, seen)) !== -1; seen |= 1 << field) {
+      if (field === 0) layers = this.list(this.number);
+      else createdAt = this.text();
+    }
+    return { layers: layers ?? [], createdAt: this.#time(createdAt) };
+  };
 
-  #input(): CacheInput {
+  readonly #alternatives = (): CacheInput[] => this.list(this.#input);
+
+  readonly #input = (): CacheInput => {
     let selector = "";
     let link = 0;
-    this.#fields((name) => {
-      if (name === "selector") selector = this.#again(this.#text());
-      else if (name === "link") link = this.#number();
-      else throw OTHER;
-    });
+    let seen = 0;
+    for (let field: number; (field = this.field(INPUT_FIELDS, seen)) !== -1; seen |= 1 << field) {
+      if (field === 0) selector = this.again();
+      else link = this.number();
+    }
     return { selector, link };
-  }
+  };
 
   #time(text: string | undefined): string {
-    if (text === undefined || !this.#isTime(text)) throw OTHER;
+    if (text === undefined || !this.#isTime(text)) this.refuse();
     return text;
-  }
-
-  /** One string for all that are the same. */
-  #again(text: string): string {
-    const known = this.#known.get(text);
-    if (known !== undefined) return known;
-    this.#known.set(text, text);
-    return text;
-  }
-
-  /** Reads an object, each of its fields once. */
-  #fields(read: (name: string) => void): void {
-    this.#expect(OPEN_OBJECT);
-    if (this.#skip(CLOSE_OBJECT)) return;
-    let seen = "";
-    do {
-      const name = this.#text();
-      // Of a field that stands there twice the last one counts, as everywhere in JSON.
-      if (seen.includes(`${name},`)) throw OTHER;
-      seen += `${name},`;
-      this.#expect(COLON);
-      read(name);
-    } while (this.#skip(COMMA));
-    this.#expect(CLOSE_OBJECT);
-  }
-
-  #list<T>(read: () => T): T[] {
-    const items: T[] = [];
-    this.#expect(OPEN_LIST);
-    if (this.#skip(CLOSE_LIST)) return items;
-    do items.push(read());
-    while (this.#skip(COMMA));
-    this.#expect(CLOSE_LIST);
-    return items;
-  }
-
-  #text(): string {
-    this.#expect(QUOTE);
-    const end = this.#bytes.indexOf(QUOTE, this.#at);
-    if (end === -1) throw OTHER;
-    const text = this.#bytes.toString("latin1", this.#at, end);
-    this.#at = end + 1;
-    return text;
-  }
-
-  #number(): number {
-    const isNegative = this.#skip(MINUS);
-    const start = this.#at;
-    let value = 0;
-    for (;;) {
-      const digit = this.#bytes[this.#at] as number;
-      if (!(digit >= ZERO && digit <= NINE)) break;
-      value = value * 10 + digit - ZERO;
-      this.#at++;
-    }
-    const length = this.#at - start;
-    const isPadded = length > 1 && this.#bytes[start] === ZERO;
-    if (length === 0 || length > 15 || isPadded || (isNegative && value === 0)) throw OTHER;
-    return isNegative ? -value : value;
-  }
-
-  #expect(byte: number): void {
-    if (this.#bytes[this.#at++] !== byte) throw OTHER;
-  }
-
-  #skip(byte: number): boolean {
-    if (this.#bytes[this.#at] !== byte) return false;
-    this.#at++;
-    return true;
   }
 }

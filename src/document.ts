@@ -20,6 +20,7 @@ import { readImageIndex } from "./image-index.ts";
 import type { ImageIndex } from "./image-index.ts";
 import { readImageManifest } from "./image-manifest.ts";
 import type { ImageManifest } from "./image-manifest.ts";
+import { readPlainManifest } from "./image-plain.ts";
 import {
   DOCKER_CONFIG,
   DOCKER_LIST,
@@ -85,7 +86,11 @@ const LISTS = ["config", "manifests", "layers", "blobs", "fsLayers"];
  *   list, content in a way that is not known
  */
 export function parseDocument(bytes: Uint8Array, claimed: string, what: string): Document {
-  return readDocument(parseObject(bytes, what), claimed, what);
+  const plain = readPlainManifest(bytes);
+  // It lists nothing but config and layers, so there is nothing else to look for in it.
+  return plain && isManifestType(plain.mediaType)
+    ? manifestDocument(plain, plain.mediaType, plain.mediaType)
+    : readDocument(parseObject(bytes, what), claimed, what);
 }
 
 /**
@@ -250,11 +255,19 @@ function readKnown(
     };
   }
   const manifest = readImageManifest(value, what);
+  return manifestDocument(manifest, nameManifest(types, manifest.config), detected);
+}
+
+/**
+ * @param type The media type by which registries take it.
+ * @param detected What BuildKit takes it for.
+ */
+function manifestDocument(manifest: ImageManifest, type: string, detected: string): Document {
   const config = manifest.config && asBlob(manifest.config);
   const layers = manifest.layers.map(asBlob);
   const blobs = config ? [config, ...layers] : layers;
   return {
-    type: nameManifest(types, config),
+    type,
     isIndex: false,
     children: blobs,
     config,
