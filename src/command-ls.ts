@@ -9,6 +9,7 @@ import type { ContentReader, NamedEntry, NameQuery, Store } from "./content-stor
 import { totalSize } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { shortDigest } from "./digest.ts";
+import type { Digest } from "./digest.ts";
 import { isCacheportError } from "./errors.ts";
 import { matchesName } from "./layout-index.ts";
 import { listEntries } from "./list.ts";
@@ -64,13 +65,14 @@ export const lsCommand = defineCommand({
         await context.result(names, () => names.map((name) => `${name}\n`).join(""));
         return;
       }
+      const seen = new Set<Digest>();
       const entries = await namedEntries(store, location.kind, query);
       const isAll = query.name === undefined && query.digest === undefined;
       if (args.flag("tree")) {
         const builds = await openAllBuilds(args.values("build"), settings);
         await printTree(context, store, entries, settings, builds);
       } else {
-        const listed = await listEntries(store, entries, settings);
+        const listed = await listEntries(store, entries, { ...settings, seen });
         if (listed.length === 0) context.note(`There are no names in ${location.text}`);
         const unreached = isAll ? ((await store.unreached?.()) ?? []) : [];
         await context.result([...listed, ...unreached.map(unreachedEntry)], () =>
@@ -82,7 +84,7 @@ export const lsCommand = defineCommand({
         }
       }
       if (isAll && location.kind === "directory") {
-        const amount = await unreachedAmount(store, location.path, entries, settings);
+        const amount = await unreachedAmount(store, location.path, { entries, seen }, settings);
         if (amount && amount.blobs > 0) context.note(amountLine(location.text, amount));
       }
     } finally {
@@ -91,14 +93,21 @@ export const lsCommand = defineCommand({
   },
 });
 
-/** What no name reaches in a layout folder; undefined where it cannot be told. */
+/**
+ * What no name reaches in a layout folder; undefined where it cannot be told.
+ *
+ * @param known All entries, and what was seen that they reach.
+ */
 async function unreachedAmount(
   store: Store,
   folder: string,
-  entries: readonly NamedEntry[],
+  { entries, seen }: { entries: readonly NamedEntry[]; seen: ReadonlySet<Digest> },
   settings: StoreSettings,
 ): Promise<Amount | undefined> {
   try {
+    const { blobNames } = await import("./layout-reader.ts");
+    // As it mostly is: the listing has met all that is there.
+    if (blobNames(folder).every((digest) => seen.has(digest))) return undefined;
     const { measureUnreached } = await import("./reachable.ts");
     return (await measureUnreached(store, folder, entries, settings)) ?? undefined;
   } catch (error) {

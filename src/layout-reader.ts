@@ -4,12 +4,12 @@
  *
  * Source: OCI image-spec, image-layout.md.
  */
-import { lstatSync } from "node:fs";
+import { lstatSync, readdirSync } from "node:fs";
 import { detectBlobType, UNKNOWN_TYPE } from "./document.ts";
 import type { BlobLocation, NamedEntry, NameQuery, Resolved, Store } from "./content-store.ts";
 import { embeddedContent, embeddedStream } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { blobPath, checkContent, parseDigest } from "./digest.ts";
+import { blobPath, checkContent, isDigest, parseDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { checkDocumentSize, DEFAULT_LIMITS } from "./documents.ts";
 import type { DocumentLimits } from "./documents.ts";
@@ -198,4 +198,20 @@ export class LayoutDirectory implements Store {
       },
     );
   }
+}
+
+/**
+ * What lies in the folders for blobs of a layout and is called as one: names alone, which
+ * costs far less than a look at each file.
+ */
+export function blobNames(folder: string): Digest[] {
+  return ["sha256", "sha512"].flatMap((algorithm) => {
+    try {
+      const names = readdirSync(join(folder, "blobs", algorithm));
+      return names.map((name) => `${algorithm}:${name}`).filter(isDigest);
+    } catch {
+      // Whoever reads a blob in there tells what is wrong.
+      return [];
+    }
+  });
 }

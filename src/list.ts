@@ -30,6 +30,12 @@ export interface ListedEntry {
   problem: string | null;
 }
 
+/** How to list. */
+export interface ListOptions extends WalkOptions {
+  /** Gets what was seen that entries reach: themselves and what their documents list. */
+  seen?: Set<Digest> | undefined;
+}
+
 /**
  * Describes entries, several at a time. An entry that cannot be read is listed with
  * its problem.
@@ -37,7 +43,7 @@ export interface ListedEntry {
 export async function listEntries(
   reader: ContentReader,
   entries: readonly NamedEntry[],
-  options: WalkOptions,
+  options: ListOptions,
 ): Promise<ListedEntry[]> {
   // Many names of one thing are the rule: it is read once.
   const described = new Map<string, Promise<Description>>();
@@ -76,8 +82,9 @@ type Description = Pick<ListedEntry, "kind" | "platform" | "contentSize" | "medi
 async function describe(
   reader: ContentReader,
   entry: Descriptor,
-  options: WalkOptions,
+  options: ListOptions,
 ): Promise<Description> {
+  options.seen?.add(entry.digest);
   const descriptor = await nameType(reader, entry, options);
   const { mediaType } = descriptor;
   const platform = descriptor.platform ?? null;
@@ -93,6 +100,7 @@ async function describe(
   const bytes = await reader.read(descriptor, options.limits.manifest);
   const what = `manifest "${descriptor.digest}"`;
   const { cache, children, config, isIndex } = parseDocument(bytes, mediaType, what);
+  for (const { digest } of children) options.seen?.add(digest);
   if (cache) {
     const contentSize = totalSize([...cache.layers, cache.config]);
     return { kind: "cache", platform, contentSize, mediaType };

@@ -5,18 +5,16 @@
  * leaf to them (umoci, BuildKit's `reset`), as are Docker types (umoci) and
  * `subject` (BuildKit). Here nothing is a leaf that could be something else.
  */
-import { readdirSync } from "node:fs";
 import { mapLimit } from "./concurrency.ts";
 import type { ContentReader, NamedEntry } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { isDigest } from "./digest.ts";
 import type { Digest } from "./digest.ts";
 import { sniffType } from "./document.ts";
 import { CacheportError, isCacheportError } from "./errors.ts";
 import { goFields, isJsonObject, parseJson } from "./go-json.ts";
 import { parseImageIndex } from "./image-index.ts";
+import { blobNames } from "./layout-reader.ts";
 import { isDocumentType, isLeafType } from "./media-types.ts";
-import { join } from "./paths.ts";
 import { walk } from "./walk.ts";
 import type { ContentNode, WalkOptions } from "./walk.ts";
 
@@ -287,17 +285,4 @@ export async function measureUnreached(
     if (isCacheportError(error, "GC_REFUSED")) return null;
     throw error;
   }
-}
-
-/** What lies in the folders for blobs and is called as one. */
-function blobNames(folder: string): Digest[] {
-  return ["sha256", "sha512"].flatMap((algorithm) => {
-    try {
-      const names = readdirSync(join(folder, "blobs", algorithm));
-      return names.map((name) => `${algorithm}:${name}`).filter(isDigest);
-    } catch {
-      // Whoever reads a blob in there tells what is wrong.
-      return [];
-    }
-  });
 }
