@@ -189,13 +189,26 @@ describe.skipIf(!CHROMIUM)("the page", () => {
 
   test("copies digests, and explains its words where they are pointed at", async () => {
     await browser.open(await steps(), DESK);
-    await browser
-      .send("Browser.grantPermissions", {
-        permissions: ["clipboardReadWrite", "clipboardSanitizedWrite"],
-      })
-      .catch(() => undefined);
+    // What it says for a moment is written down: the machine may be slow to look.
+    await browser.evaluate(
+      `window.said = []; new MutationObserver(() => said.push(document.querySelector("#identity .copy").textContent))
+        .observe(document.querySelector("#identity .copy"), { childList: true, characterData: true, subtree: true });
+       window.copied = ""; document.addEventListener("copy", () => { copied = String(getSelection()); });
+       navigator.clipboard.writeText = async (text) => { copied = text; }; 0`,
+    );
     await browser.tap("#identity .copy");
-    expect(await text("#identity .copy")).toBe("Copied");
+    await browser.until(`said.includes("Copied")`);
+    expect(await browser.evaluate("copied")).toBe(await browser.evaluate("data.digest"));
+    await browser.until(`document.querySelector("#identity .copy").textContent === "Copy"`);
+    // Without that clipboard it copies as pages have always done.
+    await browser.evaluate(
+      `navigator.clipboard.writeText = () => Promise.reject(new Error("denied"));
+       said.length = 0; document.execCommand = (command) => {
+         copied = command + " " + document.activeElement.value; return true; }; 0`,
+    );
+    await browser.tap("#identity .copy");
+    await browser.until(`said.includes("Copied")`);
+    expect(await browser.evaluate(`copied === "copy " + data.digest`)).toBe(true);
     for (const [at, word] of [
       [2, /Cache keys/],
       [3, /What steps made/],
@@ -231,6 +244,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     expect(await browser.evaluate("document.documentElement.scrollWidth")).toBe(390);
     await browser.evaluate("list.scrollLeft = 0");
     await browser.tap("#row-1 > :first-child");
+    await browser.until(`detail.classList.contains("chosen")`);
     const sheet = await browser.evaluate(
       `(({ top, bottom, width }) => ({ top, bottom, width, at: getComputedStyle(detail).position }))(detail.getBoundingClientRect())`,
     );
@@ -238,6 +252,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     expect(sheet.top).toBeGreaterThan(200);
     expect(await text("#detail h2")).toContain("COPY . . (Dockerfile:8)");
     await browser.tap("#detail .close");
+    await browser.until(`!detail.classList.contains("chosen")`);
     expect(await browser.evaluate("getComputedStyle(detail).position")).toBe("static");
   });
 
@@ -268,7 +283,11 @@ describe.skipIf(!CHROMIUM)("the page", () => {
            document.querySelector(".term").focus()`,
           ];
           for (const state of states) {
-            await browser.evaluate(`${state}; new Promise((done) => setTimeout(done, 20))`);
+            await browser.evaluate(`${state}; 0`);
+            if (state.includes("click"))
+              await browser.until(
+                `!document.querySelector("#row-0") || document.querySelector("#detail.chosen") !== null`,
+              );
             const found = await browser.evaluate(
               `axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
               violations.filter(({ impact }) => impact === "serious" || impact === "critical")
@@ -280,6 +299,18 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     },
     240_000,
   );
+
+  test("the list is walked with keys, and Escape lets go of what was chosen", async () => {
+    await browser.open(await steps(), DESK);
+    await browser.evaluate("list.focus()");
+    for (const key of ["ArrowDown", "ArrowDown", "ArrowUp", "Enter"]) await browser.press(key);
+    await browser.until(`detail.classList.contains("chosen")`);
+    expect(await text("#detail h2")).toContain("COPY . . (Dockerfile:8)");
+    expect(await browser.evaluate(`list.getAttribute("aria-activedescendant")`)).toBe("row-1");
+    await browser.press("Escape");
+    await browser.until(`!detail.classList.contains("chosen")`);
+    expect(await browser.evaluate("location.hash")).toBe("");
+  });
 
   test("whatever the age of a layer, its text has a contrast of 4.5 to 1", async () => {
     for (const dark of [false, true]) {

@@ -142,7 +142,14 @@ export class Browser {
     }
     for (const type of this.#isMobile ? [] : ["mousePressed", "mouseReleased"])
       await this.send("Input.dispatchMouseEvent", { type, x, y, button: "left", clickCount: 1 });
-    await this.evaluate("new Promise((done) => setTimeout(done, 300))");
+  }
+
+  /** Waits until an expression in the page is true. */
+  async until(expression: string): Promise<void> {
+    for (let tries = 0; !(await this.evaluate(expression)); tries++) {
+      if (tries === 500) throw new Error(`It did not come true: ${expression}`);
+      await Bun.sleep(20);
+    }
   }
 
   /** Presses a key. */
