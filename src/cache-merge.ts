@@ -25,10 +25,11 @@
 import { assertCacheConfig } from "./cache-check.ts";
 import { settleConflicts } from "./cache-donors.ts";
 import type { Conflict, Donor, Preference } from "./cache-donors.ts";
-import { chainFrom, foldChains, resultsOf, toResults, withoutRandom } from "./cache-layers.ts";
+import { chainFrom, foldChains, toResults, withoutRandom } from "./cache-layers.ts";
 import type { Cache, RecordResult } from "./cache-layers.ts";
 import { breakLoops } from "./cache-loops.ts";
 import { sortUsedEntries } from "./cache-order.ts";
+import { tidyAfter } from "./cache-records.ts";
 import { uniteRecords } from "./cache-same.ts";
 import { compareTimes, parseCacheTime } from "./cache-time.ts";
 import type { CacheTime } from "./cache-time.ts";
@@ -88,13 +89,16 @@ export function mergeWithConflicts(
     chains.add(config.layers, new Set(layers.map(({ digest }) => digest))),
   );
   const linked = breakLoops(classes.map((members) => uniteInputs(classes, members)));
+  tidyAfter(linked.length);
   const results = classes.map((members) => gatherResults(members, places, chains));
+  tidyAfter(linked.length);
   const conflicts = settleConflicts(linked, results, prefer);
   const records = linked.map((record, at) => {
     const own = results[at] as MergedResult[];
     return { ...record, ...toResults(keep === "newest" ? own.slice(0, 1) : own) };
   });
   const config = sortUsedEntries(withoutRandom({ layers: chains.layers, records }));
+  tidyAfter(linked.length);
   const descriptors = chooseDescriptors(caches);
   return {
     config,
@@ -209,28 +213,62 @@ function gatherResults(
 ): MergedResult[] {
   const results: MergedResult[] = [];
   for (const { cache, record } of members) {
-    for (const result of resultsOf(record)) {
-      const layers = result.layers.map((at) => places[cache]?.[at] as number);
-      if (layers.includes(-1)) continue;
-      const top = chains.layers[layers.at(-1) ?? -1];
-      if (!top) continue;
-      const time = parseCacheTime(result.createdAt);
-      results.push({ ...result, layers, time, caches: [cache], top: top.blob });
-    }
+    const add = (
+      kind: RecordResult["kind"],
+      index: number,
+      layers: number[],
+      createdAt: string,
+    ) => {
+      const top = layers.includes(-1) ? undefined : chains.layers[layers.at(-1) ?? -1];
+      if (!top) return;
+      const time = parseCacheTime(createdAt);
+      results.push({ kind, index, layers, createdAt, time, caches: [cache], top: top.blob });
+    };
+    const place = (at: number): number => places[cache]?.[at] as number;
+    for (const [at, { layer, createdAt }] of record.results.entries())
+      add("results", at, [place(layer)], createdAt);
+    for (const [at, { layers, createdAt }] of record.chains.entries())
+      add("chains", at, layers.map(place), createdAt);
   }
   if (results.length < 2) return results;
-  const newest = new Map<string, MergedResult>();
-  for (const result of results) {
-    const content = `${result.kind} ${result.layers.join(" ")}`;
-    const known = newest.get(content);
-    const best = known && compareAge(known, result) <= 0 ? known : result;
-    newest.set(content, { ...best, caches: [...(known?.caches ?? []), ...result.caches] });
-  }
-  return [...newest.values()].sort(
+  return distinctResults(results).sort(
     (a, b) =>
       compareTimes(b.time, a.time) ||
       compareBytes(b.kind, a.kind) ||
       compareBytes(chains.content(a.layers), chains.content(b.layers)),
+  );
+}
+
+/** Results up to this many are compared with each other. */
+const FEW_RESULTS = 8;
+
+/** Each content once, its newest result with all caches that have it. */
+function distinctResults(results: readonly MergedResult[]): MergedResult[] {
+  const distinct: MergedResult[] = [];
+  const places = results.length > FEW_RESULTS ? new Map<string, number>() : undefined;
+  for (const result of results) {
+    const content = places && `${result.kind} ${result.layers.join(" ")}`;
+    const at =
+      content === undefined
+        ? distinct.findIndex((other) => isSameContent(other, result))
+        : (places?.get(content) ?? -1);
+    const known = distinct[at];
+    if (!known) {
+      if (content !== undefined) places?.set(content, distinct.length);
+      distinct.push(result);
+      continue;
+    }
+    const best = compareAge(known, result) <= 0 ? known : result;
+    distinct[at] = { ...best, caches: [...known.caches, ...result.caches] };
+  }
+  return distinct;
+}
+
+function isSameContent(a: MergedResult, b: MergedResult): boolean {
+  return (
+    a.kind === b.kind &&
+    a.layers.length === b.layers.length &&
+    a.layers.every((layer, at) => layer === b.layers[at])
   );
 }
 

@@ -19,7 +19,8 @@
  */
 import { assertCacheConfig, inputsFirst } from "./cache-check.ts";
 import { pickEntries } from "./cache-layers.ts";
-import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
+import { tidyAfter } from "./cache-records.ts";
+import type { CacheConfig, CacheInput, CacheLayer, CacheRecord } from "./cache-types.ts";
 import { digestOf } from "./digest.ts";
 import { compareBytes } from "./go-json.ts";
 
@@ -45,7 +46,9 @@ export function sortUsedEntries(config: CacheConfig): CacheConfig {
   const { layers, records } = config;
   const used = usedLayers(config);
   const layerOrder = sortLayers(layers).filter((at) => used[at] === 1);
-  return pickEntries(config, layerOrder, sortRecords(records));
+  const recordOrder = sortRecords(records);
+  tidyAfter(records.length);
+  return pickEntries(config, layerOrder, recordOrder);
 }
 
 /**
@@ -178,17 +181,19 @@ function rank(
 
 /** The positions of records in BuildKit's order. */
 function sortRecords(records: readonly CacheRecord[]): number[] {
-  const alternatives = new Map<number, [selector: string, digest: string][][]>();
+  const alternatives = new Map<number, readonly (readonly CacheInput[])[]>();
+  const digestOfLink = ({ link }: CacheInput): string => (records[link] as CacheRecord).digest;
   const alternativesOf = (at: number) => {
     let lists = alternatives.get(at);
     if (!lists) {
       lists = (records[at] as CacheRecord).inputs.map((input) =>
-        input
-          .map(({ selector, link }): [string, string] => [
-            selector,
-            (records[link] as CacheRecord).digest,
-          ])
-          .toSorted((a, b) => compareBytes(a[1], b[1]) || compareBytes(a[0], b[0])),
+        input.length < 2
+          ? input
+          : input.toSorted(
+              (a, b) =>
+                compareBytes(digestOfLink(a), digestOfLink(b)) ||
+                compareBytes(a.selector, b.selector),
+            ),
       );
       alternatives.set(at, lists);
     }
@@ -198,12 +203,13 @@ function sortRecords(records: readonly CacheRecord[]): number[] {
     const lists = alternativesOf(a);
     const others = alternativesOf(b);
     for (const [i, list] of lists.entries()) {
-      const other = others[i] as [string, string][];
+      const other = others[i] as readonly CacheInput[];
       if (list.length !== other.length) return list.length - other.length;
-      for (const [j, [selector, digest]] of list.entries()) {
-        const [otherSelector, otherDigest] = other[j] as [string, string];
+      for (const [j, own] of list.entries()) {
+        const their = other[j] as CacheInput;
         const difference =
-          compareBytes(selector, otherSelector) || compareBytes(digest, otherDigest);
+          compareBytes(own.selector, their.selector) ||
+          compareBytes(digestOfLink(own), digestOfLink(their));
         if (difference !== 0) return difference;
       }
     }

@@ -27,6 +27,19 @@ export interface RecordGraph {
   users: Int32Array;
 }
 
+/** Records from which on memory counts. */
+const MANY_RECORDS = 10_000;
+
+/**
+ * Gives back what a step of work on large caches has left behind: it is not to be there
+ * beside what the next step makes. The runtime would wait until there is twice as much.
+ *
+ * @param count Records that the step was about.
+ */
+export function tidyAfter(count: number): void {
+  if (count > MANY_RECORDS) Bun.gc(true);
+}
+
 /**
  * Makes a graph of the records of several caches.
  *
@@ -39,13 +52,14 @@ export function joinLists(lists: readonly (readonly CacheRecord[])[]): RecordGra
   const selectors: number[] = [];
   const selectorNumbers = new Map<string, number>();
   const groups: number[] = [];
-  const firstNodes = new Map<string, number>();
+  /** For each number of inputs, the first node of a digest. */
+  const firstNodes: Map<string, number>[] = [];
   for (const records of lists) {
     const offset = groups.length;
     for (const { digest, inputs } of records) {
-      const key = `${inputs.length} ${digest}`;
-      const first = firstNodes.get(key);
-      if (first === undefined) firstNodes.set(key, groups.length);
+      const known = (firstNodes[inputs.length] ??= new Map<string, number>());
+      const first = known.get(digest);
+      if (first === undefined) known.set(digest, groups.length);
       else groups[first] = first;
       groups.push(first ?? -1);
       for (const alternatives of inputs) {

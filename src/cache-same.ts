@@ -14,7 +14,7 @@
  * Source: BuildKit cache/remotecache/v1/chains.go (CacheChains.Add).
  */
 import type { CacheRecord } from "./cache-types.ts";
-import { inputsFirst, joinLists } from "./cache-records.ts";
+import { inputsFirst, joinLists, tidyAfter } from "./cache-records.ts";
 import type { RecordGraph } from "./cache-records.ts";
 
 /** Records put into classes. */
@@ -36,6 +36,8 @@ export function uniteRecords(lists: readonly (readonly CacheRecord[])[]): Record
   const classes = new DisjointSets(graph.size);
   uniteNodes(graph, classes);
 
+  // What uniting leaves behind is not to be there beside what is made of the classes.
+  tidyAfter(graph.size);
   const numbers = new Map<number, number>();
   let node = 0;
   const numbered = lists.map((records) =>
