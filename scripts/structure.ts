@@ -55,7 +55,7 @@ export const ROOMS: readonly Room[] = [
   {
     name: "inspect",
     holds: "what only inspect needs",
-    doors: "conflicts image contents dot files html largest mermaid text layer labels",
+    doors: "conflicts image contents dot files html largest mermaid part text layer labels",
   },
   { name: "verify", holds: "what only verify needs", doors: "objects problem" },
   { name: "recompress", holds: "what only recompression needs", doors: "image" },

@@ -106,6 +106,11 @@ export function cacheGraph(sources: readonly GraphSource[]): CacheGraph {
   return graph;
 }
 
+/** The position of each cache's first record in a graph. */
+export function firstRecords({ caches, records }: CacheGraph): number[] {
+  return caches.map((_, cache) => records.findIndex((record) => record.cache === cache));
+}
+
 function addCache(graph: CacheGraph, source: GraphSource): void {
   const { records, layers } = source.config;
   const cache = graph.caches.length;

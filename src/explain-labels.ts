@@ -2,8 +2,11 @@
  * The one seam by which commands name what is in a cache: a record by its step, a layer
  * by the steps whose results stand on it. What nothing explains has no label.
  */
+import { firstRecords } from "./cache-graph.ts";
+import type { CacheGraph } from "./cache-graph.ts";
 import type { Build } from "./explain-build.ts";
 import { nameRecords, recordNameText } from "./explain-names.ts";
+import type { RecordName } from "./explain-names.ts";
 import { RecordView } from "./explain-records.ts";
 import type { RecordSource } from "./explain-records.ts";
 
@@ -11,6 +14,8 @@ import type { RecordSource } from "./explain-records.ts";
 export interface CacheLabels {
   /** `RUN npm ci (Dockerfile:12)`; undefined for a record that nothing explains. */
   record(at: number): string | undefined;
+  /** All that a record is, where it is several things; the first one is its label. */
+  readonly names: ReadonlyMap<number, readonly RecordName[]>;
   /** The same for a layer, by its digest: the step that made it, or the base image. */
   layer(digest: string): string | undefined;
 }
@@ -39,6 +44,17 @@ export function cacheLabels(source: RecordSource, builds: readonly Build[]): Cac
       const [name] = names.get(at) ?? [];
       return name && recordNameText(name);
     },
+    names,
     layer: (digest) => layers.get(digest),
   };
+}
+
+/** Gives the records of a graph their names, which the labels of its caches are. */
+export function nameGraph(graph: CacheGraph, labels: readonly CacheLabels[]): CacheGraph {
+  const firsts = firstRecords(graph);
+  const records = graph.records.map((record, at) => {
+    const name = labels[record.cache]?.record(at - (firsts[record.cache] ?? 0));
+    return name === undefined ? record : { ...record, name };
+  });
+  return { ...graph, records };
 }

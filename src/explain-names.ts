@@ -2,7 +2,6 @@
  * Names the records of a cache by the steps of builds. A name is proven by the
  * hash: nothing is guessed, and what no build explains stays without a name.
  */
-import type { CacheGraph } from "./cache-graph.ts";
 import type { Build, BuildStep } from "./explain-build.ts";
 import { fileActions, gitCommit, imageName, textIn } from "./explain-digest.ts";
 import { buildKeys, StepKeys } from "./explain-match.ts";
@@ -195,20 +194,4 @@ function nameText(build: Build, step: BuildStep): string {
 
 function platformText({ os, architecture, variant }: BuildStep["platform"]): string {
   return [os, architecture, variant].filter(Boolean).join("/");
-}
-
-/** Gives the records of a drawn graph their names. */
-export function nameGraph(
-  graph: CacheGraph,
-  namesOf: (cache: number) => ReadonlyMap<number, readonly RecordName[]>,
-): CacheGraph {
-  const firsts = graph.caches.map((_, cache) =>
-    graph.records.findIndex((record) => record.cache === cache),
-  );
-  const names = graph.caches.map((_, cache) => namesOf(cache));
-  const records = graph.records.map((record, at) => {
-    const [name] = names[record.cache]?.get(at - (firsts[record.cache] ?? 0)) ?? [];
-    return name ? { ...record, name: recordNameText(name) } : record;
-  });
-  return { ...graph, records };
 }

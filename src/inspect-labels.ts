@@ -1,5 +1,5 @@
 /** What the nodes and links of a drawn cache graph are called. All texts are safe to show. */
-import type { CacheGraph, GraphCache, GraphRecord } from "./cache-graph.ts";
+import type { CacheGraph, GraphCache, GraphLayer, GraphRecord } from "./cache-graph.ts";
 import { isDigest, shortDigest } from "./digest.ts";
 import { formatPlatform } from "./platform.ts";
 import { printable, truncate } from "./cli-text.ts";
@@ -39,6 +39,12 @@ export function recordLines(
   if (!first) return [key, "no result"];
   const count = results.length === 1 ? "1 result" : `${results.length} results`;
   return [key, `${count}, ${sizeText(graph.layers[first.layer]?.size)}`];
+}
+
+/** The lines of a layer's node: its step where it is known, its digest, its size. */
+export function layerLines({ digest, size, names: [name] = [] }: GraphLayer): string[] {
+  const lines = [shortDigest(digest), sizeText(size)];
+  return name === undefined ? lines : [cutName(name, NAME_WIDTH), ...lines];
 }
 
 /** The size of a layer, or that it is missing. */

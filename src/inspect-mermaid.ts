@@ -1,12 +1,11 @@
 /**
- * Draws a cache graph as a Mermaid flowchart, which many Markdown viewers show.
+ * A cache graph as a Mermaid flowchart, which many Markdown viewers show.
  *
  * Source: mermaid.js.org, "Flowcharts - Basic Syntax" (entity codes, subgraphs).
  */
-import type { CacheGraph, GraphLayer } from "./cache-graph.ts";
-import { shortDigest } from "./digest.ts";
-import { cacheLabel, layerTrees, linkLabel, recordLines, sizeText } from "./inspect-labels.ts";
-import type { LayerTree } from "./inspect-labels.ts";
+import type { CacheGraph } from "./cache-graph.ts";
+import { countLines, drawGraph } from "./inspect-graph.ts";
+import type { Dialect, DrawOptions } from "./inspect-graph.ts";
 
 /**
  * What Mermaid draws unless its page allows more (`maxEdges`, `maxTextSize`); a
@@ -14,28 +13,26 @@ import type { LayerTree } from "./inspect-labels.ts";
  */
 const MERMAID_LIMITS = { links: 500, characters: 50_000 } as const;
 
+/** The lines of a `flowchart`. */
+const MERMAID: Dialect = {
+  whole: {
+    open: ["flowchart LR"],
+    close: ["  classDef empty stroke-dasharray:4 3"],
+  },
+  quoted,
+  cacheFrame: (cache, label) => subgraph(`cache${cache}`, label),
+  layersFrame: (base, label) => subgraph(`layers${base}`, label),
+  legendFrame: (label) => subgraph("legend", label),
+  record: (node, label, isEmpty) => `  ${node}(${label})${isEmpty ? ":::empty" : ""}`,
+  layer: (node, label) => `  ${node}[${label}]`,
+  input: (from, to, label) => `  ${from} -->|${label}| ${to}`,
+  result: (from, to) => `  ${from} -.-> ${to}`,
+  above: (below, layer) => `  ${below} --> ${layer}`,
+};
+
 /** Writes a graph as a `flowchart`. The same graph always gives the same text. */
-export function graphMermaid(graph: CacheGraph): string {
-  const trees = Map.groupBy(layerTrees(graph), ({ cache }) => cache);
-  const records = Map.groupBy(graph.records.keys(), (at) => graph.records[at]?.cache);
-  const several = graph.caches.length > 1;
-  const lines = ["flowchart LR"];
-  graph.caches.forEach((cache, index) => {
-    if (several)
-      lines.push(`  subgraph cache${index}[${quoted(cacheLabel(cache))}]`, "  direction LR");
-    for (const at of records.get(index) ?? []) lines.push(recordNode(graph, at));
-    for (const tree of trees.get(index) ?? [])
-      for (const line of treeNodes(graph, tree)) lines.push(line);
-    if (several) lines.push("  end");
-  });
-  for (const { from, to, input, selector } of graph.links)
-    lines.push(`  r${from} -->|${quoted(linkLabel(input, selector))}| r${to}`);
-  graph.records.forEach(({ results }, at) => {
-    for (const { layer, chain } of results)
-      for (const below of chain ?? [layer]) lines.push(`  r${at} -.-> l${below}`);
-  });
-  lines.push("  classDef empty stroke-dasharray:4 3", "");
-  return lines.join("\n");
+export function graphMermaid(graph: CacheGraph, options?: DrawOptions): string {
+  return drawGraph(graph, MERMAID, options);
 }
 
 /**
@@ -43,40 +40,15 @@ export function graphMermaid(graph: CacheGraph): string {
  *
  * @param text What {@link graphMermaid} made of the graph.
  */
-export function mermaidWarning(
-  { layers, records, links }: CacheGraph,
-  text: string,
-): string | undefined {
-  const results = records.flatMap((record) => record.results);
-  const count =
-    links.length +
-    layers.filter(({ parent }) => parent !== null).length +
-    results.reduce((sum, { chain }) => sum + (chain?.length ?? 1), 0);
+export function mermaidWarning(graph: CacheGraph, text: string): string | undefined {
+  const count = countLines(graph);
   return count > MERMAID_LIMITS.links || text.length > MERMAID_LIMITS.characters
-    ? `The chart has ${count} links and ${text.length} characters: Mermaid draws at most ${MERMAID_LIMITS.links} and ${MERMAID_LIMITS.characters} unless maxEdges and maxTextSize are raised; --format dot and --format html have no limit`
+    ? `The chart has ${count} links and ${text.length} characters: Mermaid draws at most ${MERMAID_LIMITS.links} and ${MERMAID_LIMITS.characters} unless maxEdges and maxTextSize are raised; --root, --depth and --layers-only draw less, and --format html has no limit`
     : undefined;
 }
 
-function recordNode(graph: CacheGraph, at: number): string {
-  const record = graph.records[at] as CacheGraph["records"][number];
-  const label = quoted(...recordLines(graph, record));
-  return `  r${at}(${label})${record.results.length === 0 ? ":::empty" : ""}`;
-}
-
-/** The layers on one base layer; a frame goes around more than one. */
-function treeNodes(graph: CacheGraph, { layers }: LayerTree): string[] {
-  const nodes = layers.flatMap((at) => {
-    const { digest, size, parent } = graph.layers[at] as GraphLayer;
-    const node = `  l${at}[${quoted(shortDigest(digest), sizeText(size))}]`;
-    return parent === null ? node : [node, `  l${parent} --> l${at}`];
-  });
-  if (layers.length === 1) return nodes;
-  return [
-    `  subgraph layers${layers[0]}["${layers.length} layers"]`,
-    "  direction LR",
-    ...nodes,
-    "  end",
-  ];
+function subgraph(name: string, label: string) {
+  return { open: [`  subgraph ${name}[${label}]`, "  direction LR"], close: ["  end"] };
 }
 
 /**

@@ -72,6 +72,20 @@ describe("graphDot()", () => {
     expect(length(4000)).toBeLessThan(length(400) * 1.5);
   });
 
+  test("what layers are called stands on them, hostile texts in their quotes", () => {
+    const layers = HOSTILE_TEXTS.map((name, at) => ({
+      ...(GRAPH.layers[0] as (typeof GRAPH.layers)[number]),
+      parent: at === 0 ? null : at - 1,
+      names: [name],
+    }));
+    const text = graphDot({ ...GRAPH, layers, records: [], links: [] }, { legend: true });
+    const rest = text.replaceAll(/"(?:\\[^]|[^"\\])*"/g, "S");
+    expect(rest).toMatch(/^[\w\s{}[\]=,;.>-]+$/);
+    expect(strings(text).some((label) => label.startsWith('a\\"b\\n'))).toBe(true);
+    // oxlint-disable-next-line no-control-regex
+    expect(text).not.toMatch(/[\x00-\x09\x0b-\x1f\u202e]/);
+  });
+
   test.skipIf(!Bun.which("dot"))("Graphviz draws it, hostile texts included", async () => {
     for (const graph of [GRAPH, hostile(), cacheGraph([graphSource(generateCache(2, 40))])]) {
       const dot = Bun.spawn(["dot", "-Tsvg"], {

@@ -7,14 +7,14 @@ import { graphSource, HOSTILE_TEXTS } from "./helpers/graph-source.ts";
 /** The whole of Mermaid's grammar that a chart may need. */
 const LINES = [
   /^flowchart LR$/,
-  /^subgraph (?:cache|layers)\d+\["LABEL"\]$/,
+  /^subgraph (?:(?:cache|layers)\d+|legend)\["LABEL"\]$/,
   /^direction LR$/,
   /^end$/,
-  /^r\d+\("LABEL"\)(?::::empty)?$/,
-  /^l\d+\["LABEL"\]$/,
-  /^l\d+ --> l\d+$/,
-  /^r\d+ -->\|"LABEL"\| r\d+$/,
-  /^r\d+ -\.-> l\d+$/,
+  /^[rk]\d+\("LABEL"\)(?::::empty)?$/,
+  /^[lk]\d+\["LABEL"\]$/,
+  /^(?:l\d+ --> l|k\d+ --> k)\d+$/,
+  /^(?:r\d+ -->\|"LABEL"\| r|k\d+ -->\|"LABEL"\| k)\d+$/,
+  /^(?:r\d+ -\.-> l|k\d+ -\.-> k)\d+$/,
   /^classDef empty stroke-dasharray:4 3$/,
 ];
 /** Plain characters, entity codes and the line break: nothing that Mermaid gives a meaning. */
@@ -47,6 +47,7 @@ describe("graphMermaid()", () => {
     const one = graphSource(generateCache(seed, 300));
     expect(unknownLines(graphMermaid(cacheGraph([one])))).toEqual([]);
     expect(unknownLines(graphMermaid(cacheGraph([one, one])))).toEqual([]);
+    expect(unknownLines(graphMermaid(cacheGraph([one]), { legend: true }))).toEqual([]);
   });
 
   test("texts from outside are written as codes", () => {
