@@ -143,13 +143,47 @@ export function pickEntries(
     records: recordOrder.map((at) => {
       const record = config.records[at] as CacheRecord;
       const inputs = relink(record, toRecord);
-      for (const alternatives of inputs) {
-        if (alternatives.length > 1)
-          alternatives.sort((a, b) => a.link - b.link || compareBytes(a.selector, b.selector));
-      }
+      inputs.forEach(sortAlternatives);
       return { ...moveResults(record, toLayer), digest: record.digest, inputs };
     }),
   };
+}
+
+/**
+ * {@link pickEntries} for a config that nothing else holds a part of: its entries are not
+ * copied but changed, so that a large one is not there twice.
+ */
+export function pickOwnEntries(
+  { layers, records, joined }: CacheConfig,
+  layerOrder: readonly number[],
+  recordOrder: readonly number[],
+): CacheConfig {
+  if (joined) return pickEntries({ layers, records, joined }, layerOrder, recordOrder);
+  const newLayer = invert(layerOrder, layers.length);
+  const newRecord = invert(recordOrder, records.length);
+  return {
+    layers: layerOrder.map((at) => {
+      const layer = layers[at] as CacheLayer;
+      if (layer.parent !== -1) layer.parent = newLayer[layer.parent] as number;
+      return layer;
+    }),
+    records: recordOrder.map((at) => {
+      const record = records[at] as CacheRecord;
+      for (const result of record.results) result.layer = newLayer[result.layer] as number;
+      for (const chain of record.chains)
+        chain.layers = chain.layers.map((layer) => newLayer[layer] as number);
+      for (const alternatives of record.inputs) {
+        for (const input of alternatives) input.link = newRecord[input.link] as number;
+        sortAlternatives(alternatives);
+      }
+      return record;
+    }),
+  };
+}
+
+function sortAlternatives(alternatives: CacheInput[]): void {
+  if (alternatives.length > 1)
+    alternatives.sort((a, b) => a.link - b.link || compareBytes(a.selector, b.selector));
 }
 
 /** The place of each old position in an order; -1 for one that is not in it. */

@@ -33,7 +33,13 @@ import { tidyAfter } from "./cache-records.ts";
 import { uniteRecords } from "./cache-same.ts";
 import { compareTimes, parseCacheTime } from "./cache-time.ts";
 import type { CacheTime } from "./cache-time.ts";
-import type { CacheInput, CacheLayer, CacheRecord, LayerAnnotations } from "./cache-types.ts";
+import type {
+  CacheConfig,
+  CacheInput,
+  CacheLayer,
+  CacheRecord,
+  LayerAnnotations,
+} from "./cache-types.ts";
 import { orderDescriptor } from "./descriptor.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
@@ -83,6 +89,24 @@ export function mergeWithConflicts(
   }: MergeOptions = {},
 ): Cache & { conflicts: Conflict[] } {
   caches.forEach(({ config }, i) => assertCacheConfig(config, name(i)));
+  const { conflicts, ...united } = uniteCaches(caches, keep, prefer);
+  tidyAfter(united.records.length);
+  const config = sortUsedEntries(withoutRandom(united), { isOwn: true });
+  tidyAfter(config.records.length);
+  const descriptors = chooseDescriptors(caches);
+  return {
+    config,
+    layers: config.layers.map(({ blob }) => descriptors.get(blob) as Descriptor),
+    conflicts,
+  };
+}
+
+/** One config of several, in no order; it shares no entry with any of them. */
+function uniteCaches(
+  caches: readonly Cache[],
+  keep: "newest" | "all",
+  prefer: Preference | undefined,
+): CacheConfig & { conflicts: Conflict[] } {
   const classes = new RecordTable(caches);
   const chains = new LayerChains();
   const places = caches.map(({ config, layers }) =>
@@ -91,20 +115,12 @@ export function mergeWithConflicts(
   const linked = breakLoops(classes.map((members) => uniteInputs(classes, members)));
   tidyAfter(linked.length);
   const results = classes.map((members) => gatherResults(members, places, chains));
-  tidyAfter(linked.length);
   const conflicts = settleConflicts(linked, results, prefer);
-  const records = linked.map((record, at) => {
+  const records = linked.map(({ digest, inputs }, at) => {
     const own = results[at] as MergedResult[];
-    return { ...record, ...toResults(keep === "newest" ? own.slice(0, 1) : own) };
+    return { ...toResults(keep === "newest" ? own.slice(0, 1) : own), digest, inputs };
   });
-  const config = sortUsedEntries(withoutRandom({ layers: chains.layers, records }));
-  tidyAfter(linked.length);
-  const descriptors = chooseDescriptors(caches);
-  return {
-    config,
-    layers: config.layers.map(({ blob }) => descriptors.get(blob) as Descriptor),
-    conflicts,
-  };
+  return { layers: chains.layers, records, conflicts };
 }
 
 /** A record of one of the caches. */

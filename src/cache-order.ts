@@ -18,7 +18,7 @@
  * Source: BuildKit cache/remotecache/v1/utils.go (sortConfig).
  */
 import { assertCacheConfig, inputsFirst } from "./cache-check.ts";
-import { pickEntries } from "./cache-layers.ts";
+import { pickEntries, pickOwnEntries } from "./cache-layers.ts";
 import { tidyAfter } from "./cache-records.ts";
 import type { CacheConfig, CacheInput, CacheLayer, CacheRecord } from "./cache-types.ts";
 import { digestOf } from "./digest.ts";
@@ -41,14 +41,19 @@ export function sortEntries(config: CacheConfig): CacheConfig {
   return pickEntries(config, sortLayers(layers), sortRecords(records));
 }
 
-/** {@link sortEntries} and {@link dropUnused} at once. */
-export function sortUsedEntries(config: CacheConfig): CacheConfig {
+/**
+ * {@link sortEntries} and {@link dropUnused} at once.
+ *
+ * @param options.isOwn Nothing else holds a part of the config: its entries may be changed.
+ */
+export function sortUsedEntries(config: CacheConfig, { isOwn = false } = {}): CacheConfig {
   const { layers, records } = config;
   const used = usedLayers(config);
   const layerOrder = sortLayers(layers).filter((at) => used[at] === 1);
   const recordOrder = sortRecords(records);
   tidyAfter(records.length);
-  return pickEntries(config, layerOrder, recordOrder);
+  const pick = isOwn ? pickOwnEntries : pickEntries;
+  return pick(config, layerOrder, recordOrder);
 }
 
 /**

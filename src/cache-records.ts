@@ -46,44 +46,56 @@ export function tidyAfter(count: number): void {
  * @param lists The records of each cache, without loops and broken links.
  */
 export function joinLists(lists: readonly (readonly CacheRecord[])[]): RecordGraph {
-  const inputStarts: number[] = [0];
-  const linkStarts: number[] = [0];
-  const links: number[] = [];
-  const selectors: number[] = [];
+  const { size, inputCount, linkCount } = measure(lists);
+  const inputStarts = new Int32Array(size + 1);
+  const linkStarts = new Int32Array(inputCount + 1);
+  const links = new Int32Array(linkCount);
+  const selectors = new Int32Array(linkCount);
+  const groups = new Int32Array(size);
   const selectorNumbers = new Map<string, number>();
-  const groups: number[] = [];
   /** For each number of inputs, the first node of a digest. */
   const firstNodes: Map<string, number>[] = [];
+  let node = 0;
+  let input = 0;
+  let at = 0;
   for (const records of lists) {
-    const offset = groups.length;
+    const offset = node;
     for (const { digest, inputs } of records) {
       const known = (firstNodes[inputs.length] ??= new Map<string, number>());
       const first = known.get(digest);
-      if (first === undefined) known.set(digest, groups.length);
+      if (first === undefined) known.set(digest, node);
       else groups[first] = first;
-      groups.push(first ?? -1);
+      groups[node] = first ?? -1;
       for (const alternatives of inputs) {
         for (const { selector, link } of alternatives) {
           let number = selectorNumbers.get(selector);
           if (number === undefined) selectorNumbers.set(selector, (number = selectorNumbers.size));
-          selectors.push(number);
-          links.push(link + offset);
+          selectors[at] = number;
+          links[at++] = link + offset;
         }
-        linkStarts.push(links.length);
+        linkStarts[++input] = at;
       }
-      inputStarts.push(linkStarts.length - 1);
+      inputStarts[++node] = input;
     }
   }
-  const graph = {
-    size: groups.length,
-    inputStarts: Int32Array.from(inputStarts),
-    linkStarts: Int32Array.from(linkStarts),
-    links: Int32Array.from(links),
-    selectors: Int32Array.from(selectors),
-    selectorCount: selectorNumbers.size,
-    groups: Int32Array.from(groups),
-  };
+  const selectorCount = selectorNumbers.size;
+  const graph = { size, inputStarts, linkStarts, links, selectors, selectorCount, groups };
   return { ...graph, ...findUsers(graph) };
+}
+
+/** How many records, inputs and links there are. */
+function measure(lists: readonly (readonly CacheRecord[])[]) {
+  let size = 0;
+  let inputCount = 0;
+  let linkCount = 0;
+  for (const records of lists) {
+    size += records.length;
+    for (const { inputs } of records) {
+      inputCount += inputs.length;
+      for (const alternatives of inputs) linkCount += alternatives.length;
+    }
+  }
+  return { size, inputCount, linkCount };
 }
 
 /** Turns the links of a graph round. */

@@ -390,3 +390,18 @@ test("a cache that BuildKit refuses is named", async () => {
   expect(error.code).toBe("CACHE_INVALID");
   expect(error.message).toBe("Cannot use cache 2: invalid looping record (in records, entry 0)");
 });
+
+test("the caches that are merged stay as they are, and the merge shares no entry with them", () => {
+  const whole = generateCache(4, 300);
+  const caches = [partOf(whole, 1, 0.5), partOf(whole, 2, 0.5)];
+  const before = structuredClone(caches);
+  const merged = mergeCaches(caches);
+  expect(caches).toEqual(before);
+  for (const record of merged.config.records) {
+    record.digest = "";
+    for (const input of record.inputs.flat()) input.link = -7;
+    for (const result of record.results) result.layer = -7;
+  }
+  for (const layer of merged.config.layers) layer.parent = -7;
+  expect(caches).toEqual(before);
+});
