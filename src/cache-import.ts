@@ -97,10 +97,15 @@ class ImportWalk {
   readonly #targets: Int32Array;
   /** For each link, 1 when the last import has lost it. */
   readonly #isLost: Uint8Array;
+  /** The links that it has lost, in its order, and how many there are. */
+  readonly #lost: Int32Array;
+  #lostCount = 0;
   /** For each record, the leaf (from 1) within which it was stored, and within which it was last visited. */
   readonly #storedBy: Int32Array;
   readonly #visitedBy: Int32Array;
+  /** For each record, 1 when a build does not find it then; and these records. */
   readonly #isMissing: Uint8Array;
+  readonly #missing: Int32Array;
   /** The records that are being stored, and the next link of each. */
   readonly #open: Int32Array;
   readonly #next: Int32Array;
@@ -122,9 +127,11 @@ class ImportWalk {
     this.#links = Int32Array.from(links);
     this.#targets = Int32Array.from(targets);
     this.#isLost = new Uint8Array(targets.length);
+    this.#lost = new Int32Array(targets.length);
     this.#storedBy = new Int32Array(records.length);
     this.#visitedBy = new Int32Array(records.length);
     this.#isMissing = new Uint8Array(records.length);
+    this.#missing = new Int32Array(records.length);
     this.#open = new Int32Array(records.length);
     this.#next = new Int32Array(records.length);
   }
@@ -134,24 +141,24 @@ class ImportWalk {
     return this.#targets.length;
   }
 
-  /** Imports the cache; gives the links that are lost. */
-  run(leaves: readonly number[]): number[] {
+  /** Imports the cache; gives the links that are lost, until the next import. */
+  run(leaves: readonly number[]): Int32Array {
     this.#isLost.fill(0);
     this.#storedBy.fill(0);
     this.#visitedBy.fill(0);
-    const lost: number[] = [];
+    this.#lostCount = 0;
     for (const [number, leaf] of leaves.entries()) {
       const roots = leaf === this.#records.length ? this.#joined : [leaf];
-      for (const root of roots) this.#walk(root, number + 1, lost);
+      for (const root of roots) this.#walk(root, number + 1);
     }
-    return lost;
+    return this.#lost.subarray(0, this.#lostCount);
   }
 
-  /** The records that a build does not find after the last import. */
-  missing(): number[] {
+  /** The records that a build does not find after the last import, until the next one. */
+  missing(): Int32Array {
     const [inputs, links, targets] = [this.#inputs, this.#links, this.#targets];
     const [isLost, isMissing] = [this.#isLost, this.#isMissing.fill(0)];
-    const missing: number[] = [];
+    let count = 0;
     for (const at of this.#order) {
       const end = inputs[at + 1] as number;
       for (let input = inputs[at] as number; input < end; input++) {
@@ -161,11 +168,11 @@ class ImportWalk {
           link++;
         if (link < last) continue;
         isMissing[at] = 1;
-        missing.push(at);
+        this.#missing[count++] = at;
         break;
       }
     }
-    return missing;
+    return this.#missing.subarray(0, count);
   }
 
   /** The links with a count, with what they are. */
@@ -184,7 +191,7 @@ class ImportWalk {
   }
 
   /** Stores a record and what lies below it, each record's links one after another. */
-  #walk(root: number, leaf: number, lost: number[]): void {
+  #walk(root: number, leaf: number): void {
     const [open, next, targets] = [this.#open, this.#next, this.#targets];
     const [storedBy, visitedBy] = [this.#storedBy, this.#visitedBy];
     let depth = 0;
@@ -208,7 +215,7 @@ class ImportWalk {
       if (visitedBy[target] !== leaf) enter(target);
       else if (storedBy[target] !== leaf) {
         this.#isLost[link] = 1;
-        lost.push(link);
+        this.#lost[this.#lostCount++] = link;
       }
     }
   }

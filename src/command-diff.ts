@@ -126,7 +126,9 @@ async function load(
   const { store, descriptor } = await resolveSource(place, settings, args);
   try {
     const set = await readCache(store, descriptor, settings);
-    const cache = toCache(set);
+    // Without the bytes of the config, of which large ones need not be there twice.
+    const { config, layers } = toCache(set);
+    const cache = { config, layers };
     const source = {
       location: place.text,
       digest: set.descriptor.digest,
