@@ -1,5 +1,4 @@
 /** Temporary folders that are gone after the test file. */
-import { afterAll } from "bun:test";
 import { chmodSync, cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,9 +6,10 @@ import { join } from "node:path";
 const FIXTURES = join(import.meta.dir, "..", "fixtures");
 const folders: string[] = [];
 
-afterAll(() => {
+/** Removes them all; tests/helpers/preload.ts calls it, for every test file. */
+export function removeTempFolders(): void {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
-});
+}
 
 /** Makes an empty temporary folder. */
 export function tempFolder(): string {
