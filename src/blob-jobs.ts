@@ -5,6 +5,7 @@
  */
 import { constants, copyFileSync, fstatSync, readSync, writeSync } from "node:fs";
 import { open } from "node:fs/promises";
+import { copyInKernel } from "./blob-range.ts";
 import { createHasher } from "./digest.ts";
 import type { Digest, DigestAlgorithm } from "./digest.ts";
 
@@ -154,33 +155,59 @@ function hashRange(
   return { digest: hasher.digest(), size: read };
 }
 
-/** Copies a part of a file; no system call that Bun offers clones a range. */
+/**
+ * Copies a part of a file, within the kernel where that is possible: what was written is
+ * then hashed from the page cache while it is on its way to the disk.
+ */
 async function copyRange(
   input: number,
   target: string,
-  { source, algorithm, seal, targetOffset }: FileJob,
+  job: FileJob,
   onBytes: OnBytes,
 ): Promise<FileJobResult> {
-  const isNew = targetOffset === undefined;
-  const output = await open(target, isNew ? "wx" : "r+", 0o600);
-  let position = targetOffset ?? 0;
+  const { source, algorithm, seal, targetOffset } = job;
+  const output = await open(target, targetOffset === undefined ? "wx+" : "r+", 0o600);
   try {
-    const hasher = createHasher(algorithm);
-    const size = eachChunk(input, source.offset, source.size, (chunk) => {
-      hasher.update(chunk);
-      for (let done = 0; done < chunk.length;)
-        done += writeSync(output.fd, chunk, done, chunk.length - done, position + done);
-      position += chunk.length;
-      onBytes(chunk.length);
-    });
-    if (seal) {
-      await output.chmod(0o444);
-      await output.sync();
+    const { offset, size } = source;
+    // Several that write into one file would wait for each other within the kernel.
+    const alone = targetOffset === undefined;
+    const copied = alone ? copyInKernel(input, offset, output.fd, size, () => onBytes(0)) : 0;
+    if (copied < size) {
+      const result = copyThrough(input, output.fd, job, onBytes);
+      if (seal) {
+        await output.chmod(0o444);
+        await output.sync();
+      }
+      return result;
     }
-    return { digest: hasher.digest(), size };
+    if (seal) await output.chmod(0o444);
+    const synced = seal ? output.sync() : Promise.resolve();
+    synced.catch(() => {});
+    const result = hashRange(output.fd, 0, size, algorithm, onBytes, undefined);
+    await synced;
+    return result;
   } finally {
     await output.close();
   }
+}
+
+/** Copies a part of a file through this process, hashing what passes. */
+function copyThrough(
+  input: number,
+  output: number,
+  { source, algorithm, targetOffset }: FileJob,
+  onBytes: OnBytes,
+): FileJobResult {
+  let position = targetOffset ?? 0;
+  const hasher = createHasher(algorithm);
+  const size = eachChunk(input, source.offset, source.size, (chunk) => {
+    hasher.update(chunk);
+    for (let done = 0; done < chunk.length;)
+      done += writeSync(output, chunk, done, chunk.length - done, position + done);
+    position += chunk.length;
+    onBytes(chunk.length);
+  });
+  return { digest: hasher.digest(), size };
 }
 
 /** Reads a part of a file piece by piece; gives the number of bytes that were there. */
