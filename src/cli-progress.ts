@@ -82,6 +82,7 @@ export function createProgress(
 }
 
 class Display implements ProgressDisplay {
+  readonly isLive: boolean;
   readonly #mode: ProgressMode;
   readonly #stream: OutputStream;
   readonly #jobs: number;
@@ -112,6 +113,7 @@ class Display implements ProgressDisplay {
     options: { jobs: number; summary: boolean; clock: Clock },
   ) {
     this.#mode = mode;
+    this.isLive = mode === "tty" || mode === "json";
     this.#stream = stream;
     this.#jobs = options.jobs;
     this.#wantsSummary = options.summary;

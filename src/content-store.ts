@@ -132,6 +132,8 @@ export interface PutOptions {
   signal?: AbortSignal | undefined;
   /** Is told the number of bytes that were moved since the last call. */
   onBytes?: ((count: number) => void) | undefined;
+  /** `onBytes` is to be told while a blob is under way, even where that costs something. */
+  isLive?: boolean | undefined;
   /**
    * Is told by `publish` the names that the target had just before its own were given. A
    * registry does not tell.

@@ -149,7 +149,8 @@ export async function copyBlobs(
       if (moved >= blob.size) task.end("copied");
     };
     try {
-      const put = { signal: options.signal, onBytes };
+      const { isLive } = options.progress;
+      const put = { signal: options.signal, onBytes, isLive };
       const outcome = await writer.put(blob, { store: source }, put);
       if (!writer.defers || outcome !== "copied") task.end(outcome);
       count(counts, outcome, blob.size);

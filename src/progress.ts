@@ -14,6 +14,8 @@ export interface ProgressTask {
 
 /** Takes what operations report. */
 export interface ProgressReporter {
+  /** Somebody watches: bytes are told of while they move, even where that costs something. */
+  readonly isLive?: boolean;
   /** Adds to the work that is known to lie ahead, so that an ETA can be told. */
   expect(work: { tasks: number; bytes: number }): void;
   /**

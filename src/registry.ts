@@ -219,7 +219,7 @@ export class RegistryRepository
   async #upload(
     descriptor: Descriptor,
     source: BlobSource,
-    { signal, onBytes }: PutOptions,
+    { signal, onBytes, isLive = false }: PutOptions,
   ): Promise<PutOutcome> {
     const { transport, path } = this.#client;
     const store = "store" in source ? source.store : undefined;
@@ -233,7 +233,7 @@ export class RegistryRepository
       chunkSize: this.#options.chunkSize ?? CHUNK_SIZE,
       signal,
       onBytes,
-      openFeed: () => openFeed(descriptor, source, sibling, signal),
+      openFeed: () => openFeed(descriptor, source, { sibling, signal, isLive }),
       enter: () => {
         // A blob that comes from the same host takes two requests at once.
         if (sibling) return transport.gate.enter(2);
@@ -354,14 +354,18 @@ function unreadable(message: string): CacheportError {
 async function openFeed(
   descriptor: Descriptor,
   source: BlobSource,
-  sibling: RegistryRepository | undefined,
-  signal: AbortSignal | undefined,
+  how: {
+    sibling: RegistryRepository | undefined;
+    signal: AbortSignal | undefined;
+    isLive: boolean;
+  },
 ): Promise<BlobFeed> {
+  const { sibling, signal, isLive } = how;
   if ("bytes" in source) return bytesFeed(source.bytes);
   const { store } = source;
   if (descriptor.size <= SMALL_BLOB) return bytesFeed(await store.read(descriptor, SMALL_BLOB));
   const file = await store.locate(descriptor);
-  if (file) return fileFeed(descriptor, file);
+  if (file) return fileFeed(descriptor, file, isLive);
   return new StoreFeed(descriptor, () =>
     sibling
       ? RegistryRepository.openUngated(sibling, descriptor, signal)
