@@ -129,8 +129,9 @@ describe.skipIf(!hasPeers)("interop: gc", () => {
               collections++;
               removed += run.json().removed.length;
             } else {
-              // Before the first export there is no layout.
-              expect(exports).toBe(0);
+              // Before the first export there is no layout, and while BuildKit rewrites
+              // index.json in place gc may refuse: then it has removed nothing.
+              expect(run.json().error.code).not.toBe("INTERNAL");
               await Bun.sleep(50);
             }
           }
