@@ -30,7 +30,7 @@ export const ROOMS: readonly Room[] = [
   {
     name: "blob",
     holds: "checking, compressing and hashing bytes, and the threads for it",
-    doors: "check compression jobs pack stream threads",
+    doors: "check compression jobs pack stream threads writeback",
   },
   {
     name: "layout",
@@ -76,6 +76,7 @@ export const COMPOUNDS: readonly string[] = [
   "self-check",
   "self-check-sample",
   "self-check-system",
+  "system-calls",
   "text-files",
 ];
 
@@ -84,7 +85,7 @@ export const LAYERS: readonly (readonly [layer: string, files: string])[] = [
   [
     "values",
     `cache-time cache-types concurrency descriptor digest documents errors go-json media-types paths
-     plain-json platform progress reference cli-suggestion text-files* units`,
+     plain-json platform progress reference cli-suggestion system-calls text-files* units`,
   ],
   ["documents", "cache-* document* image-* layout-marker"],
   [

@@ -3,9 +3,17 @@
  * file, and copying one while it is hashed. The calls block; whoever cannot wait
  * hands them to a worker (blob-threads.ts).
  */
-import { constants, copyFileSync, fstatSync, readSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  fstatSync,
+  openSync,
+  readSync,
+  writeSync,
+} from "node:fs";
 import { open } from "node:fs/promises";
-import { copyInKernel } from "./blob-range.ts";
+import { reserveBlocks, Writeback } from "./blob-writeback.ts";
 import { createHasher } from "./digest.ts";
 import type { Digest, DigestAlgorithm } from "./digest.ts";
 
@@ -77,10 +85,12 @@ export interface FileJobResult {
 export type OnBytes = (count: number) => void;
 
 /**
- * Bytes that are read at once. From 64 KiB on the rate hardly changes; 1 MiB keeps
- * the number of calls low and memory small.
+ * Bytes that are read, hashed and written at once: as many as stay in the cache of a core
+ * on their way. Where ext4 gets 512 KiB or more in one call it takes pages of that size,
+ * and a virtual machine that has given its free memory back to the host has to fetch such
+ * pages anew: the same copy took two to four times as long.
  */
-const CHUNK = 1024 * 1024;
+const CHUNK = 256 * 1024;
 
 /**
  * Does a job.
@@ -90,21 +100,31 @@ const CHUNK = 1024 * 1024;
 export async function runFileJob(job: FileJob, onBytes: OnBytes): Promise<FileJobResult> {
   const { source, target } = job;
   if (target === undefined) return hashFile(source, job, onBytes);
-  const input = await open(source.path, "r");
+  const input = openSync(source.path, "r");
   try {
-    const { size } = fstatSync(input.fd);
-    const isWhole = source.offset === 0 && source.size === size;
-    if (!isWhole || job.targetOffset !== undefined)
-      return await copyRange(input.fd, target, job, onBytes);
+    if (!isCloned(input, source, target, job.targetOffset))
+      return await copyRange(input, target, job, onBytes);
   } finally {
-    await input.close();
+    closeSync(input);
   }
-  // A clone where the file system can, else a copy within the kernel; the copy is
-  // then hashed from the page cache while it is on its way to the disk. For 1 GiB
-  // on ext4, synced, that took 3.6 s, and a loop that reads, hashes and writes
-  // 4.3 s, of 3.4 s for the hash alone.
-  copyFileSync(source.path, target, constants.COPYFILE_EXCL);
   return hashFile({ ...source, path: target }, job, onBytes);
+}
+
+/** Makes the target a clone of a whole file, which costs nothing where the file system can do it. */
+function isCloned(
+  input: number,
+  { path, offset, size }: FileRange,
+  target: string,
+  targetOffset: number | undefined,
+): boolean {
+  if (targetOffset !== undefined || offset !== 0 || size !== fstatSync(input).size) return false;
+  try {
+    copyFileSync(path, target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE);
+    return true;
+  } catch {
+    // Most cannot; if there is another reason, copying meets it as well and tells it.
+    return false;
+  }
 }
 
 /** Hashes a file while it is synced, when it is to be sealed. */
@@ -119,7 +139,9 @@ async function hashFile(
     const synced = seal ? file.sync() : Promise.resolve();
     // Should hashing fail first, nobody is left to see this one fail.
     synced.catch(() => {});
-    const result = hashRange(file.fd, offset, size, algorithm, onBytes, growth);
+    const result = growth
+      ? hashGrowing(file.fd, size, algorithm, onBytes, new Growth(growth))
+      : hashRange(file.fd, offset, size, algorithm, onBytes);
     await synced;
     // What is sealed counts as a whole file, whose bytes must all have been hashed.
     return seal ? { ...result, size: fstatSync(file.fd).size } : result;
@@ -134,80 +156,67 @@ function hashRange(
   size: number,
   algorithm: DigestAlgorithm,
   onBytes: OnBytes,
-  shared: SharedArrayBuffer | undefined,
 ): FileJobResult {
   const hasher = createHasher(algorithm);
-  const take = (chunk: Uint8Array): void => {
+  const read = eachChunk(fd, offset, size, (chunk) => {
     hasher.update(chunk);
     onBytes(chunk.length);
-  };
-  if (!shared) {
-    const read = eachChunk(fd, offset, size, take);
-    return { digest: hasher.digest(), size: read };
-  }
-  const growth = new Growth(shared);
+  });
+  return { digest: hasher.digest(), size: read };
+}
+
+/** Hashes a file that another thread writes, and has what is written brought to the disk meanwhile. */
+function hashGrowing(
+  fd: number,
+  size: number,
+  algorithm: DigestAlgorithm,
+  onBytes: OnBytes,
+  growth: Growth,
+): FileJobResult {
+  const hasher = createHasher(algorithm);
+  const writeback = new Writeback(fd, 0);
   let read = 0;
   while (read < size) {
     const there = Math.min(growth.wait(read), size);
     if (there === read) break;
-    read += eachChunk(fd, offset + read, there - read, take);
+    read += eachChunk(fd, read, there - read, (chunk) => {
+      hasher.update(chunk);
+      writeback.written(chunk.length);
+      onBytes(chunk.length);
+    });
   }
   return { digest: hasher.digest(), size: read };
 }
 
-/**
- * Copies a part of a file, within the kernel where that is possible: what was written is
- * then hashed from the page cache while it is on its way to the disk.
- */
+/** Copies a part of a file, hashing what passes. */
 async function copyRange(
   input: number,
   target: string,
-  job: FileJob,
+  { source, algorithm, seal, targetOffset }: FileJob,
   onBytes: OnBytes,
 ): Promise<FileJobResult> {
-  const { source, algorithm, seal, targetOffset } = job;
-  const output = await open(target, targetOffset === undefined ? "wx+" : "r+", 0o600);
+  const output = await open(target, targetOffset === undefined ? "wx" : "r+", 0o600);
   try {
-    const { offset, size } = source;
-    // Several that write into one file would wait for each other within the kernel.
-    const alone = targetOffset === undefined;
-    const copied = alone ? copyInKernel(input, offset, output.fd, size, () => onBytes(0)) : 0;
-    if (copied < size) {
-      const result = copyThrough(input, output.fd, job, onBytes);
-      if (seal) {
-        await output.chmod(0o444);
-        await output.sync();
-      }
-      return result;
+    let position = targetOffset ?? 0;
+    const hasher = createHasher(algorithm);
+    if (targetOffset === undefined) reserveBlocks(output.fd, target, source.size);
+    const writeback = new Writeback(output.fd, position);
+    const size = eachChunk(input, source.offset, source.size, (chunk) => {
+      hasher.update(chunk);
+      for (let done = 0; done < chunk.length;)
+        done += writeSync(output.fd, chunk, done, chunk.length - done, position + done);
+      position += chunk.length;
+      writeback.written(chunk.length);
+      onBytes(chunk.length);
+    });
+    if (seal) {
+      await output.chmod(0o444);
+      await output.sync();
     }
-    if (seal) await output.chmod(0o444);
-    const synced = seal ? output.sync() : Promise.resolve();
-    synced.catch(() => {});
-    const result = hashRange(output.fd, 0, size, algorithm, onBytes, undefined);
-    await synced;
-    return result;
+    return { digest: hasher.digest(), size };
   } finally {
     await output.close();
   }
-}
-
-/** Copies a part of a file through this process, hashing what passes. */
-function copyThrough(
-  input: number,
-  output: number,
-  { source, algorithm, targetOffset }: FileJob,
-  onBytes: OnBytes,
-): FileJobResult {
-  let position = targetOffset ?? 0;
-  const hasher = createHasher(algorithm);
-  const size = eachChunk(input, source.offset, source.size, (chunk) => {
-    hasher.update(chunk);
-    for (let done = 0; done < chunk.length;)
-      done += writeSync(output, chunk, done, chunk.length - done, position + done);
-    position += chunk.length;
-    onBytes(chunk.length);
-  });
-  return { digest: hasher.digest(), size };
 }
 
 /** Reads a part of a file piece by piece; gives the number of bytes that were there. */

@@ -170,6 +170,8 @@ export interface ContentWriter {
   readonly location: string;
   /** What is put is moved by {@link publish} only; `onBytes` is told then. */
   readonly defers?: boolean;
+  /** What is left of a put after `onBytes` was told of the last byte is this machine's own work. */
+  readonly finishesLocally?: boolean;
   /** A cache's config is to be handed over even where it is there: it is kept within another document. */
   readonly wantsConfig?: boolean;
   /**

@@ -138,7 +138,7 @@ export async function copyBlobs(
     tasks: distinct.length,
     bytes: distinct.reduce((sum, blob) => sum + blob.size, 0),
   });
-  await mapLimit(distinct, options.jobs, async (blob) => {
+  await mapLimit(distinct, options.jobs, async (blob, _, leave) => {
     options.signal?.throwIfAborted();
     if (await isElsewhere(source, blob)) return;
     const task = options.progress.start("copy", blob.digest, blob.size);
@@ -146,7 +146,10 @@ export async function copyBlobs(
     const onBytes = (bytes: number): void => {
       task.advance(bytes);
       moved += bytes;
-      if (moved >= blob.size) task.end("copied");
+      if (moved < blob.size) return;
+      task.end("copied");
+      // The next one can come while this one is checked and brought to the disk.
+      if (writer.finishesLocally) leave();
     };
     try {
       const { isLive } = options.progress;

@@ -54,6 +54,7 @@ const DEFAULT_JOBS = 4;
 /** Writes to a layout folder. Nothing is changed in it before the first blob is put. */
 export class LayoutDirectoryWriter implements ContentWriter, NameWriter {
   readonly location: string;
+  readonly finishesLocally = true;
   readonly #root: string;
   readonly #blobs: BlobWriter;
   readonly #lockTimeout: number | undefined;

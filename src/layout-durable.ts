@@ -76,8 +76,8 @@ function syncElsewhere(fd: number): Promise<void> {
 /** Brings all files of a file system to the disk. @returns False where that cannot be asked for */
 async function syncFileSystem(folder: string): Promise<boolean> {
   // Whoever only reads does not load what calls the C library.
-  const { systemCalls } = await import("./layout-system.ts");
-  const syncfs = systemCalls()?.syncfs;
+  const { systemCall } = await import("./system-calls.ts");
+  const syncfs = systemCall("syncfs");
   if (!syncfs) return false;
   const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
   try {

@@ -23,7 +23,7 @@ import type { FileHandle } from "node:fs/promises";
 import { hostname } from "node:os";
 import { kill, pid } from "node:process";
 import { CacheportError, interrupted, systemCode, systemError } from "./errors.ts";
-import { systemCalls } from "./layout-system.ts";
+import { systemCall } from "./system-calls.ts";
 
 /** A lock that is held. */
 export interface FileLock {
@@ -71,10 +71,10 @@ const LOCK_NB = 4;
 
 /** The system's flock, or undefined where there is none or it cannot be called. */
 function systemFlock(): Flock | undefined {
-  return systemCalls()?.flock;
+  return systemCall("flock");
 }
 
-type Flock = NonNullable<ReturnType<typeof systemCalls>>["flock"];
+type Flock = NonNullable<ReturnType<typeof systemCall<"flock">>>;
 
 /** Tells whether locks are the system's own, which BuildKit takes too. */
 export function hasFlock(): boolean {

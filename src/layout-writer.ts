@@ -18,6 +18,7 @@ import { dirname, join, resolve } from "./paths.ts";
 import { againIfRemoved, makeFolder, removedEmpty, RunFolder } from "./layout-work.ts";
 import { recoverDeadTrash } from "./layout-trash.ts";
 import { checkHashed, readChunks } from "./blob-check.ts";
+import { reserveBlocks } from "./blob-writeback.ts";
 import { WorkerPool } from "./blob-threads.ts";
 
 /** Small blobs that are synced together at most; what is not synced is lost when a run dies. */
@@ -282,6 +283,7 @@ export class BlobWriter {
   ): Promise<void> {
     await this.#viaTemporary(digest, async (temporary) => {
       const file = await open(temporary, "wx", 0o600);
+      reserveBlocks(file.fd, temporary, size);
       const growth = new Growth();
       const source = { path: temporary, offset: 0, size };
       const algorithm = digestAlgorithm(digest);

@@ -4,6 +4,7 @@
  * Source: BuildKit cache/remotecache/s3/s3.go for keys and for what an export does;
  * Amazon S3 API reference for the requests.
  */
+import { Gate } from "./concurrency.ts";
 import type { BlobSource, PutOptions } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { digestAlgorithm, digestHex, isDigest, sizeMismatch } from "./digest.ts";
@@ -26,7 +27,6 @@ import { S3Client } from "./object-s3-client.ts";
 import { escapeKey, sha256, UNSIGNED_PAYLOAD } from "./object-sigv4.ts";
 import { uploadVerified } from "./object-upload.ts";
 import type { PartedUpload } from "./object-upload.ts";
-import { Gate } from "./registry-limits.ts";
 import { escapeXml, xmlElements, xmlText } from "./object-xml.ts";
 
 /** Bytes up to which one request copies an object on the server, and of a part beyond. */

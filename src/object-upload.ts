@@ -6,11 +6,11 @@
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { ContentCheck, readChunks } from "./blob-check.ts";
+import { Gate } from "./concurrency.ts";
 import type { BlobSource, PutOptions } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent, sizeMismatch } from "./digest.ts";
 import { CacheportError, systemError } from "./errors.ts";
-import { Gate } from "./registry-limits.ts";
 
 /** Bytes of a part, and of what is sent in one request; more only where there would be too many parts. */
 const PART_SIZE = 8 * 1024 * 1024;

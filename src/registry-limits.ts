@@ -2,57 +2,7 @@
  * What keeps requests to a registry within bounds: how many run at once, how long
  * one may stand still, and how long to wait before the next try.
  */
-
-/** A weighted semaphore that serves its callers in the order in which they came. */
-export class Gate {
-  #free: number;
-  #size: number;
-  readonly #waiting: { weight: number; admit: () => void }[] = [];
-
-  /** @param size At least 1. */
-  constructor(size: number) {
-    this.#size = size;
-    this.#free = size;
-  }
-
-  /** Changes how many may be inside at once. */
-  resize(size: number): void {
-    this.#free += size - this.#size;
-    this.#size = size;
-    this.#admitNext();
-  }
-
-  /**
-   * Waits for a place.
-   *
-   * @param weight Places to take at once; at most all of them are taken.
-   * @returns Gives the places back; may be called twice.
-   */
-  async enter(weight = 1): Promise<() => void> {
-    const places = Math.min(weight, this.#size);
-    await new Promise<void>((admit) => {
-      this.#waiting.push({ weight: places, admit });
-      this.#admitNext();
-    });
-    let left = false;
-    return () => {
-      if (left) return;
-      left = true;
-      this.#free += places;
-      this.#admitNext();
-    };
-  }
-
-  #admitNext(): void {
-    for (;;) {
-      const next = this.#waiting[0];
-      if (!next || next.weight > Math.max(this.#free, 0)) return;
-      this.#waiting.shift();
-      this.#free -= next.weight;
-      next.admit();
-    }
-  }
-}
+import { Gate } from "./concurrency.ts";
 
 const gates = new Map<string, Gate>();
 

@@ -2,6 +2,7 @@
  * Requests to one registry, with the manners that a shared service is due: few at
  * once, tried again with growing pauses, ended by a deadline.
  */
+import type { Gate } from "./concurrency.ts";
 import type { Trace } from "./registry-trace.ts";
 import { CacheportError, interrupted, isCacheportError } from "./errors.ts";
 import { Authorizer } from "./registry-auth.ts";
@@ -13,7 +14,6 @@ import type { CredentialLookup } from "./registry-credentials.ts";
 import { hostAddresses } from "./registry-endpoint.ts";
 import { TransportFailure, explainFailure, unreachable } from "./registry-failures.ts";
 import { backOff, hostGate, parseRetryAfter, pause } from "./registry-limits.ts";
-import type { Gate } from "./registry-limits.ts";
 import { followLocation } from "./registry-redirect.ts";
 
 /** How a registry is asked. */

@@ -2,8 +2,9 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { hintOf } from "../src/cli-hints.ts";
+import { Gate } from "../src/concurrency.ts";
 import { isLoopbackHost, isPrivateHost, registryEndpoints } from "../src/registry-endpoint.ts";
-import { Gate, backOff, parseRetryAfter } from "../src/registry-limits.ts";
+import { backOff, parseRetryAfter } from "../src/registry-limits.ts";
 import { followLocation } from "../src/registry-redirect.ts";
 import { failure } from "./helpers/errors.ts";
 import {
