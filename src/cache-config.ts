@@ -9,8 +9,8 @@ import { takeJoining, withJoining } from "./cache-joining.ts";
 import { readPlainConfig } from "./cache-plain.ts";
 import { DigestSchema } from "./descriptor.ts";
 import { checkSchema, goStruct } from "./documents.ts";
-import type { CacheConfig, CacheLayer, CacheRecord } from "./cache-types.ts";
-import { encodeGoJson, parseJson } from "./go-json.ts";
+import type { CacheConfig, CacheInput, CacheLayer, CacheRecord } from "./cache-types.ts";
+import { GoJsonWriter, parseJson } from "./go-json.ts";
 
 /** Go's zero time, which stands where no time is known. */
 export const ZERO_TIME = "0001-01-01T00:00:00Z";
@@ -84,42 +84,105 @@ export function parseCacheRecords(bytes: Uint8Array, what: string): CacheRecord[
 
 /** Encodes a cache config as BuildKit would: `parent` 0 is left out, -1 is written. */
 export function encodeCacheConfig(config: CacheConfig): Uint8Array {
-  return encodeGoJson({
-    layers: someOf(config.layers.map(orderLayer)),
-    records: someOf(withJoining(config).map(orderRecord)),
+  const { layers } = config;
+  const records = withJoining(config);
+  return GoJsonWriter.encode((json) => {
+    let before = "{";
+    for (const layer of layers) {
+      json.raw(before === "{" ? '{"layers":[' : before);
+      writeLayer(json, layer);
+      before = ",";
+    }
+    // Go leaves an empty list out.
+    if (layers.length > 0) json.raw("]");
+    let opening = layers.length > 0 ? ',"records":[' : '{"records":[';
+    for (const record of records) {
+      json.raw(opening);
+      writeRecord(json, record);
+      opening = ",";
+    }
+    if (records.length > 0) json.raw("]");
+    json.raw(layers.length + records.length > 0 ? "}" : "{}");
   });
 }
 
-/** Go leaves an empty list out. */
-function someOf<T>(items: T[]): T[] | undefined {
-  return items.length > 0 ? items : undefined;
+function writeLayer(json: GoJsonWriter, { blob, parent, annotations }: CacheLayer): void {
+  json.raw('{"blob":');
+  json.text(blob);
+  if (parent !== 0) writeNumber(json, ',"parent":', parent);
+  if (annotations) {
+    const { mediaType, diffID, size, createdAt } = annotations;
+    json.raw(',"annotations":{');
+    if (mediaType) writeText(json, '"mediaType":', mediaType, ",");
+    if (diffID) writeText(json, '"diffID":', diffID, ",");
+    if (size) writeNumber(json, '"size":', size, ",");
+    writeText(json, '"createdAt":', createdAt, "}");
+  }
+  json.raw("}");
 }
 
-function orderLayer({ blob, parent, annotations }: CacheLayer): object {
-  return {
-    blob,
-    parent: parent === 0 ? undefined : parent,
-    annotations: annotations && {
-      mediaType: annotations.mediaType || undefined,
-      diffID: annotations.diffID || undefined,
-      size: annotations.size || undefined,
-      createdAt: annotations.createdAt,
-    },
-  };
+function writeRecord(json: GoJsonWriter, { results, chains, digest, inputs }: CacheRecord): void {
+  // Loops and no functions: of a large cache each record counts.
+  let before = "{";
+  if (results.length > 0) {
+    before = '{"layers":[{"layer":';
+    for (const { layer, createdAt } of results) {
+      writeNumber(json, before, layer, ',"createdAt":');
+      json.text(createdAt);
+      before = '},{"layer":';
+    }
+    json.raw("}]");
+    before = ",";
+  }
+  if (chains.length > 0) {
+    json.raw(before);
+    before = '"chains":[{"layers":[';
+    for (const { layers, createdAt } of chains) {
+      json.raw(before);
+      for (let at = 0; at < layers.length; at++)
+        writeNumber(json, at > 0 ? "," : "", layers[at] as number);
+      writeText(json, '],"createdAt":', createdAt);
+      before = '},{"layers":[';
+    }
+    json.raw("}]");
+    before = ",";
+  }
+  if (digest) {
+    json.raw(before);
+    writeText(json, '"digest":', digest);
+    before = ",";
+  }
+  if (inputs.length > 0) {
+    json.raw(before);
+    before = '"inputs":[[';
+    for (const alternatives of inputs) {
+      json.raw(before);
+      writeAlternatives(json, alternatives);
+      before = "],[";
+    }
+    json.raw("]]");
+    before = ",";
+  }
+  json.raw(before === "{" ? "{}" : "}");
 }
 
-function orderRecord(record: CacheRecord): object {
-  return {
-    layers: someOf(record.results.map(({ layer, createdAt }) => ({ layer, createdAt }))),
-    chains: someOf(record.chains.map(({ layers, createdAt }) => ({ layers, createdAt }))),
-    digest: record.digest || undefined,
-    inputs: someOf(
-      record.inputs.map((input) =>
-        input.map(({ selector, link }) => ({
-          selector: selector || undefined,
-          link,
-        })),
-      ),
-    ),
-  };
+function writeAlternatives(json: GoJsonWriter, alternatives: readonly CacheInput[]): void {
+  for (let at = 0; at < alternatives.length; at++) {
+    const { selector, link } = alternatives[at] as CacheInput;
+    json.raw(at > 0 ? ",{" : "{");
+    if (selector) writeText(json, '"selector":', selector, ",");
+    writeNumber(json, '"link":', link, "}");
+  }
+}
+
+function writeText(json: GoJsonWriter, before: string, text: string, after = ""): void {
+  json.raw(before);
+  json.text(text);
+  json.raw(after);
+}
+
+function writeNumber(json: GoJsonWriter, before: string, value: number, after = ""): void {
+  json.raw(before);
+  json.number(value);
+  json.raw(after);
 }

@@ -9,8 +9,7 @@
  * together through their inputs. Of each chain all results are taken from one cache.
  */
 import { inputsFirst } from "./cache-check.ts";
-import { compareTimes } from "./cache-time.ts";
-import type { CacheTime } from "./cache-time.ts";
+import { compareTimeTexts } from "./cache-time.ts";
 import type { CacheRecord } from "./cache-types.ts";
 import type { Digest } from "./digest.ts";
 import { compareBytes } from "./go-json.ts";
@@ -21,7 +20,6 @@ export type Preference = "newest" | "first";
 /** What is known of a result: when it was made, and the positions of the caches that have it. */
 export interface Donor {
   createdAt: string;
-  time: CacheTime;
   caches: readonly number[];
   /** The blob of the top layer. */
   top: Digest;
@@ -44,82 +42,108 @@ export interface Conflict {
   }[];
 }
 
+/** Tells whether caches do not agree on a record: the newest result of one is not that of another. */
+export function isDisputed(results: readonly Donor[]): boolean {
+  const first = results[0]?.caches;
+  return results.some(({ caches }) => caches.some((cache) => !first?.includes(cache)));
+}
+
+/** What is known of the records on which caches do not agree. */
+export interface Settlement<D extends Donor> {
+  conflicts: Conflict[];
+  /** Results of records that stand in another order now; the first are to stay. */
+  moved: Map<number, D[]>;
+}
+
 /**
- * Finds the records that several caches have with other results, and puts those first that
- * are to stay: of one cache for all records of a chain; where that cache has none for a
- * record, its results stay as they are. Two results are the same when all blobs below are.
+ * Settles which results are to stay where caches do not agree: those of one cache for all
+ * records of a chain; where that cache has none for a record, its results stay as they are.
+ * Two results are the same when all blobs below are.
  *
  * @param records All records, links among them.
- * @param results For each record its results, the newest first; is changed.
+ * @param disputed The records that {@link isDisputed}, with their results, the newest first.
+ * @param resultsOf The results of any record, the newest first.
  * @param prefer Undefined to leave each record's newest.
  */
-export function settleConflicts(
+export function settleConflicts<D extends Donor>(
   records: readonly CacheRecord[],
-  results: Donor[][],
+  disputed: ReadonlyMap<number, D[]>,
+  resultsOf: (at: number) => D[],
   prefer: Preference | undefined,
-): Conflict[] {
-  const bests = results.map((own) => (own.length < 2 ? undefined : bestOfEach(own)));
-  const differs = (at: number): boolean => new Set(bests[at]?.values()).size > 1;
-  if (!bests.some((best, at) => best && differs(at))) return [];
-  return findChains(records, differs).flatMap((chain, number) => {
-    if (prefer) preferDonor(records, results, chain, prefer);
+): Settlement<D> {
+  const moved = new Map<number, D[]>();
+  if (disputed.size === 0) return { conflicts: [], moved };
+  const differs = (at: number): boolean => disputed.has(at);
+  const known = (at: number): D[] => disputed.get(at) ?? resultsOf(at);
+  const conflicts = findChains(records, differs).flatMap((chain, number) => {
+    const chosen = prefer && chooseDonor(records, chain, known, prefer);
     return chain.filter(differs).map((at): Conflict => {
-      const best = bests[at] as Map<number, Donor>;
+      const own = disputed.get(at) as D[];
+      const best = own.findIndex(({ caches }) => caches.includes(chosen ?? -1));
+      if (best > 0) moved.set(at, [own[best] as D, ...own.toSpliced(best, 1)]);
+      const [kept] = moved.get(at) ?? own;
       return {
         digest: records[at]?.digest as string,
         chain: number,
-        results: [...best]
-          .sort(([a], [b]) => a - b)
-          .map(([cache, donor]) => ({
-            cache,
-            layer: donor.top,
-            createdAt: donor.createdAt,
-            kept: donor === results[at]?.[0],
-          })),
+        results: newestOfEach(own, kept),
       };
     });
   });
+  return { conflicts, moved };
 }
 
-/** The newest result of each cache. */
-function bestOfEach(results: readonly Donor[]): Map<number, Donor> {
-  const best = new Map<number, Donor>();
-  for (const result of results)
-    for (const cache of result.caches) if (!best.has(cache)) best.set(cache, result);
-  return best;
-}
-
-/** Puts the results of one cache first. */
-function preferDonor(
-  records: readonly CacheRecord[],
-  results: Donor[][],
-  chain: readonly number[],
-  prefer: Preference,
-): void {
-  const found = chain.flatMap((at) =>
-    (results[at] as Donor[]).map((result, rank) => ({
-      ...result,
-      rank,
-      digest: records[at]?.digest ?? "",
-    })),
-  );
-  const chosen = prefer === "first" ? firstDonor(found) : newestDonor(found);
-  for (const at of chain) {
-    const own = results[at] as Donor[];
-    const best = own.findIndex(({ caches }) => caches.includes(chosen));
-    if (best > 0) own.unshift(...own.splice(best, 1));
+/** The newest result of each cache, in the order of the caches. */
+function newestOfEach<D extends Donor>(
+  results: readonly D[],
+  kept: D | undefined,
+): Conflict["results"] {
+  const found: Conflict["results"] = [];
+  for (const result of results) {
+    for (const cache of result.caches) {
+      if (found.some((other) => other.cache === cache)) continue;
+      found.push({
+        cache,
+        layer: result.top,
+        createdAt: result.createdAt,
+        kept: result === kept,
+      });
+    }
   }
+  return found.sort((a, b) => a.cache - b.cache);
 }
 
-function firstDonor(results: readonly Donor[]): number {
-  return results.reduce((first, { caches }) => Math.min(first, ...caches), Infinity);
-}
-
-/** The cache that has the newest result; of several the one that has the next one, too. */
-function newestDonor(results: readonly (Donor & { digest: string; rank: number })[]): number {
-  const sorted = results.toSorted(
-    (a, b) => compareTimes(b.time, a.time) || compareBytes(a.digest, b.digest) || a.rank - b.rank,
-  );
+/** The cache whose results are to stay in a chain. */
+function chooseDonor(
+  records: readonly CacheRecord[],
+  chain: readonly number[],
+  resultsOf: (at: number) => readonly Donor[],
+  prefer: Preference,
+): number {
+  let first = Infinity;
+  let newest: Candidate | undefined;
+  for (const at of chain) {
+    const digest = records[at]?.digest ?? "";
+    const results = resultsOf(at);
+    const [best] = results;
+    if (!best) continue;
+    if (prefer === "first") {
+      for (const { caches } of results) first = Math.min(first, ...caches);
+      continue;
+    }
+    const candidate = { caches: best.caches, createdAt: best.createdAt, rank: 0, digest };
+    if (!newest || compareCandidates(candidate, newest) < 0) newest = candidate;
+  }
+  if (prefer === "first") return first;
+  const [only, ...others] = newest?.caches ?? [];
+  if (others.length === 0) return only as number;
+  // Several caches have the newest one: whichever of them has the next one, too.
+  const sorted = chain
+    .flatMap((at) =>
+      resultsOf(at).map(({ caches, createdAt }, rank) => {
+        return { caches, createdAt, rank, digest: records[at]?.digest ?? "" };
+      }),
+    )
+    .sort(compareCandidates);
   let left = new Set(sorted[0]?.caches);
   for (const { caches } of sorted) {
     const both = caches.filter((cache) => left.has(cache));
@@ -127,6 +151,24 @@ function newestDonor(results: readonly (Donor & { digest: string; rank: number }
     if (left.size < 2) break;
   }
   return [...left][0] as number;
+}
+
+/** What {@link chooseDonor} chooses from. */
+interface Candidate {
+  caches: readonly number[];
+  createdAt: string;
+  /** Place among the results of its record. */
+  rank: number;
+  digest: string;
+}
+
+/** The newest first. */
+function compareCandidates(a: Candidate, b: Candidate): number {
+  return (
+    compareTimeTexts(b.createdAt, a.createdAt) ||
+    compareBytes(a.digest, b.digest) ||
+    a.rank - b.rank
+  );
 }
 
 /**

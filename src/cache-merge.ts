@@ -23,7 +23,7 @@
  * Source: BuildKit cache/remotecache/v1/parse.go, chains.go, utils.go.
  */
 import { assertCacheConfig } from "./cache-check.ts";
-import { settleConflicts } from "./cache-donors.ts";
+import { isDisputed, settleConflicts } from "./cache-donors.ts";
 import type { Conflict, Donor, Preference } from "./cache-donors.ts";
 import { chainFrom, foldChains, toResults, withoutRandom } from "./cache-layers.ts";
 import type { Cache, RecordResult } from "./cache-layers.ts";
@@ -31,13 +31,13 @@ import { breakLoops } from "./cache-loops.ts";
 import { sortUsedEntries } from "./cache-order.ts";
 import { tidyAfter } from "./cache-records.ts";
 import { uniteRecords } from "./cache-same.ts";
-import { compareTimes, parseCacheTime } from "./cache-time.ts";
-import type { CacheTime } from "./cache-time.ts";
+import { compareTimeTexts } from "./cache-time.ts";
 import type {
   CacheConfig,
   CacheInput,
   CacheLayer,
   CacheRecord,
+  CacheResult,
   LayerAnnotations,
 } from "./cache-types.ts";
 import { orderDescriptor } from "./descriptor.ts";
@@ -90,9 +90,7 @@ export function mergeWithConflicts(
 ): Cache & { conflicts: Conflict[] } {
   caches.forEach(({ config }, i) => assertCacheConfig(config, name(i)));
   const { conflicts, ...united } = uniteCaches(caches, keep, prefer);
-  tidyAfter(united.records.length);
   const config = sortUsedEntries(withoutRandom(united), { isOwn: true });
-  tidyAfter(config.records.length);
   const descriptors = chooseDescriptors(caches);
   return {
     config,
@@ -100,6 +98,9 @@ export function mergeWithConflicts(
     conflicts,
   };
 }
+
+/** Records after which what comparing their results left behind is given back. */
+const TIDY_EVERY = 8192;
 
 /** One config of several, in no order; it shares no entry with any of them. */
 function uniteCaches(
@@ -112,14 +113,30 @@ function uniteCaches(
   const places = caches.map(({ config, layers }) =>
     chains.add(config.layers, new Set(layers.map(({ digest }) => digest))),
   );
-  const linked = breakLoops(classes.map((members) => uniteInputs(classes, members)));
-  tidyAfter(linked.length);
-  const results = classes.map((members) => gatherResults(members, places, chains));
-  const conflicts = settleConflicts(linked, results, prefer);
-  const records = linked.map(({ digest, inputs }, at) => {
-    const own = results[at] as MergedResult[];
-    return { ...toResults(keep === "newest" ? own.slice(0, 1) : own), digest, inputs };
-  });
+  const records = breakLoops(
+    Array.from({ length: classes.count }, (_class, at) =>
+      uniteInputs(classes, classes.members(at)),
+    ),
+  );
+  tidyAfter(records.length);
+  // A large cache has its results many times over while they are compared: those on which
+  // all agree are let go at once.
+  let gathered = 0;
+  const resultsOf = (at: number): MergedResult[] => {
+    if (++gathered % TIDY_EVERY === 0) tidyAfter(records.length);
+    return gatherResults(classes.members(at), places, chains);
+  };
+  const take = (record: CacheRecord | undefined, own: readonly MergedResult[]): void => {
+    Object.assign(record as CacheRecord, toResults(keep === "newest" ? own.slice(0, 1) : own));
+  };
+  const disputed = new Map<number, MergedResult[]>();
+  for (const [at, record] of records.entries()) {
+    const own = resultsOf(at);
+    take(record, own);
+    if (isDisputed(own)) disputed.set(at, own);
+  }
+  const { conflicts, moved } = settleConflicts(records, disputed, resultsOf, prefer);
+  for (const [at, own] of moved) take(records[at], own);
   return { layers: chains.layers, records, conflicts };
 }
 
@@ -158,18 +175,21 @@ class RecordTable {
     this.#starts = starts;
   }
 
-  /** Makes something of each class. */
-  map<T>(make: (members: readonly Member[]) => T): T[] {
-    return Array.from({ length: this.#starts.length - 1 }, (_class, number) => {
-      const members: Member[] = [];
-      const end = this.#starts[number + 1] as number;
-      for (let at = this.#starts[number] as number; at < end; at++) {
-        const cache = this.#owners[at] as number;
-        const { records } = (this.#caches[cache] as Cache).config;
-        members.push({ cache, record: records[this.#positions[at] as number] as CacheRecord });
-      }
-      return make(members);
-    });
+  /** How many classes there are. */
+  get count(): number {
+    return this.#starts.length - 1;
+  }
+
+  /** The records of a class. */
+  members(number: number): Member[] {
+    const members: Member[] = [];
+    const end = this.#starts[number + 1] as number;
+    for (let at = this.#starts[number] as number; at < end; at++) {
+      const cache = this.#owners[at] as number;
+      const { records } = (this.#caches[cache] as Cache).config;
+      members.push({ cache, record: records[this.#positions[at] as number] as CacheRecord });
+    }
+    return members;
   }
 
   /** The class of a record. */
@@ -184,24 +204,31 @@ function uniteInputs(classes: RecordTable, members: readonly Member[]): CacheRec
   const inputs = first.record.inputs.map((_input, position) => {
     const alternatives: CacheInput[] = [];
     for (const { cache, record } of members) {
-      for (const { selector, link } of record.inputs[position] ?? [])
-        alternatives.push({ selector, link: classes.classOf(cache, link) });
+      for (const { selector, link } of record.inputs[position] ?? []) {
+        const target = classes.classOf(cache, link);
+        // As a rule all caches have the same few.
+        if (alternatives.length > FEW_ALTERNATIVES || !has(alternatives, selector, target))
+          alternatives.push({ selector, link: target });
+      }
     }
-    return distinct(alternatives);
+    return alternatives.length > FEW_ALTERNATIVES ? distinct(alternatives) : alternatives;
   });
   return { results: [], chains: [], digest: first.record.digest, inputs };
 }
 
+/** Alternatives up to this many are compared with each other. */
+const FEW_ALTERNATIVES = 8;
+
+function has(alternatives: readonly CacheInput[], selector: string, link: number): boolean {
+  for (let at = 0; at < alternatives.length; at++) {
+    const other = alternatives[at] as CacheInput;
+    if (other.link === link && other.selector === selector) return true;
+  }
+  return false;
+}
+
 /** Each selector of each link once. */
 function distinct(alternatives: CacheInput[]): CacheInput[] {
-  if (alternatives.length < 2) return alternatives;
-  if (alternatives.length <= 8) {
-    return alternatives.filter(
-      ({ selector, link }, at) =>
-        alternatives.findIndex((other) => other.link === link && other.selector === selector) ===
-        at,
-    );
-  }
   const seen = new Map<number, string | Set<string>>();
   return alternatives.filter(({ selector, link }) => {
     const known = seen.get(link);
@@ -229,27 +256,26 @@ function gatherResults(
 ): MergedResult[] {
   const results: MergedResult[] = [];
   for (const { cache, record } of members) {
-    const add = (
-      kind: RecordResult["kind"],
-      index: number,
-      layers: number[],
-      createdAt: string,
-    ) => {
-      const top = layers.includes(-1) ? undefined : chains.layers[layers.at(-1) ?? -1];
-      if (!top) return;
-      const time = parseCacheTime(createdAt);
-      results.push({ kind, index, layers, createdAt, time, caches: [cache], top: top.blob });
-    };
-    const place = (at: number): number => places[cache]?.[at] as number;
-    for (const [at, { layer, createdAt }] of record.results.entries())
-      add("results", at, [place(layer)], createdAt);
-    for (const [at, { layers, createdAt }] of record.chains.entries())
-      add("chains", at, layers.map(place), createdAt);
+    const own = places[cache] as readonly number[];
+    for (let index = 0; index < record.results.length; index++) {
+      const { layer, createdAt } = record.results[index] as CacheResult;
+      const place = own[layer] ?? -1;
+      const top = chains.layers[place]?.blob;
+      if (top !== undefined)
+        results.push({ kind: "results", index, layers: [place], createdAt, caches: [cache], top });
+    }
+    for (const [index, { layers: listed, createdAt }] of record.chains.entries()) {
+      const layers = listed.map((layer) => own[layer] ?? -1);
+      const top = layers.includes(-1) ? undefined : chains.layers[layers.at(-1) ?? -1]?.blob;
+      if (top !== undefined)
+        results.push({ kind: "chains", index, layers, createdAt, caches: [cache], top });
+    }
   }
   if (results.length < 2) return results;
-  return distinctResults(results).sort(
+  const distinct = distinctResults(results);
+  return distinct.sort(
     (a, b) =>
-      compareTimes(b.time, a.time) ||
+      compareTimeTexts(b.createdAt, a.createdAt) ||
       compareBytes(b.kind, a.kind) ||
       compareBytes(chains.content(a.layers), chains.content(b.layers)),
   );
@@ -289,11 +315,8 @@ function isSameContent(a: MergedResult, b: MergedResult): boolean {
 }
 
 /** The newest first; of one moment in several spellings, always the same. */
-function compareAge(
-  a: { time: CacheTime; createdAt: string },
-  b: { time: CacheTime; createdAt: string },
-): number {
-  return compareTimes(b.time, a.time) || compareBytes(a.createdAt, b.createdAt);
+function compareAge(a: MergedResult, b: MergedResult): number {
+  return compareTimeTexts(b.createdAt, a.createdAt) || compareBytes(a.createdAt, b.createdAt);
 }
 
 /** The layers of all caches, each chain of blobs once. */

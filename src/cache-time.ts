@@ -39,6 +39,11 @@ export function isKnownTime(time: CacheTime): boolean {
   return time.milliseconds !== -Infinity;
 }
 
+/** Sorts texts of times by the moments that they stand for, the oldest first. */
+export function compareTimeTexts(a: string, b: string): number {
+  return a === b ? 0 : compareTimes(parseCacheTime(a), parseCacheTime(b));
+}
+
 /** Sorts times, the oldest first. */
 export function compareTimes(a: CacheTime, b: CacheTime): number {
   if (a.milliseconds !== b.milliseconds) return a.milliseconds < b.milliseconds ? -1 : 1;

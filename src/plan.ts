@@ -6,6 +6,7 @@ import { encodeCacheConfig } from "./cache-config.ts";
 import type { Cache, CacheBlob } from "./cache-layers.ts";
 import { CACHE_SHAPES, describeCacheConfig, encodeCacheManifest } from "./cache-manifest.ts";
 import type { CacheShape, ReadableShape } from "./cache-manifest.ts";
+import { tidyAfter } from "./cache-records.ts";
 import { mapLimit } from "./concurrency.ts";
 import type {
   BlobSource,
@@ -114,6 +115,7 @@ function encodePart({ descriptor }: CacheBlob, { layers }: Cache, shape: CacheSh
 /** The config of a cache as a blob: the one that is stored, else as BuildKit would write it. */
 export function configBlob({ config, blob }: Cache): CacheBlob {
   if (blob) return { bytes: blob.bytes, descriptor: bareDescriptor(blob.descriptor) };
+  tidyAfter(config.records.length);
   const bytes = encodeCacheConfig(config);
   return { bytes, descriptor: describeCacheConfig(bytes) };
 }

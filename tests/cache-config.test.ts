@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { encodeCacheConfig, parseCacheConfig } from "../src/cache-config.ts";
 import { readPlainConfig } from "../src/cache-plain.ts";
+import type { CacheConfig } from "../src/cache-types.ts";
+import type { Digest } from "../src/digest.ts";
 import { failure } from "./helpers/errors.ts";
 import { CACHE_FIXTURES, fixtureCaches } from "./helpers/fixture-caches.ts";
 import { generateCache, random } from "./helpers/generated-cache.ts";
@@ -111,5 +113,94 @@ describe("the short way to read a cache config", () => {
   ])("is not taken for %j", (value) => {
     const bytes = new TextEncoder().encode(JSON.stringify(value));
     expect(readPlainConfig(bytes, isTime)).toBeUndefined();
+  });
+});
+
+describe("the bytes of a cache config", () => {
+  const TEXTS = [
+    "",
+    DIGEST,
+    TIME,
+    "random:x",
+    'a "quoted" \\ one',
+    "<a>&b",
+    "tab\tand\nline\u0000\u001f\u007f",
+    "\u00e9\u2028\u2029\u{1f600}",
+    "lone \ud800 half",
+    "\udc00",
+  ];
+  const NUMBERS = [0, -1, 1, 9, 10, 99, 100, 12_345, -10, 2 ** 31, 2 ** 53 - 1];
+
+  /** The same in Go's order, by the runtime's own encoder. */
+  function asGo({ layers, records }: CacheConfig): string {
+    const some = <T>(items: T[]): T[] | undefined => (items.length > 0 ? items : undefined);
+    const value = {
+      layers: some(
+        layers.map(({ blob, parent, annotations }) => ({
+          blob,
+          parent: parent === 0 ? undefined : parent,
+          annotations: annotations && {
+            mediaType: annotations.mediaType || undefined,
+            diffID: annotations.diffID || undefined,
+            size: annotations.size || undefined,
+            createdAt: annotations.createdAt,
+          },
+        })),
+      ),
+      records: some(
+        records.map(({ results, chains, digest, inputs }) => ({
+          layers: some(results.map(({ layer, createdAt }) => ({ layer, createdAt }))),
+          chains: some(
+            chains.map((chain) => ({ layers: chain.layers, createdAt: chain.createdAt })),
+          ),
+          digest: digest || undefined,
+          inputs: some(
+            inputs.map((input) =>
+              input.map(({ selector, link }) => ({ selector: selector || undefined, link })),
+            ),
+          ),
+        })),
+      ),
+    };
+    const whole = (_key: string, item: unknown): unknown =>
+      typeof item === "string" ? item.toWellFormed() : item;
+    return JSON.stringify(value, whole).replace(
+      /[<>&\u2028\u2029]/g,
+      (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    );
+  }
+
+  test("are Go's, whatever texts, numbers and empty lists there are", () => {
+    const next = random(5);
+    const below = (limit: number): number => Math.floor(next() * limit);
+    const pick = <T>(items: readonly T[]): T => items[below(items.length)] as T;
+    const some = <T>(most: number, make: () => T): T[] => Array.from({ length: below(most) }, make);
+    for (let round = 0; round < 3000; round++) {
+      const config: CacheConfig = {
+        layers: some(3, () => ({
+          blob: pick(TEXTS) as Digest,
+          parent: pick(NUMBERS),
+          annotations: pick([
+            undefined,
+            {
+              mediaType: pick([undefined, ...TEXTS]),
+              diffID: pick([undefined, ...TEXTS]),
+              size: pick([undefined, ...NUMBERS]),
+              createdAt: pick(TEXTS),
+            },
+          ]),
+        })),
+        records: some(4, () => ({
+          results: some(3, () => ({ layer: pick(NUMBERS), createdAt: pick(TEXTS) })),
+          chains: some(3, () => ({
+            layers: some(3, () => pick(NUMBERS)),
+            createdAt: pick(TEXTS),
+          })),
+          digest: pick(TEXTS),
+          inputs: some(3, () => some(3, () => ({ selector: pick(TEXTS), link: pick(NUMBERS) }))),
+        })),
+      };
+      expect(new TextDecoder().decode(encodeCacheConfig(config))).toBe(asGo(config));
+    }
   });
 });
