@@ -3,7 +3,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { makeCache, makeGzipCache, makeLargeConfig, makeSparseCache } from "./bench-data.ts";
-import { group, local, peer } from "./bench-run.ts";
+import { group, local, peer, synced } from "./bench-run.ts";
 import type { Bench } from "./bench-run.ts";
 
 /** Starting, and what takes hardly longer. */
@@ -60,17 +60,16 @@ async function copies(bench: Bench, title: string, from: string, clear: () => vo
   const { cacheport, work } = bench;
   const out = join(work, "out");
   const oras = ["oras", "cp", "--from-oci-layout", "--to-oci-layout"];
-  await group(bench, title, [
+  const copiers = peer(bench, "oras cp", [...oras, `${from}:latest`, `${out}:latest`], clear);
+  const skopeo = ["skopeo", "copy", `oci:${from}:latest`, `oci:${out}:latest`];
+  const contenders = [
     { name: "cacheport copy", command: [cacheport, "copy", from, out], before: clear },
-    ...peer(
-      bench,
-      "skopeo copy",
-      ["skopeo", "copy", `oci:${from}:latest`, `oci:${out}:latest`],
-      clear,
-    ),
-    ...peer(bench, "oras cp", [...oras, `${from}:latest`, `${out}:latest`], clear),
+    ...peer(bench, "skopeo copy", skopeo, clear),
+    ...copiers,
+    ...synced(copiers, "oras cp", out),
     ...local("cp -r (checks nothing)", ["cp", "-r", "--sparse=never", from, out], clear),
-  ]);
+  ];
+  await group(bench, title, contenders);
   clear();
 }
 

@@ -1,7 +1,7 @@
 /** The groups of scripts/bench.ts that need a registry. */
 import { join } from "node:path";
 import { makeCache } from "./bench-data.ts";
-import { group, peer } from "./bench-run.ts";
+import { group, peer, synced } from "./bench-run.ts";
 import type { Bench, Contender } from "./bench-run.ts";
 
 let pushes = 0;
@@ -70,7 +70,9 @@ export async function registryGroups(bench: Bench, clear: () => void): Promise<v
   await group(bench, "folder -> registry", pushers(bench, layout).map(fresh(registry)));
   const source = `${registry}/bench/${process.pid}-source:latest`;
   Bun.spawnSync([cacheport, "copy", layout, source]);
-  await group(bench, "registry -> folder", pullers(bench, source, out, clear));
+  const pull = pullers(bench, source, out, clear);
+  const promised = [...pull, ...synced(pull, "crane pull --format=oci", out)];
+  await group(bench, "registry -> folder", promised);
   const oras = ["oras", "cp", "--from-plain-http", "--to-plain-http", source];
   const mounted: Contender[] = [
     { name: "cacheport copy", command: [cacheport, "copy", source, "REPO:latest"] },

@@ -64,6 +64,17 @@ export function peer(
   return peers ? [{ name, command: [peers, ...command], before, isPeer: true }] : [];
 }
 
+/** The same with what it wrote brought to the disk, as cacheport does it. */
+export function synced(contenders: readonly Contender[], name: string, out: string): Contender[] {
+  return contenders
+    .filter((contender) => contender.name === name)
+    .map((contender) => ({
+      ...contender,
+      name: `${name}, synced`,
+      command: ["sh", "-c", `"$0" "$@" && sync -f ${out}`, ...contender.command],
+    }));
+}
+
 /** A command of this machine, or nothing where it is not installed. */
 export function local(name: string, command: string[], before?: () => void): Contender[] {
   return Bun.which(command[0] as string) ? [{ name, command, before }] : [];
@@ -103,7 +114,11 @@ export async function measure(bench: Bench, contender: Contender): Promise<Sampl
 }
 
 /** Runs the contenders in turn, round by round, and prints their medians; the first is cacheport. */
-export async function group(bench: Bench, title: string, contenders: Contender[]): Promise<void> {
+export async function group(
+  bench: Bench,
+  title: string,
+  contenders: readonly Contender[],
+): Promise<void> {
   const samples = contenders.map((): Sample[] => []);
   for (let round = 0; round < bench.rounds; round++)
     for (const [position, contender] of contenders.entries())
