@@ -125,6 +125,8 @@ export async function smallBlobGroups(bench: Bench, clear: () => void): Promise<
   for (let n = 0; n < 200; n++) Bun.spawnSync([cacheport, "tag", source, `tag-${n}`]);
   const repository = source.replace(":latest", "");
   await group(bench, "200 tags of one digest", [
+    // The others list names alone.
+    { name: "cacheport ls --names", command: [cacheport, "ls", "--names", repository] },
     { name: "cacheport ls", command: [cacheport, "ls", repository] },
     ...peer(bench, "crane ls", ["crane", "ls", "--insecure", repository]),
     ...peer(bench, "oras repo tags", ["oras", "repo", "tags", "--plain-http", repository]),

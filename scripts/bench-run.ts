@@ -120,9 +120,13 @@ export async function group(
   contenders: readonly Contender[],
 ): Promise<void> {
   const samples = contenders.map((): Sample[] => []);
-  for (let round = 0; round < bench.rounds; round++)
-    for (const [position, contender] of contenders.entries())
-      samples[position]?.push(await measure(bench, contender));
+  for (let round = 0; round < bench.rounds; round++) {
+    // Another one begins each time: what memory and disk are like is the work of the one before.
+    for (let turn = 0; turn < contenders.length; turn++) {
+      const position = (round + turn) % contenders.length;
+      samples[position]?.push(await measure(bench, contenders[position] as Contender));
+    }
+  }
   const medians = samples.map((taken) => ({
     wall: median(taken.map(({ wall }) => wall)),
     cpu: median(taken.map(({ cpu }) => cpu)),

@@ -7,7 +7,7 @@ import { isCacheportError } from "./errors.ts";
 import { openWriter, openSource } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
 import type { Location } from "./location.ts";
-import { walk } from "./walk.ts";
+import { neededDigests } from "./reachable.ts";
 
 /** The option of commands that move names. */
 export const DELETE_REPLACED_OPTION = {
@@ -16,6 +16,28 @@ export const DELETE_REPLACED_OPTION = {
     "Then delete the manifest that a moved name meant before, if nothing else names it; a folder is cleaned as gc does it, so what is younger than an hour stays",
 } as const satisfies OptionSpec;
 
+/** What a write did to names, and what is gone since nothing names it any more. */
+export interface Settled extends Written {
+  /** Absent where nothing was to be deleted. */
+  deleted?: Digest[];
+}
+
+/**
+ * What a write did to the names of its target; deletes what they meant before.
+ *
+ * @param isAsked With `--delete-replaced`, and something was written.
+ */
+export async function settleNames(
+  context: CommandContext,
+  target: Location,
+  settings: StoreSettings,
+  written: Written,
+  isAsked: boolean,
+): Promise<Settled> {
+  if (!isAsked) return written;
+  return { ...written, deleted: await deleteReplaced(context, target, settings, written) };
+}
+
 /**
  * Deletes the manifests that names of a target meant before a write: in a registry by
  * digest, in a folder together with all that no name reaches (as `gc`). What another name
@@ -23,7 +45,7 @@ export const DELETE_REPLACED_OPTION = {
  *
  * @returns The manifests that are gone.
  */
-export async function deleteReplaced(
+async function deleteReplaced(
   context: CommandContext,
   target: Location,
   settings: StoreSettings,
@@ -47,12 +69,7 @@ export async function deleteReplaced(
     if (!deletesManifests(writer)) return [];
     const roots = (await store.list()).map(({ descriptor }) => descriptor);
     // A document that cannot be read may name anything.
-    const nodes = await walk(store, roots, settings);
-    const needed = new Set(roots.map(({ digest }) => digest));
-    for (const { descriptor, document } of nodes) {
-      needed.add(descriptor.digest);
-      if (document?.subject) needed.add(document.subject.digest);
-    }
+    const needed = await neededDigests(store, roots, settings);
     for (const digest of replaced) {
       if (needed.has(digest)) continue;
       await writer.deleteManifest(digest);

@@ -7,7 +7,7 @@ import type { CacheShape } from "./cache-manifest.ts";
 import { defineCommand } from "./cli-command.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { OperandSpec, OptionSpec, SharedFlag, SharedValue } from "./cli-options.ts";
-import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
+import { DELETE_REPLACED_OPTION, settleNames } from "./cli-replaced.ts";
 import { TargetBefore } from "./cli-target.ts";
 import { COMPRESSION_OPTIONS, compressionChoice } from "./cli-compression.ts";
 import type { NameUpdate } from "./content-store.ts";
@@ -228,11 +228,13 @@ async function convertSource(
   const written = made ?? (plan && { ...plan, counts: NOTHING_MOVED });
   const descriptor = written?.descriptor;
   const joined = plan?.parts[0]?.cache.config.joined;
-  const where = before.written(descriptor ? [{ descriptor, names }] : []);
-  const deleted =
-    made && args.flag("delete-replaced")
-      ? await deleteReplaced(context, target, settings, where)
-      : undefined;
+  const settled = await settleNames(
+    context,
+    target,
+    settings,
+    before.written(descriptor ? [{ descriptor, names }] : []),
+    made !== undefined && args.flag("delete-replaced"),
+  );
   const value = {
     ...transferResult(
       descriptor,
@@ -240,8 +242,7 @@ async function convertSource(
       written ? nameTexts(names) : [],
       written?.counts ?? NOTHING_MOVED,
     ),
-    ...where,
-    ...(deleted && { deleted }),
+    ...settled,
     source: { digest: set.descriptor.digest, shape: set.shape },
     ...(choice.heal && { healed: plan?.healed ?? false }),
     ...(joined && { joinedLeaves: joined.length }),

@@ -36,7 +36,7 @@ import type { Referrer } from "./referrers.ts";
 import { PLATFORM_OPTION, resolveSource } from "./location-source.ts";
 import { formatReference } from "./reference.ts";
 import { chooseNames, fitNames, keepName, nameTexts, refuseClashes } from "./location-names.ts";
-import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
+import { DELETE_REPLACED_OPTION, settleNames } from "./cli-replaced.ts";
 import { formatTransfer, printTransfer, runTransfer, transferResult } from "./cli-transfer.ts";
 
 /** What stands in the target, and how much was moved. */
@@ -330,19 +330,19 @@ async function transfer(
   const only = roots.length === 1 ? copied.roots[0] : undefined;
   const shape = roots[0] && only ? await cacheShape(store, roots[0].descriptor, settings) : null;
   const names = roots.flatMap((root) => nameTexts(root.names));
-  const where = before.written(
-    copied.roots
-      .slice(0, roots.length)
-      .map((descriptor, at) => ({ descriptor, names: roots[at]?.names ?? [] })),
+  const written = copied.roots
+    .slice(0, roots.length)
+    .map((descriptor, at) => ({ descriptor, names: roots[at]?.names ?? [] }));
+  const settled = await settleNames(
+    context,
+    target,
+    settings,
+    before.written(written),
+    made !== undefined && args.flag("delete-replaced"),
   );
-  const deleted =
-    made && args.flag("delete-replaced")
-      ? await deleteReplaced(context, target, settings, where)
-      : undefined;
   const value = {
     ...transferResult(only, shape, names, copied.counts),
-    ...where,
-    ...(deleted && { deleted }),
+    ...settled,
     entries: copied.roots.slice(0, roots.length).map(({ digest, mediaType, size }, position) => ({
       digest,
       mediaType,

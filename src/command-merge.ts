@@ -27,7 +27,7 @@ import type { PlacedConflict } from "./cli-conflicts.ts";
 import { dropBlobs } from "./cache-prune.ts";
 import type { DroppedResults } from "./cache-prune.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
-import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
+import { DELETE_REPLACED_OPTION, settleNames } from "./cli-replaced.ts";
 import { isNewTarget, TargetBefore } from "./cli-target.ts";
 import type { Written } from "./cli-target.ts";
 import { count } from "./cli-text.ts";
@@ -262,11 +262,13 @@ async function merge(
     sources.map(({ cache }) => cache),
     builds,
   );
-  const where = before.written(descriptor ? [{ descriptor, names }] : []);
-  const deleted =
-    made && args.flag("delete-replaced")
-      ? await deleteReplaced(context, target, settings, where)
-      : undefined;
+  const settled = await settleNames(
+    context,
+    target,
+    settings,
+    before.written(descriptor ? [{ descriptor, names }] : []),
+    made !== undefined && args.flag("delete-replaced"),
+  );
   const value = {
     ...transferResult(
       descriptor,
@@ -274,8 +276,7 @@ async function merge(
       written ? nameTexts(names) : [],
       written?.counts ?? NOTHING_MOVED,
     ),
-    ...where,
-    ...(deleted && { deleted }),
+    ...settled,
     ...describeParts(parts),
     sources: inputs.map(({ location, set }) => ({
       location: location.text,

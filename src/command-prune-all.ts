@@ -4,7 +4,8 @@ import { tryReadCache } from "./cache-read.ts";
 import type { CacheSet } from "./cache-read.ts";
 import type { Arguments, CommandContext } from "./cli-command.ts";
 import type { SharedFlag, SharedValue } from "./cli-options.ts";
-import { deleteReplaced } from "./cli-replaced.ts";
+import { settleNames } from "./cli-replaced.ts";
+import type { Settled } from "./cli-replaced.ts";
 import { formatFields } from "./cli-table.ts";
 import { formatWritten, TargetBefore } from "./cli-target.ts";
 import type { Written } from "./cli-target.ts";
@@ -79,12 +80,15 @@ export async function pruneAll(
         removed.push(...entries.map((entry) => entryLabel(entry) ?? entry.descriptor.digest));
       }
     }
-    const deleted =
-      args.flag("delete-replaced") && !args.flag("dry-run")
-        ? await deleteReplaced(context, location, settings, written)
-        : undefined;
+    const settled = await settleNames(
+      context,
+      location,
+      settings,
+      written,
+      args.flag("delete-replaced") && !args.flag("dry-run"),
+    );
     const gc = args.flag("gc") ? await collectAfter(context, args, settings, location) : null;
-    await report(context, args, { caches, plans, fixed, removed, written, deleted, missing, gc });
+    await report(context, args, { caches, plans, fixed, removed, settled, missing, gc });
   } finally {
     await store.close();
   }
@@ -169,13 +173,12 @@ async function report(
     plans: readonly PrunePlan[];
     fixed: readonly Descriptor[];
     removed: readonly string[];
-    written: Written;
-    deleted: readonly string[] | undefined;
+    settled: Settled;
     missing: readonly string[];
     gc: GarbageReport | null;
   },
 ): Promise<void> {
-  const { caches, plans, fixed, removed, written, deleted, missing, gc } = done;
+  const { caches, plans, fixed, removed, settled, missing, gc } = done;
   const dryRun = args.flag("dry-run");
   const before = totalSize([
     ...caches.flatMap(({ set }) => set.caches.flatMap(({ layers }) => layers)),
@@ -210,8 +213,7 @@ async function report(
     dropped,
     ...(missing.length > 0 && { missing: missing.length }),
     removed,
-    ...written,
-    ...(deleted && { deleted }),
+    ...settled,
     gc,
     dryRun,
   };
@@ -227,8 +229,8 @@ async function report(
           `${count(kept.length, "cache")}, ${formatBytes(after)} with all else that has a name`,
         ],
         ["names removed", removed.join(", ") || undefined],
-        ...formatWritten(written),
-        ["deleted", deleted?.join(", ") || undefined],
+        ...formatWritten(settled),
+        ["deleted", settled.deleted?.join(", ") || undefined],
         [
           "collected",
           gc ? `${count(gc.removed.length, "blob")} (${formatBytes(gc.removedBytes)})` : undefined,

@@ -12,7 +12,8 @@ import { parseEntryName } from "./layout-index.ts";
 import type { Location } from "./location.ts";
 import { storeSettings } from "./location-open.ts";
 import type { StoreSettings } from "./location-settings.ts";
-import { DELETE_REPLACED_OPTION, deleteReplaced } from "./cli-replaced.ts";
+import { DELETE_REPLACED_OPTION, settleNames } from "./cli-replaced.ts";
+import type { Settled } from "./cli-replaced.ts";
 import { collectAfter, pruneAll } from "./command-prune-all.ts";
 import { IMPORT_LIMIT } from "./cache-manifest.ts";
 import { checkPresence } from "./plan.ts";
@@ -27,7 +28,6 @@ import type { SharedFlag, SharedValue } from "./cli-options.ts";
 import { formatFields } from "./cli-table.ts";
 import { fitNames, nameTexts } from "./location-names.ts";
 import { formatWritten, TargetBefore } from "./cli-target.ts";
-import type { Written } from "./cli-target.ts";
 import { count } from "./cli-text.ts";
 import { droppedText, noteImportLimits, runTransfer, transferResult } from "./cli-transfer.ts";
 import { formatBytes } from "./units.ts";
@@ -260,21 +260,15 @@ async function prune(
   const collected = args.flag("gc") ? await collectAfter(context, args, settings, location) : null;
   const shown = plan.kind === "empty" ? keptNames(source) : names;
   const descriptor = made?.descriptor ?? plan.descriptor;
-  const written = before.written(isWritten && descriptor ? [{ descriptor, names }] : []);
-  const deleted =
-    made && args.flag("delete-replaced")
-      ? await deleteReplaced(context, location, settings, written)
-      : undefined;
-  const steps = await droppedSteps(args, settings, set, plan);
-  await report(
+  const settled = await settleNames(
     context,
-    args,
-    plan,
-    shown,
-    { ...written, deleted, steps },
-    missing.length,
-    collected,
+    location,
+    settings,
+    before.written(isWritten && descriptor ? [{ descriptor, names }] : []),
+    made !== undefined && args.flag("delete-replaced"),
   );
+  const steps = await droppedSteps(args, settings, set, plan);
+  await report(context, args, plan, shown, settled, steps, missing.length, collected);
 }
 
 /** What made the layers that go, where a build tells; null without one. */
@@ -321,11 +315,8 @@ async function report(
   args: Arguments<"dry-run", never>,
   plan: PrunePlan,
   names: readonly NameUpdate[],
-  {
-    deleted,
-    steps,
-    ...written
-  }: Written & { deleted: string[] | undefined; steps: string[] | null },
+  settled: Settled,
+  steps: string[] | null,
   missing: number,
   collected: GarbageReport | null,
 ): Promise<void> {
@@ -342,8 +333,7 @@ async function report(
     }),
     records: pruned.config.records.length,
     totalSize: pruned.size,
-    ...written,
-    ...(deleted && { deleted }),
+    ...settled,
     dropped,
     ...(steps && { droppedSteps: steps }),
     ...(missing > 0 && { missing }),
@@ -367,8 +357,8 @@ async function report(
         ["joined leaves", joined && `${joined.length}`],
         ["digest", descriptor?.digest],
         ["names", value.names.join(", ") || undefined],
-        ...(plan.kind === "smaller" ? formatWritten(written) : []),
-        ["deleted", deleted?.join(", ") || undefined],
+        ...(plan.kind === "smaller" ? formatWritten(settled) : []),
+        ["deleted", settled.deleted?.join(", ") || undefined],
         [
           "collected",
           collected

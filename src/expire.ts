@@ -16,6 +16,7 @@ import { entryLabel } from "./layout-index.ts";
 import { listEntries } from "./list.ts";
 import type { EntryKind } from "./list.ts";
 import { tagOfName } from "./reference.ts";
+import { neededDigests } from "./reachable.ts";
 import { walk } from "./walk.ts";
 import type { WalkOptions } from "./walk.ts";
 
@@ -171,12 +172,8 @@ async function keepWhatIsNeeded(
   const needed = new Set<Digest>();
   const reach = async (kept: readonly Verdict[]): Promise<void> => {
     const roots = kept.map(({ entry }) => entry.descriptor);
-    const nodes = await walk(store, roots, { ...options, onBroken: () => {} });
-    for (const { digest } of roots) needed.add(digest);
-    for (const { descriptor, document } of nodes) {
-      if (document) needed.add(descriptor.digest);
-      if (document?.subject) needed.add(document.subject.digest);
-    }
+    const reached = await neededDigests(store, roots, { ...options, onBroken: () => {} });
+    for (const digest of reached) needed.add(digest);
     for (const { entry } of kept) if (entry.subject) needed.add(entry.subject);
   };
   await reach(verdicts.filter(({ goes, kind }) => !goes && kind !== null));

@@ -29,6 +29,25 @@ export interface Amount {
 export type Referrers = ReadonlyMap<Digest, readonly Descriptor[]>;
 
 /**
+ * The digests that must stay while some descriptors do: theirs, and those of all that they
+ * list or refer to, as a walk finds it.
+ *
+ * @throws {CacheportError} whatever {@link walk} throws, unless `onBroken` is given
+ */
+export async function neededDigests(
+  reader: ContentReader,
+  roots: readonly Descriptor[],
+  options: WalkOptions,
+): Promise<Set<Digest>> {
+  const needed = new Set(roots.map(({ digest }) => digest));
+  for (const { descriptor, document } of await walk(reader, roots, options)) {
+    needed.add(descriptor.digest);
+    if (document?.subject) needed.add(document.subject.digest);
+  }
+  return needed;
+}
+
+/**
  * Finds all content that entries reach: through indexes and manifests, through the
  * children of caches in every shape, from a referrer to its subject and from a
  * subject to its referrers.
