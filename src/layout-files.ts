@@ -126,8 +126,9 @@ async function listAlgorithm(
   algorithm: string,
   files: LayoutFiles,
 ): Promise<void> {
-  const folder = blobs.folder(algorithm);
+  const folder = blobs.folderIfThere(algorithm);
   try {
+    if (!folder) return;
     await mapLimit(await folder.list(), PARALLEL, async (entry) => {
       const digest = `${algorithm}:${entry.name}`;
       if (!isDigest(digest) && isTemporary(entry.name)) {
@@ -140,7 +141,7 @@ async function listAlgorithm(
       }
     });
   } finally {
-    folder.close();
+    folder?.close();
   }
 }
 
@@ -192,7 +193,9 @@ async function measure(
   if (!stats) return undefined;
   const sum = { size: stats.isFile() ? stats.size : 0, modified: stats.mtimeMs };
   if (!stats.isDirectory() || depth === 0) return sum;
-  const folder = parent.folder(name);
+  // BuildKit's own folders in `ingest` come and go.
+  const folder = parent.folderIfThere(name);
+  if (!folder) return undefined;
   try {
     for (const entry of await folder.list()) {
       const inner = await measure(folder, entry.name, depth - 1);

@@ -104,16 +104,28 @@ export class HeldFolder {
     return this.folder(name);
   }
 
-  /** What is in it, sorted by name; none of it is followed. */
+  /**
+   * What is in it, sorted by name; none of it is followed. A folder that was removed since
+   * it was opened has nothing in it.
+   */
   async list(): Promise<Dirent[]> {
-    // The slash, since what stands in /proc is a link itself.
-    const entries = readdirSync(`${this.#base}/`, { withFileTypes: true });
+    const entries = this.#read((path) => readdirSync(path, { withFileTypes: true }));
     return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** The names in it alone, in no order: cheap where there are thousands. */
   async names(): Promise<string[]> {
-    return readdirSync(`${this.#base}/`);
+    return this.#read((path) => readdirSync(path));
+  }
+
+  #read<T>(read: (path: string) => T[]): T[] {
+    try {
+      // The slash, since what stands in /proc is a link itself.
+      return read(`${this.#base}/`);
+    } catch (error) {
+      if (systemCode(error) === "ENOENT") return [];
+      throw error;
+    }
   }
 
   /** Tells whether it has an entry of this name, whatever that is. */

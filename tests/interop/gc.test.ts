@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, utimesSync } from "node:fs";
 import { join } from "node:path";
+import { systemCode } from "../../src/errors.ts";
 import { cacheport } from "../helpers/binary.ts";
 import { buildContext, hasPeers, notCached, withBuildKit } from "../helpers/buildkit.ts";
 import { blobFile, digestOfName, layoutFaults, readDocument } from "../helpers/layout.ts";
@@ -24,8 +25,14 @@ RUN --network=none dd if=/dev/zero of=/two bs=1k count=64 && echo ${marker} >> /
 /** Makes every blob look as if it were an hour old. */
 function makeOld(layout: string): void {
   const time = Date.now() / 1000 - 3600;
-  for (const name of blobNames(layout))
-    utimesSync(join(layout, "blobs", "sha256", name), time, time);
+  for (const name of blobNames(layout)) {
+    try {
+      utimesSync(join(layout, "blobs", "sha256", name), time, time);
+    } catch (error) {
+      // gc has removed it meanwhile.
+      if (systemCode(error) !== "ENOENT") throw error;
+    }
+  }
 }
 
 /** Waits until what the index names is there: gc puts back within a moment what an export names. */
@@ -129,9 +136,8 @@ describe.skipIf(!hasPeers)("interop: gc", () => {
               collections++;
               removed += run.json().removed.length;
             } else {
-              // Before the first export there is no layout, and while BuildKit rewrites
-              // index.json in place gc may refuse: then it has removed nothing.
-              expect(run.json().error.code).not.toBe("INTERNAL");
+              // Before the first export there is no layout.
+              expect({ exports, refusal: run.json() }).toMatchObject({ exports: 0 });
               await Bun.sleep(50);
             }
           }
