@@ -28,10 +28,18 @@ const KEEP_SIZE = 1;
  */
 export function reserveBlocks(fd: number, path: string, size: number): void {
   const call = systemCall("fallocate");
-  if (!call) return;
-  const { bavail, bsize } = statfsSync(path);
   // Where it fails, for want of the feature, writing says whatever there is to say.
-  if (size <= (bavail * bsize) / 2) call(fd, KEEP_SIZE, 0n, BigInt(size));
+  if (call && size <= freeSpace(path) / 2) call(fd, KEEP_SIZE, 0n, BigInt(size));
+}
+
+/** Bytes that are free where a path lies; 0 where the file system does not tell. */
+function freeSpace(path: string): number {
+  try {
+    const { bavail, bsize } = statfsSync(path);
+    return bavail * bsize;
+  } catch {
+    return 0;
+  }
 }
 
 /**

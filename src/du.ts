@@ -12,6 +12,7 @@ import type { BlobFile } from "./layout-files.ts";
 import { entryLabel } from "./layout-index.ts";
 import { findReachable, findReferrers } from "./reachable.ts";
 import type { Amount, Referrers } from "./reachable.ts";
+import { DAY } from "./units.ts";
 
 /** How to measure. */
 export interface UsageOptions {
@@ -48,8 +49,6 @@ export interface Usage {
   /** By the time of writing: at most so many milliseconds old, null for all that is older. */
   ages: (Amount & { within: number | null })[];
 }
-
-const DAY = 86_400_000;
 
 /** The limits of ages in milliseconds. */
 const AGES = [DAY, 7 * DAY, 30 * DAY];

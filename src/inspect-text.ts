@@ -16,7 +16,7 @@ import type { Column } from "./cli-table.ts";
 import { bold, colored, printable, truncate } from "./cli-text.ts";
 import { contentsText } from "./inspect-contents.ts";
 import { cutName } from "./inspect-labels.ts";
-import { formatBytes, formatDuration } from "./units.ts";
+import { DAY, formatBytes, formatDuration } from "./units.ts";
 
 /** How the text is to look. */
 export interface InspectStyle {
@@ -33,8 +33,6 @@ export interface InspectStyle {
 const SHOWN_ROWS = 40;
 /** Columns of the longest bar. */
 const BAR_WIDTH = 20;
-const DAY = 86_400_000;
-
 /** Writes what an inspection found, each line ending in a line feed. */
 export function inspectText(found: Inspected, style: InspectStyle): string {
   switch (found.kind) {

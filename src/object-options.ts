@@ -9,6 +9,7 @@ import { CacheportError } from "./errors.ts";
 import type { AwsKeys } from "./object-sigv4.ts";
 import { placeText } from "./object-place.ts";
 import type { ObjectPlace } from "./object-place.ts";
+import { DAY } from "./units.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -29,8 +30,6 @@ export interface S3Options {
   /** Blobs that are written at once, where that is to be fewer than the command's own. */
   readonly uploads: number | undefined;
 }
-
-const DAY = 24 * 3_600_000;
 
 /** @throws {CacheportError} USAGE */
 export function readS3Options(place: ObjectPlace, env: Env): S3Options {

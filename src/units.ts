@@ -64,10 +64,13 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(digits)} ${units[unit]}`;
 }
 
+/** Milliseconds of a day. */
+export const DAY = 86_400_000;
+
 /** Milliseconds in one unit, from the largest to the smallest. */
 const TIME_UNITS = [
-  ["w(?:eeks?)?", 604_800_000],
-  ["d(?:ays?)?", 86_400_000],
+  ["w(?:eeks?)?", 7 * DAY],
+  ["d(?:ays?)?", DAY],
   ["h(?:ours?|rs?)?", 3_600_000],
   ["m(?:in(?:ute)?s?)?", 60_000],
   ["s(?:ec(?:ond)?s?)?", 1000],

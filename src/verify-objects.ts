@@ -13,8 +13,7 @@ import { ProblemList } from "./verify-problem.ts";
 import type { Problem, ProblemCode } from "./verify-problem.ts";
 import { verifyStore } from "./verify.ts";
 import type { VerifyOptions, VerifyResult } from "./verify.ts";
-
-const DAY = 24 * 3_600_000;
+import { DAY } from "./units.ts";
 
 /** How to verify an object store. */
 export interface VerifyObjectsOptions extends VerifyOptions {
@@ -85,15 +84,18 @@ function verifyAges(
     .toSorted((a, b) => a.modified - b.modified);
   const [oldest] = dated;
   if (!oldest || !cache) return;
-  const { touchRefresh = 0, prefixes } = store.service;
+  const { touchRefresh, prefixes } = store.service;
   const written = named?.modified;
   const add = (code: ProblemCode, message: string): void =>
     problems.add(code, descriptor.digest, message);
-  const stale = dated.filter(({ modified }) => (written ?? list.now) - modified > touchRefresh);
+  // Rules count days, and blobs are always some moments older than their name.
+  const spared = touchRefresh ?? DAY;
+  const than = touchRefresh === undefined ? "a day" : `touch_refresh (${spared / 3_600_000} h)`;
+  const stale = dated.filter(({ modified }) => (written ?? list.now) - modified > spared);
   if (written !== undefined && stale.length > 0) {
     add(
       "BLOBS_OLDER",
-      `${stale.length} of ${dated.length} blobs of "${name}" are older than the name by more than ${store.service.touchRefresh === undefined ? "nothing" : `touch_refresh (${touchRefresh / 3_600_000} h)`}, the oldest ${oldest.digest} of ${dayOf(oldest.modified)}: a rule that goes by age would remove them first`,
+      `${stale.length} of ${dated.length} blobs of "${name}" are older than the name by more than ${than}, the oldest ${oldest.digest} of ${dayOf(oldest.modified)}: a rule that goes by age would remove them first`,
     );
   }
   const days = (key: string): number =>
