@@ -22,6 +22,7 @@ import type {
   PutOutcome,
   Root,
 } from "./content-store.ts";
+import { DEFAULT_JOBS } from "./concurrency.ts";
 import { namedRoot } from "./content-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { checkContent, parseDigest } from "./digest.ts";
@@ -207,7 +208,7 @@ export class LayoutArchiveWriter implements ContentWriter, NameWriter {
    */
   async removeNames(fits: (entry: NamedEntry) => boolean): Promise<NamedEntry[]> {
     let removed: NamedEntry[] = [];
-    const { signal, jobs = 4 } = this.#options;
+    const { signal, jobs = DEFAULT_JOBS } = this.#options;
     await this.#write(
       (index) => {
         removed = index.entries.filter(fits);

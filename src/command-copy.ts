@@ -343,11 +343,11 @@ async function transfer(
   const value = {
     ...transferResult(only, shape, names, copied.counts),
     ...settled,
-    entries: copied.roots.slice(0, roots.length).map(({ digest, mediaType, size }, position) => ({
+    entries: written.map(({ descriptor: { digest, mediaType, size }, names }) => ({
       digest,
       mediaType,
       size,
-      names: nameTexts(roots[position]?.names ?? []),
+      names: nameTexts(names),
     })),
     referrers: referrers.map(({ descriptor: { digest, mediaType, size }, subject }) => ({
       digest,

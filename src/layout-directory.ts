@@ -4,6 +4,7 @@
  *
  * Source: OCI image-spec, image-layout.md.
  */
+import { DEFAULT_JOBS } from "./concurrency.ts";
 import { BlobWriter } from "./layout-writer.ts";
 import type {
   BlobSource,
@@ -47,9 +48,6 @@ export interface LayoutWriterOptions {
   /** The folder as the user wrote it, for messages; the path unless told otherwise. */
   location?: string | undefined;
 }
-
-/** Blobs that are copied at once unless told otherwise. */
-const DEFAULT_JOBS = 4;
 
 /** Writes to a layout folder. Nothing is changed in it before the first blob is put. */
 export class LayoutDirectoryWriter implements ContentWriter, NameWriter {
