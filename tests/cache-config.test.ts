@@ -3,7 +3,7 @@ import { encodeCacheConfig, parseCacheConfig } from "../src/cache-config.ts";
 import { readPlainConfig } from "../src/cache-plain.ts";
 import type { CacheConfig } from "../src/cache-types.ts";
 import type { Digest } from "../src/digest.ts";
-import { failure } from "./helpers/errors.ts";
+import { outcomeOf } from "./helpers/errors.ts";
 import { CACHE_FIXTURES, fixtureCaches } from "./helpers/fixture-caches.ts";
 import { generateCache, random } from "./helpers/generated-cache.ts";
 
@@ -16,15 +16,6 @@ const parse = (value: unknown) =>
 
 /** The same through the schema: a field that is spelled in another way sends it there. */
 const parseBySchema = (value: object) => parse({ ...value, OTHER: 1 });
-
-/** What parsing comes to, an error too. */
-async function outcome(run: () => unknown): Promise<unknown> {
-  try {
-    return run();
-  } catch (error) {
-    return (await failure(() => Promise.reject(error))).message;
-  }
-}
 
 describe("the short way to read a cache config", () => {
   test.each(fixtureCaches(...CACHE_FIXTURES).map((cache) => [cache.name, cache] as const))(
@@ -92,8 +83,8 @@ describe("the short way to read a cache config", () => {
           }),
         ),
       });
-      const expected = await outcome(() => parseBySchema(config));
-      expect(await outcome(() => parse(config))).toEqual(expected);
+      const expected = await outcomeOf(() => parseBySchema(config));
+      expect(await outcomeOf(() => parse(config))).toEqual(expected);
       if (typeof expected === "string") refused++;
     }
     expect(refused).toBeGreaterThan(500);

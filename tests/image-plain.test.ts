@@ -3,7 +3,7 @@ import { parseDocument } from "../src/document.ts";
 import { parseImageManifest } from "../src/image-manifest.ts";
 import { readPlainManifest } from "../src/image-plain.ts";
 import { CACHE_CONFIG, OCI_CONFIG, OCI_MANIFEST } from "../src/media-types.ts";
-import { failure } from "./helpers/errors.ts";
+import { outcomeOf } from "./helpers/errors.ts";
 import { random } from "./helpers/generated-cache.ts";
 
 const LAYER = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -21,15 +21,6 @@ const MANIFEST = {
 };
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
-
-/** What reading comes to, an error too. */
-async function outcome(run: () => unknown): Promise<unknown> {
-  try {
-    return run();
-  } catch (error) {
-    return (await failure(() => Promise.reject(error))).message;
-  }
-}
 
 describe("the short way to read a manifest", () => {
   test("is taken for what BuildKit writes, and gives what the schema gives", () => {
@@ -106,7 +97,9 @@ describe("the short way to read a manifest", () => {
       const claimed = pick(["", OCI_MANIFEST, LAYER]);
       const read = (bytes: Uint8Array) => () => parseDocument(bytes, claimed, "it");
       if (readPlainManifest(encode(text))) plain++;
-      expect(await outcome(read(encode(text)))).toEqual(await outcome(read(encode(` ${text}`))));
+      expect(await outcomeOf(read(encode(text)))).toEqual(
+        await outcomeOf(read(encode(` ${text}`))),
+      );
     }
     expect(plain).toBeGreaterThan(500);
     expect(plain).toBeLessThan(2500);

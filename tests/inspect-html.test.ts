@@ -4,31 +4,18 @@ import { join } from "node:path";
 import { cacheGraph } from "../src/cache-graph.ts";
 import type { GraphSource } from "../src/cache-graph.ts";
 import type { Cache } from "../src/cache-layers.ts";
-import { inspectCache } from "../src/inspect.ts";
 import { inspectHtml, pageData } from "../src/inspect-html.ts";
 import { CHROMIUM } from "./helpers/browser.ts";
 import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
-import { graphSource, HOSTILE_TEXTS } from "./helpers/graph-source.ts";
+import { graphSource, HOSTILE_TEXTS, inspectSources } from "./helpers/graph-source.ts";
 import { tempFolder } from "./helpers/temp.ts";
 
 // A browser takes its time to start on a busy machine.
 setDefaultTimeout(60_000);
 
 function inspected(cache: Cache, ...more: GraphSource[]) {
-  const sources = [graphSource(cache), ...more];
-  return {
-    graph: cacheGraph(sources),
-    found: inspectCache({
-      shape: more.length === 0 ? "image-manifest" : "index-of-caches",
-      descriptor: (sources[0] as GraphSource).manifest,
-      caches: sources.map((source) => ({
-        ...source,
-        shape: "image-manifest",
-        blob: { ...source.blob, bytes: new Uint8Array() },
-        layers: [...source.layers],
-      })),
-    }),
-  };
+  const source = graphSource(cache);
+  return { graph: cacheGraph([source, ...more]), found: inspectSources(source, ...more) };
 }
 
 function page(cache: Cache, name = "registry.example/app:main"): string {

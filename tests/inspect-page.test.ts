@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { cacheGraph } from "../src/cache-graph.ts";
 import type { Cache } from "../src/cache-layers.ts";
 import { pruneCache } from "../src/cache-prune.ts";
-import { inspectCache } from "../src/inspect.ts";
 import { inspectHtml, inspectImageHtml } from "../src/inspect-html.ts";
 import type { PageExtras } from "../src/inspect-html.ts";
 import { parseBytes } from "../src/units.ts";
@@ -14,7 +13,7 @@ import { Browser, CHROMIUM } from "./helpers/browser.ts";
 import type { Screen } from "./helpers/browser.ts";
 import { vector } from "./helpers/explain-vectors.ts";
 import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
-import { graphSource, HOSTILE_TEXTS } from "./helpers/graph-source.ts";
+import { graphSource, HOSTILE_TEXTS, inspectSources } from "./helpers/graph-source.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
 import { TestRegistry } from "./helpers/test-registry.ts";
 
@@ -30,18 +29,7 @@ const SCREENS = [DESK, { ...DESK, dark: true }, PHONE, { ...PHONE, dark: true }]
 
 function write(cache: Cache, name = "cache:main", extras: PageExtras = { cache }): string {
   const source = graphSource(cache);
-  const found = inspectCache({
-    shape: "image-manifest",
-    descriptor: source.manifest,
-    caches: [
-      {
-        ...source,
-        shape: "image-manifest",
-        blob: { ...source.blob, bytes: new Uint8Array() },
-        layers: [...source.layers],
-      },
-    ],
-  });
+  const found = inspectSources(source);
   const file = join(folder, `${Bun.hash(name + JSON.stringify(cache.config))}.html`);
   writeFileSync(file, inspectHtml(cacheGraph([source]), found, name, extras));
   return file;

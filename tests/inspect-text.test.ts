@@ -1,29 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import type { Inspected, InspectedCache } from "../src/inspect.ts";
-import { inspectCache } from "../src/inspect.ts";
 import { inspectText } from "../src/inspect-text.ts";
 import type { Cache } from "../src/cache-layers.ts";
 import { cacheOf, fakeDigest, generateCache } from "./helpers/generated-cache.ts";
-import { graphSource } from "./helpers/graph-source.ts";
+import { graphSource, inspectSources } from "./helpers/graph-source.ts";
 
 const NOW = Date.UTC(2026, 1, 1);
 const PLAIN = { colors: false, columns: 0, all: false, now: NOW };
 
-function cacheFound(cache: Cache): InspectedCache {
-  const source = graphSource(cache);
-  return inspectCache({
-    shape: "image-manifest",
-    descriptor: source.manifest,
-    caches: [
-      {
-        ...source,
-        shape: "image-manifest",
-        blob: { ...source.blob, bytes: new Uint8Array() },
-        layers: cache.layers,
-      },
-    ],
-  });
-}
+const cacheFound = (cache: Cache): InspectedCache => inspectSources(graphSource(cache));
 
 const show = (found: Inspected, style = {}): string[] =>
   inspectText(found, { ...PLAIN, ...style }).split("\n");
@@ -180,19 +165,9 @@ describe("terminals", () => {
 
 test("several caches: each with its platform, all problems last", () => {
   const cache = cacheOf({ x: [[], ["base", "top"]] });
-  const source = graphSource(cache);
-  const one = (architecture: string, layers: Cache["layers"]) => ({
-    ...source,
-    shape: "image-manifest" as const,
-    platform: { os: "linux", architecture },
-    blob: { ...source.blob, bytes: new Uint8Array() },
-    layers,
-  });
-  const found = inspectCache({
-    shape: "index-of-caches",
-    descriptor: source.manifest,
-    caches: [one("amd64", []), one("arm64", cache.layers)],
-  });
+  const one = (architecture: string, layers: Cache["layers"]) =>
+    graphSource({ ...cache, layers }, { os: "linux", architecture });
+  const found = inspectSources(one("amd64", []), one("arm64", cache.layers));
   const text = inspectText(found, PLAIN);
   expect(text).toMatch(/linux\/amd64[^]*linux\/arm64[^]*2 problems\nproblem:/);
   expect(found.layers.map(({ parent }) => parent)).toEqual([null, 0, null, 2]);

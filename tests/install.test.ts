@@ -15,6 +15,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { file, gzip, tar } from "../scripts/archive.ts";
+import { ended } from "./helpers/output.ts";
+import type { Ended } from "./helpers/output.ts";
 import { tempFolder } from "./helpers/temp.ts";
 
 const SCRIPT = join(import.meta.dir, "..", "scripts", "install.sh");
@@ -44,10 +46,7 @@ async function writeRelease(
   return join(folder, name);
 }
 
-interface Installed {
-  code: number;
-  stdout: string;
-  stderr: string;
+interface Installed extends Ended {
   /** What is in the bin folder. */
   bin: string[];
 }
@@ -65,15 +64,11 @@ async function install(
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
+  const end = await ended(child);
   // Whatever happens, nothing temporary stays.
   expect(readdirSync(scratch).filter((name) => name !== ".local")).toEqual([]);
   const bin = join(prefix, "bin");
-  return { code, stdout, stderr, bin: existsSync(bin) ? readdirSync(bin) : [] };
+  return { ...end, bin: existsSync(bin) ? readdirSync(bin) : [] };
 }
 
 /** A folder for PATH with programs that stand before the machine's own. */

@@ -10,6 +10,7 @@ import { canChroot, commandIn, USER } from "./helpers/chroot.ts";
 import { vector } from "./helpers/explain-vectors.ts";
 import { buildImage, canBuildImage } from "./helpers/image.ts";
 import { blobFile, readDocument, readIndex } from "./helpers/layout.ts";
+import { ended } from "./helpers/output.ts";
 import { started } from "./helpers/registry-client.ts";
 import { load } from "./helpers/registry-commands.ts";
 import { fixture, tempFolder } from "./helpers/temp.ts";
@@ -67,12 +68,7 @@ async function run(command: readonly string[], env: Record<string, string>, cwd 
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { code, stdout, stderr };
+  return ended(child);
 }
 
 /** The shells in which GitLab's runner executes a script, as it starts them. */

@@ -1,16 +1,15 @@
 /** Runs the compiled binary, as a user would. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { ended } from "./output.ts";
+import type { Ended } from "./output.ts";
 
 /** The binary under test. */
 export const BINARY =
   process.env["CACHEPORT_BIN"] ?? join(import.meta.dir, "..", "..", "dist", "cacheport");
 
 /** What one run gave. */
-export interface RunResult {
-  code: number;
-  stdout: string;
-  stderr: string;
+export interface RunResult extends Ended {
   /** Standard output parsed as JSON. */
   json<T = any>(): T;
 }
@@ -32,10 +31,6 @@ export async function cacheport(args: string[], options: RunOptions = {}): Promi
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { code, stdout, stderr, json: () => JSON.parse(stdout) };
+  const end = await ended(child);
+  return { ...end, json: () => JSON.parse(end.stdout) };
 }

@@ -19,6 +19,8 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { ended } from "./output.ts";
+import type { Ended } from "./output.ts";
 import { tempFolder } from "./temp.ts";
 
 const RUN = process.env["PEERS_RUN"];
@@ -58,13 +60,6 @@ export interface BuildResult {
   log: string;
 }
 
-/** One peer command's end. */
-export interface PeerResult {
-  code: number;
-  stdout: string;
-  stderr: string;
-}
-
 /** What a holder of the lock can do. */
 export interface BuildKit {
   /** Builds; throws with the log when the build fails. */
@@ -74,19 +69,14 @@ export interface BuildKit {
 }
 
 /** Runs one peer command (`skopeo`, `crane`, `docker`, ...) and waits for its end. */
-export async function peer(...command: string[]): Promise<PeerResult> {
+export async function peer(...command: string[]): Promise<Ended> {
   const child = Bun.spawn([RUN as string, ...command], {
     cwd: tmpdir(),
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { code, stdout, stderr };
+  return ended(child);
 }
 
 /** Runs one peer command and gives its standard output; throws when it fails. */

@@ -11,3 +11,12 @@ export async function failure(run: () => unknown): Promise<CacheportError> {
   }
   throw new Error("Expected a CacheportError and none was thrown");
 }
+
+/** What something comes to: its value, or the message of the {@link CacheportError} that it throws. */
+export async function outcomeOf(run: () => unknown): Promise<unknown> {
+  try {
+    return run();
+  } catch (error) {
+    return (await failure(() => Promise.reject(error))).message;
+  }
+}

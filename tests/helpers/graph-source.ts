@@ -2,6 +2,8 @@
 import type { GraphSource } from "../../src/cache-graph.ts";
 import type { Cache } from "../../src/cache-layers.ts";
 import type { Platform } from "../../src/descriptor.ts";
+import { inspectCache } from "../../src/inspect.ts";
+import type { InspectedCache } from "../../src/inspect.ts";
 import { CACHE_CONFIG, OCI_MANIFEST } from "../../src/media-types.ts";
 import { fakeDigest } from "./generated-cache.ts";
 
@@ -17,6 +19,20 @@ export function graphSource(cache: Cache, platform?: Platform): GraphSource {
       descriptor: { mediaType: CACHE_CONFIG, digest: fakeDigest("config"), size: 1 },
     },
   };
+}
+
+/** What is found in sources: one cache, or an index of several. */
+export function inspectSources(...sources: [GraphSource, ...GraphSource[]]): InspectedCache {
+  return inspectCache({
+    shape: sources.length === 1 ? "image-manifest" : "index-of-caches",
+    descriptor: sources[0].manifest,
+    caches: sources.map((source) => ({
+      ...source,
+      shape: "image-manifest",
+      blob: { ...source.blob, bytes: new Uint8Array() },
+      layers: [...source.layers],
+    })),
+  });
 }
 
 /** Texts that drawings and pages must not take for their own syntax. */

@@ -1,6 +1,7 @@
 /** Runs command lines with pipes and redirections, as a user would type them. */
 import { BINARY } from "./binary.ts";
 import type { RunResult } from "./binary.ts";
+import { ended } from "./output.ts";
 
 /**
  * Runs a script of sh in a folder, with `cacheport` for the binary under test. It
@@ -24,10 +25,6 @@ export async function shell(
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { code, stdout, stderr, json: () => JSON.parse(stdout) };
+  const end = await ended(child);
+  return { ...end, json: () => JSON.parse(end.stdout) };
 }

@@ -7,6 +7,7 @@ import { LayoutArchiveWriter } from "../../src/archive-writer.ts";
 import type { LayoutArchiveWriterOptions } from "../../src/archive-writer.ts";
 import { LayoutDirectory } from "../../src/layout-directory.ts";
 import { copyAll } from "../helpers/archives.ts";
+import { ended } from "../helpers/output.ts";
 import { fixture, tempFolder } from "../helpers/temp.ts";
 
 const PEERS_RUN = process.env["PEERS_RUN"];
@@ -14,11 +15,7 @@ const PEERS_RUN = process.env["PEERS_RUN"];
 /** Runs a program and gives its standard output; fails when the program does. */
 async function run(...command: string[]): Promise<string> {
   const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe" });
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
+  const { code, stdout, stderr } = await ended(child);
   if (code !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
   return stdout;
 }
